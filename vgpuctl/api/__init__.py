@@ -1,0 +1,1 @@
+"""HTTP and JSON: routes, schema, who may."""

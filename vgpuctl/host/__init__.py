@@ -1,0 +1,1 @@
+"""Adapters to the real thing: sysfs, NVML, libvirt, SQLite, open VFIO handles."""

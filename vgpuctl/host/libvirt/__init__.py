@@ -1,0 +1,1 @@
+"""libvirt and domain XML."""

@@ -1,0 +1,1 @@
+"""NVML, in a helper process of its own."""

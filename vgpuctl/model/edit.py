@@ -1,0 +1,66 @@
+"""Edits: what a user asks for in one request.  Each changes documents, and nothing else."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Union
+
+from vgpuctl.model.document import Affect, Document, DocumentKey
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CreateVgpus:
+    """New `Vgpu` documents: `count` of them, named `name`, or `name-1`, `name-2` ... for several."""
+
+    profile: str | None = None
+    type: str | None = None
+    gpu: str | None = None
+    name: str | None = None
+    count: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeleteVgpu:
+    """Drop a `Vgpu` document: by name, id, mdev UUID or VF address."""
+
+    vgpu: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttachVgpu:
+    """Add a vGPU to a desktop: a new one (profile or type), or an existing one by name or id."""
+
+    domain: str
+    profile: str | None = None
+    type: str | None = None
+    vgpu: str | None = None
+    gpu: str | None = None
+    affect: frozenset[Affect] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DetachVgpu:
+    """Take vGPUs away from a desktop: the named one, or all."""
+
+    domain: str
+    vgpu: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApplyDocuments:
+    """Put documents in force.  With `prune`, other documents of ours of the same kinds go."""
+
+    documents: tuple[Document, ...]
+    prune: bool = False
+    generations: tuple[tuple[DocumentKey, int], ...] = ()
+    """Generations that the caller has seen (If-Match): another one is GenerationMismatch."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdoptVgpus:
+    """Take over vGPUs that somebody else made: the named one, or (None) all."""
+
+    vgpu: str | None = None
+
+
+Edit = Union[CreateVgpus, DeleteVgpu, AttachVgpu, DetachVgpu, ApplyDocuments, AdoptVgpus]

@@ -1,0 +1,1 @@
+"""Which GPU and which VF a new vGPU gets."""

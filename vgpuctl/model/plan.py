@@ -1,0 +1,60 @@
+"""A plan: what has to be done so that what is becomes what should be."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from vgpuctl.errors import VgpuctlError
+from vgpuctl.model.allocation import Allocation
+from vgpuctl.model.step import Step
+
+
+class Verdict(StrEnum):
+    """Whether what is and what should be agree."""
+
+    MATCH = "match"
+    DRIFT = "drift"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """A wish that this plan cannot fulfil, and why.  `subject` is a vGPU's or a domain's name."""
+
+    subject: str
+    error: VgpuctlError
+
+    @property
+    def is_unknown(self) -> bool:
+        """Whether the wish is blocked by something that could not be read."""
+        return self.error.code in {"fact-unknown", "libvirt-unreachable"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """Steps, the allocations that they are made for, and what stands in the way.
+
+    `incomplete` says that the steps lead to a host which has to be observed before the rest can be
+    planned (VFs that are turned on show their types only then).
+    """
+
+    steps: tuple[Step, ...] = ()
+    allocate: tuple[Allocation, ...] = ()
+    release: tuple[Allocation, ...] = ()
+    problems: tuple[Problem, ...] = ()
+    incomplete: bool = False
+
+    @property
+    def verdict(self) -> Verdict:
+        """MATCH when there is nothing to do; UNKNOWN when something could not be read."""
+        if any(problem.is_unknown for problem in self.problems):
+            return Verdict.UNKNOWN
+        if self.steps or self.problems or self.release:
+            return Verdict.DRIFT
+        return Verdict.MATCH
+
+    @property
+    def touches(self) -> tuple[str, ...]:
+        """The domains that would notice."""
+        return tuple(sorted({name for step in self.steps for name in step.touches}))

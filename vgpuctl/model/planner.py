@@ -1,0 +1,1 @@
+"""From what is and what should be to a plan."""

@@ -1,0 +1,135 @@
+"""Steps: the closed union of everything that vgpuctl ever does to a host."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Union
+from uuid import UUID
+
+from vgpuctl.model.allocation import GpuIdentity
+from vgpuctl.model.document import Affect
+from vgpuctl.model.domain import Hostdev
+from vgpuctl.model.gpu import FrameworkKind
+from vgpuctl.model.pci import GpuAddress
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetVfs:
+    """Turn the VFs of an SR-IOV GPU on or off.  Destroys GPU instances and mixed-size mode."""
+
+    gpu: GpuIdentity
+    enabled: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CreateVgpu:
+    """Create a vGPU on an empty parent (VF, or the PF where types stand on the PF)."""
+
+    vgpu: UUID
+    name: str
+    gpu: GpuIdentity
+    framework: FrameworkKind
+    parent: GpuAddress
+    type_id: int
+    type_name: str
+    params: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RemoveVgpu:
+    """Remove a vGPU of ours that nobody holds; a parent that shows another type is left alone."""
+
+    vgpu: UUID
+    name: str
+    gpu: GpuIdentity
+    framework: FrameworkKind
+    parent: GpuAddress
+    type_id: int
+    type_name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetParams:
+    """Write a vGPU's plugin parameters as a whole; `params` '' clears them."""
+
+    vgpu: UUID
+    name: str
+    gpu: GpuIdentity
+    framework: FrameworkKind
+    parent: GpuAddress
+    params: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttachHostdev:
+    """Put a hostdev into a domain: its config, its running guest, or both."""
+
+    vgpu: UUID
+    name: str
+    domain: str
+    hostdev: Hostdev
+    affect: frozenset[Affect]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DetachHostdev:
+    """Take a hostdev out of a domain; done when libvirt's event says that the guest let go."""
+
+    vgpu: UUID
+    name: str
+    domain: str
+    hostdev: Hostdev
+    affect: frozenset[Affect]
+
+
+Effect = Union[SetVfs, CreateVgpu, RemoveVgpu, SetParams, AttachHostdev, DetachHostdev]
+
+Lane = str
+"""`gpu/<address>` or `domain/<name>`: steps of one lane run one after the other."""
+
+
+def lane_of(effect: Effect) -> Lane:
+    """The lane in which `effect` has to run."""
+    match effect:
+        case SetVfs() | CreateVgpu() | RemoveVgpu() | SetParams():
+            return f"gpu/{effect.gpu.address}"
+        case AttachHostdev() | DetachHostdev():
+            return f"domain/{effect.domain}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """One effect in a plan: why it is needed, what has to be done before, whom it touches.
+
+    `needs` are the numbers of the steps that come first; `touches` the domains that notice.
+    """
+
+    number: int
+    effect: Effect
+    reason: str
+    needs: tuple[int, ...] = ()
+    touches: tuple[str, ...] = ()
+
+    @property
+    def lane(self) -> Lane:
+        """The lane in which this step runs."""
+        return lane_of(self.effect)
+
+
+def describe(effect: Effect) -> str:
+    """One line for people."""
+    match effect:
+        case SetVfs(gpu=gpu, enabled=enabled):
+            return f"turn {'on' if enabled else 'off'} the VFs of GPU {gpu.address}"
+        case CreateVgpu():
+            return f"create vGPU {effect.name} ({effect.type_name}) on {effect.parent}"
+        case RemoveVgpu():
+            return f"remove vGPU {effect.name} ({effect.type_name}) from {effect.parent}"
+        case SetParams():
+            return f"set the parameters of vGPU {effect.name} to {effect.params!r}"
+        case AttachHostdev():
+            where = " and ".join(sorted(effect.affect))
+            return f"attach vGPU {effect.name} to domain {effect.domain} ({where})"
+        case DetachHostdev():
+            where = " and ".join(sorted(effect.affect))
+            return f"detach vGPU {effect.name} from domain {effect.domain} ({where})"

@@ -1,0 +1,85 @@
+"""The kernel: sysfs and procfs under one root, sriov-manage, uevents and the kernel log."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class KernelLogLine:
+    """One line of the kernel log; `sequence` grows by one with each."""
+
+    sequence: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class CommandResult:
+    """How a program ended."""
+
+    exit_status: int
+    output: str
+
+
+@dataclass(frozen=True, slots=True)
+class Uevent:
+    """A kernel uevent: `action` (add, remove, change ...), the device's path, its subsystem."""
+
+    action: str
+    devpath: str
+    subsystem: str
+
+
+class Kernel(Protocol):
+    """A kernel's files.  Paths are relative to the root (`sys/bus/pci/devices/...`).
+
+    Every method raises OSError with the kernel's errno, and nothing else.
+    """
+
+    def read(self, path: str) -> str:
+        """The text of a file, without the final newline."""
+        ...
+
+    def write(self, path: str, text: str) -> None:
+        """Write `text` with one write(2), as sysfs wants it."""
+        ...
+
+    def write_abandonable(self, path: str, text: str, timeout_s: float) -> None:
+        """Like write, for a write that may block in the kernel for ever.
+
+        Raises TimeoutError after `timeout_s`; the write then goes on by itself.
+        """
+        ...
+
+    def list(self, path: str) -> tuple[str, ...]:
+        """The names in a directory, sorted."""
+        ...
+
+    def link(self, path: str) -> str:
+        """The last component of what a symbolic link points to."""
+        ...
+
+    def resolve(self, path: str) -> str:
+        """The real path, relative to the root, after following every link."""
+        ...
+
+    def exists(self, path: str) -> bool:
+        """Whether something is there (a link that leads nowhere is not)."""
+        ...
+
+    def sriov_manage(self, address: str, *, enable: bool, timeout_s: float) -> CommandResult | None:
+        """Run NVIDIA's sriov-manage for a PF; None where it is not installed.
+
+        It runs outside of this process' life: a daemon that is restarted does not kill it half-way.
+        """
+        ...
+
+    def log(self, since: int = 0) -> tuple[KernelLogLine, ...]:
+        """The kernel log's lines with a sequence above `since`."""
+        ...
+
+    def uevents(self) -> Iterator[Uevent]:
+        """Uevents from now on; blocks between them, ends when the source is closed."""
+        ...

@@ -1,0 +1,1 @@
+"""A simulated host: the traps of the hardware without the hardware."""
