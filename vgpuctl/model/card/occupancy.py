@@ -102,11 +102,16 @@ def supported_types(card: Card) -> tuple[VgpuType, ...]:
 
 
 def type_named(card: Card, name: str) -> VgpuType | None:
-    """The type of that name on this card, in any case; `whole-gpu` is one on every PCI GPU."""
+    """The type of that name on this card, in any case; `whole-gpu` is one on every PCI GPU.
+
+    A card that shows no types now (no driver, parked) has the catalogue's, so that a refusal can say
+    what is wrong with the card.
+    """
     folded = name.casefold()
     if folded == WHOLE_GPU.name and isinstance(card.gpu.address, PciAddress):
         return WHOLE_GPU
-    return next((each for each in supported_types(card) if each.name.casefold() == folded), None)
+    types = supported_types(card) or (card.model.types if card.model else ())
+    return next((each for each in types if each.name.casefold() == folded), None)
 
 
 def type_of(card: Card, type_id: int | None, type_name: str) -> VgpuType | None:
