@@ -8,6 +8,7 @@ from vgpuctl.model.catalog import GpuModel
 from vgpuctl.model.gpu import FrameworkKind
 from vgpuctl.model.pci import GpuAddress, PciAddress
 from vgpuctl.model.types import TypeKind, VgpuType
+from vgpuctl.sim.models import Models
 from vgpuctl.sim.state import Board
 
 VF_OFFSET = 4
@@ -67,7 +68,7 @@ def is_parent(board: Board, parent: GpuAddress) -> bool:
     return board.framework is not FrameworkKind.PASSTHROUGH and vf_number(board, parent) is not None
 
 
-def refusal(board: Board, model: GpuModel, parent: GpuAddress, vgpu_type: VgpuType) -> Nvrm | None:
+def refusal(board: Board, models: Models, parent: GpuAddress, vgpu_type: VgpuType) -> Nvrm | None:
     """Why the driver would not create that type there; None when it would.
 
     nvidia.md 0.2, 1.3, 1.4; a vGPU that is being removed still counts.
@@ -81,34 +82,59 @@ def refusal(board: Board, model: GpuModel, parent: GpuAddress, vgpu_type: VgpuTy
         return Nvrm.INVALID_OPERATION
     if not board.mixed_size and any(each.fb_mib != vgpu_type.fb_mib for each in board.vgpus):
         return Nvrm.NOT_SUPPORTED
-    if _room(board, model, vgpu_type) <= 0:
+    if _room(board, models, vgpu_type) <= 0:
         return Nvrm.INSUFFICIENT_RESOURCES
     return None
 
 
-def available(board: Board, model: GpuModel, parent: GpuAddress, vgpu_type: VgpuType) -> int:
+def available(board: Board, models: Models, parent: GpuAddress, vgpu_type: VgpuType) -> int:
     """`available_instances`: how many more on a PF; 0 or 1 on a VF."""
-    if refusal(board, model, parent, vgpu_type) is not None:
+    if refusal(board, models, parent, vgpu_type) is not None:
         return 0
-    return _room(board, model, vgpu_type) if board.framework is FrameworkKind.MDEV else 1
+    return _room(board, models, vgpu_type) if board.framework is FrameworkKind.MDEV else 1
 
 
-def creatable(board: Board, model: GpuModel, parent: GpuAddress) -> tuple[VgpuType, ...]:
+def creatable(board: Board, models: Models, parent: GpuAddress) -> tuple[VgpuType, ...]:
     """The types that may be created there now."""
     if not is_parent(board, parent):
         return ()
-    return tuple(each for each in model.types if refusal(board, model, parent, each) is None)
+    return tuple(
+        each for each in models.model(board.model).types if refusal(board, models, parent, each) is None
+    )
 
 
-def _room(board: Board, model: GpuModel, vgpu_type: VgpuType) -> int:
+def _room(board: Board, models: Models, vgpu_type: VgpuType) -> int:
     assert vgpu_type.fb_mib is not None
-    free_mib = model.fb_mib - sum(each.fb_mib for each in board.vgpus)
-    fitting = free_mib // vgpu_type.fb_mib
-    limit = vgpu_type.max_per_gpu
-    if board.mixed_size and model.mixed_size and vgpu_type.max_per_gpu_mixed is not None:
-        limit = vgpu_type.max_per_gpu_mixed
-    if limit is None:
-        return fitting
+    model = models.model(board.model)
+    fitting = (model.fb_mib - sum(each.fb_mib for each in board.vgpus)) // vgpu_type.fb_mib
     same = sum(1 for each in board.vgpus if each.fb_mib == vgpu_type.fb_mib)
-    # The vendor's own count is right for equal sizes: profile sizes are nominal, 12 x 4 GB fit a 48 GB card.
-    return limit - same if not board.mixed_size else min(limit - same, fitting)
+    if not board.mixed_size:
+        return fitting if vgpu_type.max_per_gpu is None else vgpu_type.max_per_gpu - same
+    limit = vgpu_type.max_per_gpu_mixed or vgpu_type.max_per_gpu or fitting
+    if placement(board, models, vgpu_type.fb_mib) is None:
+        return 0
+    return min(limit - same, fitting)
+
+
+def placement(board: Board, models: Models, fb_mib: int) -> int | None:
+    """Where, in GB, one more vGPU of that size would lie on a board in mixed-size mode; None for nowhere.
+
+    First fit in the order of the driver's table [UG17 appendix B]; the lowest gap where no table is public.
+    """
+    model = models.model(board.model)
+    size = _gb(fb_mib)
+    table = models.placements(model, fb_mib)
+    starts = range(_gb(model.fb_mib) - size + 1) if table is None else table.starts
+    taken = [
+        (each.placement_id, each.placement_id + _gb(each.fb_mib))
+        for each in board.vgpus
+        if each.placement_id is not None
+    ]
+    for start in starts:
+        if all(start + size <= begin or end <= start for begin, end in taken):
+            return start
+    return None
+
+
+def _gb(mib: int) -> int:
+    return -(-mib // 1024)

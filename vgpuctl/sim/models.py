@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Protocol
 
 from vgpuctl.errors import InvalidInput, NotFound
-from vgpuctl.model.catalog import GpuModel
+from vgpuctl.model.catalog import GpuModel, MixedPlacements
 from vgpuctl.model.gpu import FrameworkKind
 from vgpuctl.model.types import TypeKind, VgpuType
 
@@ -76,6 +76,10 @@ class ModelSource(Protocol):
         """The model of that key; raises NotFound, whose hint names near ones."""
         ...
 
+    def mixed_placements(self, model: GpuModel, fb_mib: int) -> MixedPlacements | None:
+        """Where vGPUs of that size may lie in mixed-size mode; None where no table is public."""
+        ...
+
 
 class Models:
     """The models of one simulated host, with every type numbered."""
@@ -93,6 +97,10 @@ class Models:
         if found is None:
             found = self._models[key] = self._numbered(model_keyed(self._source, key))
         return found
+
+    def placements(self, model: GpuModel, fb_mib: int) -> MixedPlacements | None:
+        """Where vGPUs of that size may lie in mixed-size mode; None where no table is public."""
+        return None if model.key in _OTHERS else self._source.mixed_placements(model, fb_mib)
 
     def _numbered(self, model: GpuModel) -> GpuModel:
         """A type without a frame-buffer size cannot be simulated; one without an id gets one."""

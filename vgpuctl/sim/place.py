@@ -9,6 +9,7 @@ from vgpuctl.sim.state import Board, Vgpu
 
 CDEVS_PER_BOARD = 64
 FIRST_MDEV_CDEV = 4096
+NOT_APPLICABLE = "Not Applicable"
 
 
 def real_path(address: GpuAddress) -> str:
@@ -39,3 +40,8 @@ def type_directory(board: Board, type_id: int) -> str:
         return f"{board.address}-{type_id}"
     is_early = board.framework is not FrameworkKind.MDEV and not board.vfs_are_ready
     return f"{'pci' if is_early else 'nvidia'}-{type_id}"
+
+
+def placement_text(vgpu: Vgpu) -> str:
+    """`placement_id`: a number in mixed-size mode, else the words `Not Applicable` [nvidia.md 1.2]."""
+    return NOT_APPLICABLE if vgpu.placement_id is None else str(vgpu.placement_id)

@@ -6,14 +6,13 @@ import errno
 from dataclasses import replace
 from uuid import UUID
 
-from vgpuctl.model.catalog import GpuModel
 from vgpuctl.model.gpu import FrameworkKind
 from vgpuctl.model.pci import GpuAddress, PciAddress
 from vgpuctl.model.types import VgpuType
 from vgpuctl.ports.kernel import Uevent
 from vgpuctl.sim import board as rules
 from vgpuctl.sim.board import Nvrm
-from vgpuctl.sim.models import MTTY
+from vgpuctl.sim.models import MTTY, Models
 from vgpuctl.sim.outcome import Operation, Outcome
 from vgpuctl.sim.place import real_path
 from vgpuctl.sim.state import Board, State, Vgpu, noted, with_board
@@ -32,7 +31,9 @@ def find_mdev(state: State, uuid: UUID) -> tuple[Board, Vgpu] | None:
     return None
 
 
-def create_mdev(state: State, board: Board, model: GpuModel, parent: GpuAddress, kind: int, text: str) -> Outcome:
+def create_mdev(
+    state: State, board: Board, models: Models, parent: GpuAddress, *, kind: int, text: str
+) -> Outcome:
     """Write `text` to a type's `create`; `kind` is the type's number.
 
     EINVAL for anything but 36 characters of UUID, EEXIST for a UUID in use on any parent
@@ -48,20 +49,20 @@ def create_mdev(state: State, board: Board, model: GpuModel, parent: GpuAddress,
         return Outcome(state, errno=errno.EINVAL)
     if find_mdev(state, uuid) is not None:
         return Outcome(state, errno=errno.EEXIST)
-    vgpu_type = rules.type_of(model, kind)
-    code = Nvrm.OBJECT_NOT_FOUND if vgpu_type is None else rules.refusal(board, model, parent, vgpu_type)
-    if code is not None and model.key == MTTY.key:
+    vgpu_type = rules.type_of(models.model(board.model), kind)
+    code = Nvrm.OBJECT_NOT_FOUND if vgpu_type is None else rules.refusal(board, models, parent, vgpu_type)
+    if code is not None and board.model == MTTY.key:
         return Outcome(state, errno=errno.ENOSPC)
     if code is not None:
         return refused(state, parent, code, is_mdev=True)
     assert vgpu_type is not None
     made = state.made + 1
-    vgpu = _new(board, parent, vgpu_type, uuid=uuid, iommu_group=FIRST_MDEV_GROUP + made)
+    vgpu = _new(board, models, parent, vgpu_type, uuid=uuid, iommu_group=FIRST_MDEV_GROUP + made)
     state = with_board(replace(state, made=made), replace(board, vgpus=(*board.vgpus, vgpu)))
     return Outcome(state, events=(Uevent("add", f"/{real_path(parent)}/{uuid}", "mdev"),))
 
 
-def set_type(state: State, board: Board, model: GpuModel, vf: GpuAddress, text: str) -> Outcome:
+def set_type(state: State, board: Board, models: Models, vf: GpuAddress, text: str) -> Outcome:
     """Write `text` to a VF's `current_vgpu_type` [nvidia.md 1.4].
 
     EINVAL unless it is a number, EPERM while the VF has a type (even the same), EIO and a code in
@@ -75,12 +76,12 @@ def set_type(state: State, board: Board, model: GpuModel, vf: GpuAddress, text: 
         return Outcome(state) if present is None else _clear_type(state, board, present)
     if present is not None:
         return Outcome(state, errno=errno.EPERM)
-    vgpu_type = rules.type_of(model, int(digits))
-    code = Nvrm.OBJECT_NOT_FOUND if vgpu_type is None else rules.refusal(board, model, vf, vgpu_type)
+    vgpu_type = rules.type_of(models.model(board.model), int(digits))
+    code = Nvrm.OBJECT_NOT_FOUND if vgpu_type is None else rules.refusal(board, models, vf, vgpu_type)
     if code is not None:
         return refused(state, vf, code, is_mdev=False)
     assert vgpu_type is not None
-    state = with_board(state, replace(board, vgpus=(*board.vgpus, _new(board, vf, vgpu_type))))
+    state = with_board(state, replace(board, vgpus=(*board.vgpus, _new(board, models, vf, vgpu_type))))
     return Outcome(state, events=(Uevent("change", f"/{real_path(vf)}", "pci"),))
 
 
@@ -88,7 +89,7 @@ def _clear_type(state: State, board: Board, vgpu: Vgpu) -> Outcome:
     if not state.holds_vgpu(vgpu):
         return Outcome(without(state, board, vgpu))
     if state.busy == "block":
-        return Outcome(state, then=Operation("released", (vgpu.parent, None)))
+        return Outcome(_leaving(state, board, vgpu), then=Operation("released", (vgpu.parent, None)))
     return Outcome(state, errno=getattr(errno, state.busy))
 
 
@@ -110,10 +111,7 @@ def remove_mdev(state: State, uuid: UUID, text: str) -> Outcome:
     event = Uevent("remove", f"/{real_path(vgpu.parent)}/{uuid}", "mdev")
     if not state.holds_vgpu(vgpu):
         return Outcome(without(state, board, vgpu), events=(event,))
-    leaving = replace(vgpu, removing=True)
-    state = with_board(
-        state, replace(board, vgpus=tuple(leaving if each is vgpu else each for each in board.vgpus))
-    )
+    state = _leaving(state, board, vgpu)
     holder = next(each for each in state.holds if each.uuid == uuid)
     state = noted(
         state,
@@ -140,6 +138,22 @@ def without(state: State, board: Board, vgpu: Vgpu) -> State:
     return with_board(state, replace(board, vgpus=tuple(each for each in board.vgpus if each is not vgpu)))
 
 
+def let_go(state: State) -> State:
+    """`state` after the removals that waited for somebody who has let go now."""
+    for board in state.boards:
+        for vgpu in board.vgpus:
+            if vgpu.removing and not state.holds_vgpu(vgpu):
+                state = without(state, state.board_at(board.address), vgpu)
+    return state
+
+
+def _leaving(state: State, board: Board, vgpu: Vgpu) -> State:
+    leaving = replace(vgpu, removing=True)
+    return with_board(
+        state, replace(board, vgpus=tuple(leaving if each is vgpu else each for each in board.vgpus))
+    )
+
+
 def refused(state: State, parent: GpuAddress, code: int, *, is_mdev: bool) -> Outcome:
     """EIO, with what the driver says about it in the kernel log: the only detail there is [nvidia.md 1.1]."""
     lines = [f"NVRM: Failed to add vgpu create request: 0x{code:x}"]
@@ -152,6 +166,7 @@ def refused(state: State, parent: GpuAddress, code: int, *, is_mdev: bool) -> Ou
 
 def _new(
     board: Board,
+    models: Models,
     parent: GpuAddress,
     vgpu_type: VgpuType,
     *,
@@ -160,6 +175,7 @@ def _new(
 ) -> Vgpu:
     assert vgpu_type.type_id is not None
     assert vgpu_type.fb_mib is not None
+    has_placement = board.mixed_size and board.framework is not FrameworkKind.MDEV
     return Vgpu(
         parent=parent,
         type_id=vgpu_type.type_id,
@@ -167,19 +183,5 @@ def _new(
         fb_mib=vgpu_type.fb_mib,
         uuid=uuid,
         iommu_group=iommu_group,
-        placement_id=_placement(board, vgpu_type.fb_mib) if board.framework is not FrameworkKind.MDEV else None,
+        placement_id=rules.placement(board, models, vgpu_type.fb_mib) if has_placement else None,
     )
-
-
-def _placement(board: Board, fb_mib: int) -> int | None:
-    """The first gap, in GB, of a board in mixed-size mode; other boards do not say."""
-    if not board.mixed_size:
-        return None
-    start = 0
-    size = -(-fb_mib // 1024)
-    for each in sorted(board.vgpus, key=lambda vgpu: vgpu.placement_id or 0):
-        taken = each.placement_id or 0
-        if taken - start >= size:
-            break
-        start = taken + -(-each.fb_mib // 1024)
-    return start
