@@ -20,6 +20,8 @@ class Unknown:
         raise TypeError(msg)
 
 
+NOT_READ = Unknown("not read")
+
 Fact = Union[T, Unknown]
 """A value, or the reason why it is not known."""
 

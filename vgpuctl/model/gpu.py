@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from uuid import UUID
 
-from vgpuctl.model.fact import Fact, Unknown
+from vgpuctl.model.fact import NOT_READ, Fact
 from vgpuctl.model.pci import GpuAddress, PciAddress
 from vgpuctl.model.types import VgpuType
 
@@ -110,11 +110,11 @@ class Gpu:
     framework: FrameworkKind | None
     vfs_max: int = 0
     vfs: tuple[Vf, ...] = ()
-    fb_mib: Fact[int] = Unknown("not read")
-    mig: Fact[bool] = Unknown("not read")
-    mixed_size: Fact[bool] = Unknown("not read")
+    fb_mib: Fact[int] = NOT_READ
+    mig: Fact[bool] = NOT_READ
+    mixed_size: Fact[bool] = NOT_READ
     types: tuple[VgpuType, ...] = ()
-    creatable: Fact[frozenset[int]] = Unknown("not read")
+    creatable: Fact[frozenset[int]] = NOT_READ
     vgpus: tuple[ObservedVgpu, ...] = ()
     holders: Fact[tuple[Holder, ...]] = ()
     """Who holds the PF itself open (a driver client, which makes sriov-manage fail)."""

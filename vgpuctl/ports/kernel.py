@@ -43,7 +43,7 @@ class Kernel(Protocol):
         ...
 
     def write(self, path: str, text: str) -> None:
-        """Write `text` with one write(2), as sysfs wants it."""
+        """Put `text` into a file with a single write, as sysfs wants it."""
         ...
 
     def write_abandonable(self, path: str, text: str, timeout_s: float) -> None:
