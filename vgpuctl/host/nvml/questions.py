@@ -6,12 +6,13 @@ Runs in the helper process.  Nothing here changes a GPU: no Set, Create or Destr
 from __future__ import annotations
 
 import ctypes
-import re
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from vgpuctl.model import typename
 from vgpuctl.model.fact import Fact, Unknown, known
 from vgpuctl.model.pci import PciAddress
+from vgpuctl.model.typename import TypeName
 from vgpuctl.model.types import TypeKind, VgpuType
 from vgpuctl.ports.nvml import NvmlGpu, NvmlHost, NvmlVgpu
 
@@ -21,8 +22,6 @@ U = TypeVar("U")
 _MIB = 1 << 20
 _NO_GI_PROFILE = 0xFFFFFFFF  # INVALID_GPU_INSTANCE_PROFILE_ID; 0 is a real profile
 _VM_ID_IS_UUID = 1  # NVML_VGPU_VM_ID_UUID
-_SERIES = re.compile(r"-(?:0|[1-9]\d*)([ABCQ])")
-_MIG_NAME = re.compile(r"-[1-9]-\d+[ABCQ]")
 _PROBE = "nvmlDeviceGetCreatableVgpus"
 """A function that NVIDIA's binding has and the modules of the same name have not."""
 
@@ -112,19 +111,21 @@ def _describe_type(nvml: Any, handle: Any, type_id: int, gi_profiles: dict[int, 
     raw_name = _then(_ask(nvml, "nvmlVgpuTypeGetName", type_id), _text)
     if isinstance(raw_name, Unknown):
         return raw_name
-    name = raw_name.split()[-1] if raw_name.split() else raw_name
+    name = typename.parse(raw_name)
     profile = known(_ask(nvml, "nvmlVgpuTypeGetGpuInstanceProfileId", type_id))
     # A driver that cannot say it is older than the names that do (nvidia.md 2).
-    is_mig = profile != _NO_GI_PROFILE if profile is not None else bool(_MIG_NAME.search(name))
-    series = _SERIES.search(name)
+    if profile is None:
+        is_mig = isinstance(name, TypeName) and name.is_mig_backed
+    else:
+        is_mig = profile != _NO_GI_PROFILE
     resolution = known(_ask(nvml, "nvmlVgpuTypeGetResolution", type_id))
     fb_bytes = known(_ask(nvml, "nvmlVgpuTypeGetFramebufferSize", type_id))
     return VgpuType(
-        name=name,
+        name=str(name),
         raw_name=raw_name,
         type_id=type_id,
         kind=TypeKind.MIG_BACKED if is_mig else TypeKind.TIME_SLICED,
-        series=series[1] if series else "",
+        series=name.series if isinstance(name, TypeName) else "",
         fb_mib=None if fb_bytes is None else fb_bytes // _MIB,
         # 0 would say that a supported type can never be made: nobody said anything.
         max_per_gpu=known(_ask(nvml, "nvmlVgpuTypeGetMaxInstances", handle, type_id)) or None,
