@@ -94,7 +94,7 @@ def _edit(shape: Shape) -> Edit:
                 profile=shape.profile, type=shape.type, gpu=shape.gpu, name=shape.name, count=shape.count
             )
         case DeleteShape():
-            return DeleteVgpu(shape.vgpu)
+            return DeleteVgpu(vgpu=shape.vgpu)
         case AttachShape():
             return AttachVgpu(
                 domain=shape.domain,

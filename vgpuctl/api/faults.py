@@ -105,6 +105,10 @@ def _say(kind: str, path: Path, context: Mapping[str, Any], text: str, model: ty
     if kind in ("too_short", "too_long"):
         limit = context.get("min_length", context.get("max_length"))
         return f"must have at {'least' if kind == 'too_short' else 'most'} {limit}, not {context['actual_length']}"
+    if kind == "string_too_long":
+        return f"must have at most {context['max_length']} characters"
+    if kind == "string_too_short":
+        return "is empty"
     if kind in ("greater_than_equal", "less_than_equal"):
         return f"must be at {'least' if 'ge' in context else 'most'} {context.get('ge', context.get('le'))}"
     return _WORDS.get(kind, text)

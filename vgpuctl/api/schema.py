@@ -15,7 +15,7 @@ from vgpuctl.model.pci import PciAddress, parse_address
 
 API_VERSION = "vgpuctl/v1"
 
-_NAME = r"[A-Za-z0-9][A-Za-z0-9._:-]{0,62}"
+_NAME = r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}"
 _DOMAIN = r"[^/\x00-\x1f\x7f]{1,255}"
 _TYPE = r"[A-Za-z0-9][A-Za-z0-9 ._()+-]{0,63}"
 _GPU = r"[A-Za-z0-9][A-Za-z0-9._:-]{0,63}"
@@ -31,7 +31,7 @@ def _match(pattern: str, text: str, right: str) -> str:
 
 
 def _name(text: str) -> str:
-    return _match(_NAME, text, "use 1 to 63 letters, digits, and . _ : -, beginning with a letter or a digit")
+    return _match(_NAME, text, "use 1 to 128 letters, digits, and . _ : -, beginning with a letter or a digit")
 
 
 def _domain(text: str) -> str:
@@ -90,6 +90,8 @@ def _uuid(text: str) -> str:
 
 
 Name = Annotated[str, AfterValidator(_name), WithJsonSchema({"type": "string", "pattern": f"^{_NAME}$"})]
+NewName = Annotated[Name, Field(max_length=100)]
+"""A name that others are made from: `name-1`, `name-2` ..."""
 DomainName = Annotated[
     str, AfterValidator(_domain), WithJsonSchema({"type": "string", "minLength": 1, "maxLength": 255})
 ]
@@ -129,7 +131,7 @@ class ProfileShape(Shape):
 
     apiVersion: Literal["vgpuctl/v1"]  # noqa: N815
     kind: Literal["Profile"]
-    name: Name
+    name: NewName
     types: Annotated[list[TypeName], Field(min_length=1, max_length=256)]
     placement: PlacementShape = PlacementShape()
     params: dict[ParamName, ParamValue] = Field(default_factory=dict)
@@ -159,9 +161,12 @@ class VgpuShape(Shape):
 
 
 class DesktopVgpuShape(Shape):
-    """A vGPU of a desktop; exactly one of profile, type and vgpu."""
+    """A vGPU of a desktop; exactly one of profile, type and vgpu.
 
-    name: Name | None = None
+    As a rule it is called after the domain, hence its name is as free as a domain's.
+    """
+
+    name: DomainName | None = None
     profile: Name | None = None
     type: TypeName | None = None
     vgpu: Name | None = None
@@ -186,8 +191,8 @@ class CreateShape(Shape):
     profile: Name | None = None
     type: TypeName | None = None
     gpu: GpuReference | None = None
-    name: Name | None = None
-    count: Annotated[int, Field(ge=1, le=1000)] = 1
+    name: NewName | None = None
+    count: Annotated[int, Field(ge=1, le=4096)] = 1
 
 
 class DeleteShape(Shape):
