@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 
-class Hanging(Exception):  # noqa: N818 - a state, not a fault of ours
+class Hanging(Exception):
     """The call has not returned in time; or an earlier one of the same key still has not."""
 
 

@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import replace
 from typing import Final
 
+from vgpuctl.model import typename
+from vgpuctl.model.typename import TypeName
 from vgpuctl.model.types import TypeKind, VgpuType
 
-_MIG_BACKED = re.compile(r"[A-Z0-9]+-[1-9]-(?:0|[1-9]\d*)([ABCQ])(?:ME|NOME|MEALL|GFX)?")
-_TIME_SLICED = re.compile(r"[A-Z0-9]+(?:-[a-zA-Z]+)*-(0|[1-9]\d*)([ABCQ])\d?")
 _SHOWN: Final = 5
-
-
-def short_name(raw_name: str) -> str:
-    """NVIDIA's short name, the last word of the driver's (`NVIDIA L40S-8Q`)."""
-    return raw_name.split()[-1] if raw_name.split() else raw_name
 
 
 def named_type(
@@ -31,12 +25,12 @@ def named_type(
     source: str,
 ) -> VgpuType:
     """A type as the hardware names it; kind and series follow from NVIDIA's grammar of names."""
-    short = name or short_name(raw_name)
+    short = name or typename.short_name(raw_name)
+    parts = typename.parse(raw_name) if name is None else None
     kind, series = TypeKind.OTHER, ""
-    if name is None and (match := _MIG_BACKED.fullmatch(short)):
-        kind, series = TypeKind.MIG_BACKED, match[1]
-    elif name is None and (match := _TIME_SLICED.fullmatch(short)):
-        kind, series = TypeKind.TIME_SLICED, match[2]
+    if isinstance(parts, TypeName):
+        kind = TypeKind.MIG_BACKED if parts.is_mig_backed else TypeKind.TIME_SLICED
+        series = parts.series
     return VgpuType(
         name=short,
         raw_name=raw_name,
@@ -78,11 +72,11 @@ def enriched(first: VgpuType, *others: VgpuType | None) -> VgpuType:
 
 
 def sized(each: VgpuType) -> VgpuType:
-    """`each`, with the frame buffer that its name says where no source gave one; `0` is 512 MiB."""
-    match = _TIME_SLICED.fullmatch(each.name)
-    if each.fb_mib is not None or match is None or each.kind is not TypeKind.TIME_SLICED:
+    """`each`, with the frame buffer that its name promises where no source gave one."""
+    parts = typename.parse(each.name)
+    if each.fb_mib is not None or not isinstance(parts, TypeName) or each.kind is TypeKind.OTHER:
         return each
-    return replace(each, fb_mib=int(match[1]) * 1024 or 512)
+    return replace(each, fb_mib=parts.nominal_fb_mib)
 
 
 def disagreements(hardware: tuple[VgpuType, ...], catalogue: tuple[VgpuType, ...]) -> tuple[str, ...]:

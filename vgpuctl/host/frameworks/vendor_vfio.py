@@ -110,9 +110,7 @@ class VendorVfioFramework:
             vgpus=tuple(self._vgpu(gpu, vf, number, types) for vf, number in vgpus),
         )
 
-    def _vgpu(
-        self, gpu: GpuAddress, vf: Vf, number: Fact[int], types: tuple[VgpuType, ...]
-    ) -> ObservedVgpu:
+    def _vgpu(self, gpu: GpuAddress, vf: Vf, number: Fact[int], types: tuple[VgpuType, ...]) -> ObservedVgpu:
         name: Fact[str]
         if isinstance(number, Unknown):
             name = number
@@ -197,7 +195,7 @@ class VendorVfioFramework:
         except OSError as error:
             if error.errno not in (errno.EPERM, errno.EBUSY):
                 raise refused(f"remove vGPU {step.name} from VF {step.parent}", path, error, None) from error
-            if not self._shows_none(step.parent):
+            if not self._is_gone(step):
                 raise VgpuBusy(
                     f"vGPU {step.name} on VF {step.parent} is in use: "
                     f"the driver answers {errno.errorcode[error.errno]}",
@@ -205,13 +203,13 @@ class VendorVfioFramework:
                     parent=str(step.parent),
                 ) from error
             return
-        if not self._shows_none(step.parent):
+        if not self._is_gone(step):
             raise ReadBackMismatch(
                 f"0 was written to VF {step.parent}, which still shows a type", path=path, wanted=0
             )
 
-    def _shows_none(self, vf: GpuAddress) -> bool:
-        return self._writer.until(lambda: current_type(self._kernel, vf) == 0)
+    def _is_gone(self, step: RemoveVgpu) -> bool:
+        return self._writer.until(lambda: current_type(self._kernel, step.parent) != step.type_id)
 
     def set_params(self, step: SetParams) -> None:
         """Write `vgpu_params` as a whole; the next start of the VM takes them."""

@@ -30,7 +30,7 @@ _MEANINGS: Final = {
     errno.EBUSY: "the device is in use",
 }
 _HINTS: Final = {
-    errno.EIO: "`dmesg | grep NVRM` has the driver's own words; usual causes are another frame-buffer size on "
+    errno.EIO: "`dmesg | grep NVRM` has the driver's own words; usual causes: another frame-buffer size on "
     "this GPU, MIG on without a GPU instance, or a VF in use",
     errno.ENODEV: "the driver was reloaded or sriov-manage runs; try again when the GPU is ready",
     errno.EBUSY: "stop the domain that uses it, gracefully",
@@ -44,7 +44,7 @@ class Writer:
     def __init__(self, kernel: Kernel, clock: Clock) -> None:
         self._kernel = kernel
         self._clock = clock
-        self._logged = 0
+        self._newest = 0
 
     def write(self, path: str, text: str, doing: str) -> None:
         """One write; raises KernelRefused, which names the NVRM code where the log has one.
@@ -54,25 +54,32 @@ class Writer:
         """
         deadline = self._clock.monotonic_s() + RETRY_S
         while True:
-            self._log_lines()
+            mark = self._mark()
             try:
                 self._kernel.write(path, text)
             except OSError as error:
-                refusal = explain(self._log_lines())
+                refusal = explain(self._logged_since(mark))
                 if refusal is None or not refusal.is_transient or self._clock.monotonic_s() >= deadline:
                     raise refused(doing, path, error, refusal) from error
                 self._clock.sleep(_PAUSE_S * 4)
             else:
                 return
 
-    def _log_lines(self) -> list[str]:
+    def _mark(self) -> int:
+        """The sequence of the newest line of the kernel log."""
         try:
-            lines = self._kernel.log(self._logged)
+            lines = self._kernel.log(self._newest)
         except OSError:
-            return []  # no right to read the log: the refusal is told without its code
+            return self._newest  # no right to read the log: a refusal is told without its code
         if lines:
-            self._logged = max(line.sequence for line in lines)
-        return [line.text for line in lines]
+            self._newest = max(line.sequence for line in lines)
+        return self._newest
+
+    def _logged_since(self, mark: int) -> list[str]:
+        try:
+            return [line.text for line in self._kernel.log(mark)]
+        except OSError:
+            return []
 
     def until(self, holds: Callable[[], bool], within_s: float = READ_BACK_S) -> bool:
         """Whether `holds` comes true within `within_s`; OSErrors on the way count as not yet."""
