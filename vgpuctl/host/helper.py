@@ -39,6 +39,7 @@ def start(
     stream = subprocess.PIPE if piped else subprocess.DEVNULL
     return subprocess.Popen(
         command,
+        bufsize=0,
         stdin=stream,
         stdout=stream,
         stderr=subprocess.DEVNULL,
