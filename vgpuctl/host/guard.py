@@ -78,7 +78,7 @@ class Guard:
         if isinstance(holders, Unknown):
             raise FactUnknown(
                 f"whether somebody holds vGPU {step.name} is not known: {holders.reason}",
-                hint="what cannot be read counts as busy; run the daemon as root, in the host's PID namespace",
+                hint="what cannot be read counts as busy; run the daemon as root",
                 vgpu=step.name,
             )
         if holders:

@@ -167,9 +167,10 @@ def _number(kernel: Kernel, path: str, missing: int = 0) -> int:
 def state_of(seen: Sighting) -> tuple[GpuState, str]:
     """What can be done with the GPU, and why."""
     if seen.driver == PARKING_DRIVER and (not seen.vfs or seen.device.vendor == NVIDIA):
+        have = "with" if seen.vfs else "without"
         return GpuState.PARKED, (
-            f"it is on {PARKING_DRIVER} {'with' if seen.vfs else 'without'} VFs: sriov-manage was interrupted; run "
-            "it again while nothing uses the GPU"
+            f"it is on {PARKING_DRIVER} {have} VFs: sriov-manage was interrupted; "
+            "run it again while nothing uses the GPU"
         )
     if seen.driver == VFIO_PCI:
         return GpuState.PASSED_THROUGH, "it is on vfio-pci, given to a domain as a whole"
