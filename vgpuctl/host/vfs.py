@@ -56,7 +56,7 @@ class _Prober:
     def __init__(self, kernel: Kernel, vendor: int) -> None:
         self._kernel = kernel
         self._vendor = vendor
-        self._looks = [self._vendor_vfio, self._mdev]
+        self._looks = [self._vendor_vfio, self._mdev] if vendor == NVIDIA else [self._mdev]
 
     def probe(self, address: PciAddress, index: int) -> Vf:
         for look in self._looks:
@@ -108,8 +108,8 @@ class VfSwitch:
         parked = driver_of(self._kernel, pf) == PARKING_DRIVER
         if parked or (count > 0) is not enabled:
             self._nvml.release()
-            if not self._by_sriov_manage(pf, enabled=enabled):
-                self._by_write(pf, enabled=enabled)
+            if vendor != NVIDIA or not self._by_sriov_manage(pf, enabled=enabled):
+                self._by_write(pf, vendor, enabled=enabled)
         self._wait(pf, vendor, enabled=enabled)
 
     def _by_sriov_manage(self, pf: PciAddress, *, enabled: bool) -> bool:
@@ -139,7 +139,7 @@ class VfSwitch:
             )
         return True
 
-    def _by_write(self, pf: PciAddress, *, enabled: bool) -> None:
+    def _by_write(self, pf: PciAddress, vendor: int, *, enabled: bool) -> None:
         path = f"{device_path(pf)}/sriov_numvfs"
         wanted = self._number(pf, "sriov_totalvfs") if enabled else 0
         try:
@@ -150,7 +150,8 @@ class VfSwitch:
                 self._kernel.write(path, str(wanted))
         except OSError as error:
             refusal = refused(f"set the number of VFs of GPU {pf} to {wanted}", path, error, None)
-            refusal.hint = "an NVIDIA GPU needs sriov-manage, which comes with the vGPU host driver"
+            if vendor == NVIDIA:
+                refusal.hint = "an NVIDIA GPU needs sriov-manage, which comes with the vGPU host driver"
             raise refusal from error
 
     def _wait(self, pf: PciAddress, vendor: int, *, enabled: bool) -> None:

@@ -19,9 +19,10 @@ class SriovMdevFramework(MdevFramework):
     kind = FrameworkKind.SRIOV_MDEV
 
     def serves(self, gpu: GpuAddress, vfs: tuple[Vf, ...]) -> bool:
-        """Whether a VF offers mdev types."""
+        """Whether its first ready VF offers mdev types; all VFs of a GPU have one driver."""
         del gpu
-        return any(vf.ready and type_directories(self._kernel, vf.address) for vf in vfs)
+        first = next((vf for vf in vfs if vf.ready), None)
+        return first is not None and bool(type_directories(self._kernel, first.address))
 
     def view(self, gpu: GpuAddress, vfs: tuple[Vf, ...]) -> FrameworkView:
         """The types that every VF offers, the mdevs on the VFs, and what a free VF takes.

@@ -60,13 +60,13 @@ class VendorVfioFramework:
         self._removal_timeout_s = removal_timeout_s
 
     def serves(self, gpu: GpuAddress, vfs: tuple[Vf, ...]) -> bool:
-        """Whether a VF has `nvidia/current_vgpu_type`; the PF has no such file."""
+        """Whether its first ready VF has `nvidia/current_vgpu_type`; the PF has no such file."""
         del gpu
-        return any(self._answers(vf) for vf in vfs if vf.ready)
-
-    def _answers(self, vf: Vf) -> bool:
+        first = next((vf for vf in vfs if vf.ready), None)
+        if first is None:
+            return False
         try:
-            current_type(self._kernel, vf.address)
+            current_type(self._kernel, first.address)
         except (FileNotFoundError, NotADirectoryError):
             return False
         except OSError:
