@@ -66,6 +66,11 @@ def dump_documents(documents: Iterable[Document]) -> list[dict[str, Any]]:
     return [_plain(document) for document in documents]
 
 
+def dump_document(document: Document | None) -> dict[str, Any] | None:
+    """One document as a plain dict; None stays None."""
+    return None if document is None else _plain(document)
+
+
 def exactly_one(value: Mapping[str, Any], keys: Sequence[str]) -> Iterator[tuple[Path, str]]:
     """A fault unless exactly one of `keys` is given."""
     given = [key for key in keys if value.get(key) is not None]

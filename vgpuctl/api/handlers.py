@@ -6,15 +6,18 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import structlog
+
 import vgpuctl
 from vgpuctl.api import openapi
 from vgpuctl.api.access import Caller
-from vgpuctl.api.documents import dump_documents
+from vgpuctl.api.documents import dump_document, dump_documents
 from vgpuctl.api.edits import parse_edit, parse_plan_reference
 from vgpuctl.api.faults import Fault, refuse
 from vgpuctl.api.query import MAX_ENTRIES
 from vgpuctl.api.waiting import EventStream, Waiting
-from vgpuctl.errors import InvalidInput, Unavailable, UnsupportedHere
+from vgpuctl.errors import InvalidInput, UnsupportedHere
+from vgpuctl.model.edit import Edit
 from vgpuctl.ports.host import Simulator
 from vgpuctl.service.service import Service
 
@@ -23,15 +26,16 @@ EXTENSIONS: tuple[str, ...] = ()
 
 _NEWEST = 100
 
+_log = structlog.get_logger("vgpuctl.api")
 
-@dataclass(slots=True)
+
+@dataclass(frozen=True, slots=True)
 class Backend:
-    """What the handlers work on.  While `draining`, nothing new is admitted."""
+    """What the handlers work on."""
 
     service: Service
     waiting: Waiting
     simulator: Simulator | None = None
-    draining: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +185,7 @@ def list_documents(call: Call) -> Reply:
 def make_plan(call: Call) -> Reply:
     """Plan an edit."""
     edit = parse_edit(call.body(), if_match=call.if_match)
-    return Reply(call.service.plan(edit, call.caller.requester))
+    return _plan(call, edit)
 
 
 @_route("POST", "/v1/operations")
@@ -195,9 +199,19 @@ def submit_operation(call: Call) -> Reply:
         raise refuse("request", [Fault("If-Match", "a shown plan is bound to its generations already")])
     edit = None if plan_id is not None else parse_edit(body, if_match=call.if_match)
     if edit is not None and call.query.get("dry_run"):
-        return Reply(service.plan(edit, who))
-    _refuse_while_draining(call)
+        return _plan(call, edit)
     operation = service.submit(edit, who, plan_id=plan_id, idempotency_key=call.idempotency_key)
+    _log.info(
+        "operation admitted",
+        operation=operation["id"],
+        kind=operation["kind"],
+        subject=operation["subject"],
+        domain=getattr(edit, "domain", None),
+        gpu=getattr(edit, "gpu", None),
+        uid=who.uid,
+        pid=who.pid,
+        user=who.name,
+    )
     return _operation(call, operation["id"])
 
 
@@ -271,9 +285,14 @@ def control_simulation(call: Call) -> Reply:
     return Reply(call.backend.simulator.control(call.path["action"], arguments))
 
 
-def _refuse_while_draining(call: Call) -> None:
-    if call.backend.draining:
-        raise Unavailable("the daemon is stopping", hint="try again once it is back")
+def _plan(call: Call, edit: Edit) -> Reply:
+    """What the edit would do, with the documents that change as apply reads them."""
+    plan, _ = call.service.plan(edit, call.caller.requester)
+    changes = [
+        change | {side: dump_document(change[side]) for side in ("before", "after")}
+        for change in plan["changes"]
+    ]
+    return Reply(plan | {"changes": changes})
 
 
 def _wait(call: Call, operation_id: str) -> dict[str, Any]:

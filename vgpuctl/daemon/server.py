@@ -84,7 +84,7 @@ def open_socket(path: Path) -> socket.socket:
     Conflict when somebody answers there, or when what is there is no socket.  It is made beside its
     place and moved there: nobody ever sees it with other rights or not listening.
     """
-    _refuse_live(path)
+    refuse_live(path)
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     if len(os.fsencode(beside)) > _PATH_MAX:
         raise InvalidInput(
@@ -124,7 +124,8 @@ def admit_readers(path: Path) -> None:
         _log.warning("group vgpuctl-ro cannot connect", reason=str(error), socket=str(path))
 
 
-def _refuse_live(path: Path) -> None:
+def refuse_live(path: Path) -> None:
+    """Conflict when somebody answers at `path`, or when what is there is no socket."""
     try:
         mode = path.lstat().st_mode
     except FileNotFoundError:
