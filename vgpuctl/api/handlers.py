@@ -288,7 +288,7 @@ def control_simulation(call: Call) -> Reply:
 
 def _plan(call: Call, edit: Edit) -> Reply:
     """What the edit would do, with the documents that change as apply reads them."""
-    plan, _ = call.service.plan(edit, call.caller.requester)
+    plan = call.service.plan(edit, call.caller.requester)
     changes = [
         change | {side: dump_document(change[side]) for side in ("before", "after")}
         for change in plan["changes"]
