@@ -21,7 +21,9 @@ _PATH = click.Path(path_type=Path)
 @click.option("--socket", type=_PATH, metavar="PATH", help="Where the API is served.")
 @click.option("--config", type=_PATH, metavar="FILE", help="Instead of /etc/vgpuctl/vgpuctl.toml.")
 @click.option("--root", type=_PATH, metavar="DIR", help="Where /sys, /proc and /dev begin.")
-@click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), help="How much to log.")
+@click.option(
+    "--log-level", type=click.Choice(["debug", "info", "warning", "error"]), help="How much to log."
+)
 def main(
     simulate: str | None,
     libvirt: str | None,

@@ -23,7 +23,8 @@ class StateDirectory:
             self._fd = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise StoreFailure(
-                f"the state directory {path} cannot be used: {error.strerror}", hint="name another --state-dir"
+                f"the state directory {path} cannot be used: {error.strerror}",
+                hint="name another --state-dir",
             ) from error
         try:
             self._lock()

@@ -36,7 +36,9 @@ def domain(devices: str) -> str:
 
 # What may stand between devices: white space in any shape, comments, CDATA, instructions, foreign elements.
 _BLANK = st.sampled_from(["", "\n", "\n    ", "\r\n\t", " ", "\n\n      "])
-_TEXT = st.text(st.characters(codec="utf-8", exclude_categories=("Cc", "Cs"), exclude_characters="<&>]?-"), max_size=8)
+_TEXT = st.text(
+    st.characters(codec="utf-8", exclude_categories=("Cc", "Cs"), exclude_characters="<&>]?-"), max_size=8
+)
 _NODE = st.one_of(
     _TEXT.map(lambda text: f"<!--{text}-->"),
     _TEXT.map(lambda text: f"<![CDATA[{text}]]>"),
@@ -173,8 +175,14 @@ def test_no_devices_is_refused() -> None:
 @pytest.mark.parametrize(
     ("device", "expected"),
     [
-        ("<hostdev type='pci'><source><address bus='0x41' slot='0x1f' function='7'/></source></hostdev>", "0000:41:1f.7"),
-        ("<hostdev type='pci'><source><address domain='1' bus='65' slot='0' function='0'/></source></hostdev>", "0001:41:00.0"),
+        (
+            "<hostdev type='pci'><source><address bus='0x41' slot='0x1f' function='7'/></source></hostdev>",
+            "0000:41:1f.7",
+        ),
+        (
+            "<hostdev type='pci'><source><address domain='1' bus='65' slot='0' function='0'/></source></hostdev>",
+            "0001:41:00.0",
+        ),
     ],
 )
 def test_numbers_are_read_as_libvirt_reads_them(device: str, expected: str) -> None:
