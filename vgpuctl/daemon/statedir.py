@@ -6,6 +6,7 @@ import fcntl
 import os
 from pathlib import Path
 from types import TracebackType
+from typing import Self
 
 from vgpuctl.errors import Conflict, StoreFailure
 
@@ -23,7 +24,8 @@ class StateDirectory:
             self._fd = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise StoreFailure(
-                f"the state directory {path} cannot be used: {error.strerror}", hint="name another --state-dir"
+                f"the state directory {path} cannot be used: {error.strerror}",
+                hint="name another --state-dir",
             ) from error
         try:
             self._lock()
@@ -64,7 +66,7 @@ class StateDirectory:
         """Let another daemon have it."""
         os.close(self._fd)
 
-    def __enter__(self) -> StateDirectory:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
