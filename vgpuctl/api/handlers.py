@@ -18,6 +18,7 @@ from vgpuctl.api.query import MAX_ENTRIES
 from vgpuctl.api.waiting import EventStream, Waiting
 from vgpuctl.errors import InvalidInput, UnsupportedHere
 from vgpuctl.model.edit import Edit
+from vgpuctl.model.edit import Edit
 from vgpuctl.ports.host import Simulator
 from vgpuctl.service.service import Service
 
@@ -287,7 +288,7 @@ def control_simulation(call: Call) -> Reply:
 
 def _plan(call: Call, edit: Edit) -> Reply:
     """What the edit would do, with the documents that change as apply reads them."""
-    plan, _ = call.service.plan(edit, call.caller.requester)
+    plan = call.service.plan(edit, call.caller.requester)
     changes = [
         change | {side: dump_document(change[side]) for side in ("before", "after")}
         for change in plan["changes"]
