@@ -92,9 +92,10 @@ class StubService:
     def documents(self) -> list[Document]:
         return self.kept
 
-    def plan(self, edit: Edit, who: Requester) -> dict[str, Any]:
+    def plan(self, edit: Edit, who: Requester) -> tuple[dict[str, Any], dict[str, Any]]:
         self.calls.append(("plan", edit, who))
-        return sample("plan", id="p1")
+        change = {"key": "Vgpu/a", "before": None, "after": VgpuDocument(name="a", type="L40S-8Q")}
+        return sample("plan", id="p1", changes=[change]), {}
 
     def submit(
         self,

@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.world import WHO, Gate, World, check_shape, world
 from vgpuctl import errors
-from vgpuctl.model.document import DesktopDocument, DesktopVgpu, VgpuDocument
+from vgpuctl.model.document import Affect, DesktopDocument, DesktopVgpu, VgpuDocument
 from vgpuctl.model.edit import (
     AdoptVgpus,
     ApplyDocuments,
@@ -159,8 +159,6 @@ def test_a_vgpu_goes_from_desktop_to_desktop(one: World):
 
 def test_live_needs_a_guest(one: World):
     with pytest.raises(errors.DomainState):
-        from vgpuctl.model.document import Affect
-
         one.service.submit(AttachVgpu(domain="win1", type="L40S-8Q", affect=frozenset({Affect.LIVE})), WHO)
 
 

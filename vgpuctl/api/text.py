@@ -91,7 +91,7 @@ def read_yaml(text: str | bytes, source: str) -> list[Read]:
         return list(_documents(yaml.parse(decode(text, source), Loader=_LOADER), source))
     except yaml.MarkedYAMLError as error:
         what = " ".join(part for part in (error.problem, error.context) if part)
-        mark = error.problem_mark
+        mark: Any = error.problem_mark
         column = f", column {mark.column + 1}" if mark else ""
         fault = Fault("", f"is not YAML: {what}{column}", line=mark.line + 1 if mark else None)
         raise refuse(source, [fault]) from error
@@ -122,9 +122,14 @@ class _Builder:
         if isinstance(event, yaml.ScalarEvent):
             return _scalar(event.value) if event.implicit[0] and event.tag is None else event.value
         if len(path) >= MAX_DEPTH:
+<<<<<<< HEAD
             raise refuse(
                 self.source, [Fault(dotted(path[:3]) + "...", f"is nested more than {MAX_DEPTH} deep")]
             )
+=======
+            fault = Fault(dotted(path[:3]) + "...", f"is nested more than {MAX_DEPTH} deep")
+            raise refuse(self.source, [fault])
+>>>>>>> api
         if isinstance(event, yaml.SequenceStartEvent):
             return self.sequence(path)
         return self.mapping(path)

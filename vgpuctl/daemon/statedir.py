@@ -6,6 +6,7 @@ import fcntl
 import os
 from pathlib import Path
 from types import TracebackType
+from typing import Self
 
 from vgpuctl.errors import Conflict, StoreFailure
 
@@ -65,7 +66,7 @@ class StateDirectory:
         """Let another daemon have it."""
         os.close(self._fd)
 
-    def __enter__(self) -> StateDirectory:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
