@@ -122,14 +122,8 @@ class _Builder:
         if isinstance(event, yaml.ScalarEvent):
             return _scalar(event.value) if event.implicit[0] and event.tag is None else event.value
         if len(path) >= MAX_DEPTH:
-<<<<<<< HEAD
-            raise refuse(
-                self.source, [Fault(dotted(path[:3]) + "...", f"is nested more than {MAX_DEPTH} deep")]
-            )
-=======
             fault = Fault(dotted(path[:3]) + "...", f"is nested more than {MAX_DEPTH} deep")
             raise refuse(self.source, [fault])
->>>>>>> api
         if isinstance(event, yaml.SequenceStartEvent):
             return self.sequence(path)
         return self.mapping(path)

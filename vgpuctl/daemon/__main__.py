@@ -24,23 +24,8 @@ _LEVEL = click.Choice(list(LEVELS))
 @click.option("--socket", type=_PATH, metavar="PATH", help="Where the API is served.")
 @click.option("--config", type=_PATH, metavar="FILE", help="Instead of /etc/vgpuctl/vgpuctl.toml.")
 @click.option("--root", type=_PATH, metavar="DIR", help="Where /sys, /proc and /dev begin.")
-<<<<<<< HEAD
-@click.option(
-    "--log-level", type=click.Choice(["debug", "info", "warning", "error"]), help="How much to log."
-)
-def main(
-    simulate: str | None,
-    libvirt: str | None,
-    state_dir: Path | None,
-    socket: Path | None,
-    config: Path | None,
-    root: Path | None,
-    log_level: str | None,
-) -> None:
-=======
 @click.option("--log-level", type=_LEVEL, help="How much to log.")
 def main(**given: Any) -> None:
->>>>>>> api
     """Manage the vGPUs of this host, in the foreground."""
     try:
         run(Options(**given))

@@ -29,13 +29,7 @@ def is_stderr(environ: Mapping[str, str], fd: int = 2) -> bool:
 
 def fields_of(event: Mapping[str, Any]) -> dict[str, str]:
     """A structlog event as journal fields: `gpu` becomes VGPUCTL_GPU, and all of it the MESSAGE."""
-<<<<<<< HEAD
-    rest = {
-        key: value for key, value in event.items() if key not in ("event", "level", "timestamp", "exception")
-    }
-=======
     rest = {key: value for key, value in event.items() if key not in _OWN}
->>>>>>> api
     words = [str(event.get("event", "")), *(f"{key}={value}" for key, value in sorted(rest.items()))]
     message = " ".join(words)
     if "exception" in event:
