@@ -74,7 +74,8 @@ def card_of(gpu: Gpu, model: GpuModel | None, allocations: Iterable[Allocation],
             fb_mib=each.fb_mib,
             parent=each.parent,
             vgpu=each.id,
-            exists=False,
+            # Passthrough leaves no trace in the kernel: what was given away in this boot is there.
+            exists=each.framework is FrameworkKind.PASSTHROUGH and each.created_boot == boot_id,
         )
         for each in known_allocations
         if each.id not in owned and stands_on(each.gpu, gpu)
