@@ -71,7 +71,9 @@ def test_a_vendor_vfio_vgpu_of_another_boot_is_not_taken_for_ours():
 
 
 def test_a_desktop_is_attached_after_its_vgpu_is_made():
-    plan = plan_of(make_snapshot(make_gpu(), domains=(make_domain("win"),)), make_wishes(desktop("win", "L40S-8Q")))
+    plan = plan_of(
+        make_snapshot(make_gpu(), domains=(make_domain("win"),)), make_wishes(desktop("win", "L40S-8Q"))
+    )
     assert effects(plan) == [CreateVgpu, AttachHostdev]
     create, attach = plan.steps
     assert attach.needs == (create.number,)
@@ -124,8 +126,7 @@ def test_a_dropped_wish_is_detached_then_removed():
 def test_what_somebody_else_attached_is_not_removed():
     gpu = make_gpu()
     wishes = make_wishes(vgpu("a", "L40S-8Q"))
-    gpu, allocations = made_for(plan_of(make_snapshot(gpu)
-, wishes), gpu)
+    gpu, allocations = made_for(plan_of(make_snapshot(gpu), wishes), gpu)
     by_hand = Hostdev(MdevSource(allocations[0].id))
     host = make_snapshot(gpu, domains=(make_domain("other", config=(by_hand,)),))
     plan = plan_of(host, make_wishes(), allocations)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime
+from itertools import count
 from uuid import UUID, uuid4
 
 from vgpuctl.model.allocation import Allocation
@@ -27,6 +28,7 @@ from vgpuctl.model.snapshot import Snapshot
 NOW = datetime(2026, 11, 1, 12, 0, tzinfo=UTC)
 BOOT = "boot-1"
 CATALOG = Catalog()
+_ids = count(1)
 
 
 def make_gpu(
@@ -95,9 +97,7 @@ def make_domain(
     )
 
 
-HYPERVISOR = Hypervisor(
-    uri="test:///default", version="9.0.0", can_attach_config=True, can_attach_live=True
-)
+HYPERVISOR = Hypervisor(uri="test:///default", version="9.0.0", can_attach_config=True, can_attach_live=True)
 
 
 def make_snapshot(*gpus: Gpu, domains: tuple[Domain, ...] = (), boot_id: str = BOOT) -> Snapshot:
@@ -142,14 +142,14 @@ def situation(
     allocations: tuple[Allocation, ...] = (),
     scope: frozenset[str] | None = None,
 ) -> Situation:
-    """What a plan is made from, with ids that follow from names."""
+    """What a plan is made from, with ids that count up."""
     return Situation(
         snapshot=snapshot,
         wishes=wishes,
         allocations={each.id: each for each in allocations},
         catalog=CATALOG,
         now=NOW,
-        new_id=lambda name: UUID(int=sum(ord(c) * 257**i for i, c in enumerate(name)) % 2**128),
+        new_id=lambda _name: UUID(int=next(_ids)),
         scope=scope,
     )
 

@@ -154,16 +154,19 @@ class Service:
 
     # -- changes ----------------------------------------------------------------------------------
 
-    def plan(self, edit: Edit, who: Requester) -> tuple[View, dict[str, tuple[Any, Any]]]:
-        """What an edit would do: the `plan`, and the documents before and after by key."""
+    def plan(self, edit: Edit, who: Requester) -> View:
+        """What an edit would do: the `plan`; its changes hold documents, as values or None."""
         shown = self._loop.ask(lambda ticket: Submitted(ticket, who, edit, dry_run=True), ADMIT_S)
         assert isinstance(shown, ShownPlan)
         change = shown.change
-        documents: dict[str, tuple[Any, Any]] = {}
-        for key in {*change.put, *change.drop}:
-            before = shown.before.get(key)
-            documents[str(key)] = (before.document if before else None, change.put.get(key))
-        return views.plan_view(shown, self._loop.revision, documents), documents
+        changes = []
+        for key in sorted({*change.put, *change.drop}):
+            before, after = shown.before.get(key), change.put.get(key)
+            if before is None or before.document != after:
+                changes.append(
+                    {"key": str(key), "before": before.document if before else None, "after": after}
+                )
+        return views.plan_view(shown, self._loop.revision, changes)
 
     def submit(
         self,

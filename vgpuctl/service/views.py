@@ -428,18 +428,14 @@ def step_view(step: Step, *, round_: int, state: str, problem: dict[str, Any] | 
     }
 
 
-def plan_view(shown: ShownPlan, revision: int, documents: Mapping[str, tuple[Any, Any]]) -> View:
-    """The `plan` resource; `documents` holds before and after of each that changes, by key."""
+def plan_view(shown: ShownPlan, revision: int, changes: list[View]) -> View:
+    """The `plan` resource."""
     return {
         "id": shown.id,
         "revision": revision,
         "verdict": str(shown.plan.verdict),
         "steps": [step_view(each, round_=1, state="planned", problem=None) for each in shown.plan.steps],
-        "changes": [
-            {"key": key, "before": before, "after": after}
-            for key, (before, after) in sorted(documents.items())
-            if before != after
-        ],
+        "changes": changes,
         "vgpus": [
             {
                 "name": each.name,
