@@ -131,6 +131,14 @@ def test_unknown_mixed_size_mode_is_unknown_and_not_off():
     no(start, "L40S-24Q", FactUnknown)
     yes(start, "L40S-8Q")
     no(filled(card("rtx-8000", MDEV, mixed_size=unknown), "RTX8000-8Q"), "RTX8000-24Q", NoCapacity)
+    old = filled(replace(card("rtx-8000", MDEV, mixed_size=unknown), model=None), "RTX8000-8Q")
+    no(old, "RTX8000-24Q", NoCapacity)
+
+
+def test_two_sizes_side_by_side_prove_mixed_size_mode():
+    yes(filled(card(mixed_size=True), "L40S-8Q", "L40S-16Q"), "L40S-12Q")
+    both = filled(card(mixed_size=True), "L40S-8Q", "L40S-16Q")
+    yes(replace(both, gpu=replace(both.gpu, mixed_size=Unknown("no NVML"))), "L40S-12Q")
 
 
 def test_the_hardware_says_whether_another_size_fits_beside_what_exists():
@@ -140,6 +148,12 @@ def test_the_hardware_says_whether_another_size_fits_beside_what_exists():
     small = gpu.type_named("L40S-8Q").type_id
     yes(card_of(replace(gpu, creatable=frozenset({big, small})), CATALOG.keyed("l40s"), [], BOOT), "L40S-24Q")
     no(card_of(replace(gpu, creatable=frozenset({small})), CATALOG.keyed("l40s"), [], BOOT), "L40S-24Q")
+
+
+def test_the_hardware_knows_nothing_of_a_place_that_is_only_reserved():
+    gpu = gpu_of("l40s", mixed_size=Unknown("no NVML"))
+    gpu = replace(gpu, creatable=frozenset({gpu.type_named("L40S-24Q").type_id}))
+    no(card_of(gpu, CATALOG.keyed("l40s"), [allocation(gpu, "L40S-8Q")], BOOT), "L40S-24Q", FactUnknown)
 
 
 def test_a_vgpu_of_unknown_type_makes_the_size_unknown_unless_the_hardware_answers():
@@ -209,11 +223,15 @@ def test_a_place_without_a_vf_still_needs_one():
     assert "VF" in str(no(start, "L40S-8Q"))
 
 
-def test_the_resource_managers_limit_holds_for_all_types_together():
-    """nvidia.md 2: 32 vGPUs per GPU without MIG."""
+def test_the_resource_managers_limit_holds_where_no_type_sets_one():
+    """nvidia.md 2: 32 vGPUs per GPU without MIG, 48 with it."""
     gpu = gpu_of("rtx-pro-6000")
-    kept = [allocation(gpu, "DC-2B", str(number)) for number in range(32)]
-    assert "at most 32" in str(no(card_of(gpu, CATALOG.keyed("rtx-pro-6000"), kept, BOOT), "DC-2B"))
+    gpu = replace(gpu, types=tuple(replace(each, max_per_gpu=None) for each in gpu.types))
+    start = card_of(gpu, CATALOG.keyed("rtx-pro-6000"), [], BOOT)
+    assert remaining(start, gpu.type_named("DC-2B")) == 32
+    every = frozenset(each.type_id for each in gpu.types)
+    start = replace(start, gpu=replace(gpu, mig=True, creatable=every))
+    assert remaining(start, gpu.type_named("DC-1-2Q")) == 48
 
 
 # MIG ------------------------------------------------------------------------------------------------
