@@ -22,6 +22,7 @@ _COMMAND = (sys.executable, "-P", "-m", "vgpuctl.host.nvml.helper")
 _LIBRARIES = "LD_LIBRARY_PATH"
 _CHUNK = 1 << 16
 _LEAVE_TIMEOUT_S = 2.0
+_KILL_TIMEOUT_S = 0.5
 
 
 class HelperNvml:
@@ -124,7 +125,7 @@ class HelperNvml:
         self._killed = process
         helper.abandon(process)
         try:
-            process.wait(0.5)
+            process.wait(_KILL_TIMEOUT_S)
         except subprocess.TimeoutExpired:
             pass  # in the driver, for as long as the driver wants
 
