@@ -3,9 +3,9 @@
 
     tools/build_catalog.py PATH/TO/vgpu-types.yaml
 
-Writes `index.json` (every model's ids, and the sources), `placements.json` and one file per GPU family.  What is not in
-the sources but follows from them is filled in and named in a type's `derived` list.  The output is the
-same for the same input, one type a line.
+Writes `index.json` (every model's ids, and the sources), `placements.json` (mixed-size mode) and one
+file per GPU family.  What is not in the sources but follows from them is filled in and named in a
+type's `derived` list.  The output is the same for the same input, one type a line.
 """
 
 from __future__ import annotations

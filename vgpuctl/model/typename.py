@@ -104,7 +104,9 @@ def short_name(raw: str) -> str:
 
 def lookup(name: str, candidates: Iterable[str]) -> str | None:
     """The candidate that `name` means, whatever its case and with or without the driver's prefix."""
-    wanted = {name.strip().casefold(), name.strip().rsplit(maxsplit=1)[-1].casefold()} if name.strip() else set()
+    wanted = (
+        {name.strip().casefold(), name.strip().rsplit(maxsplit=1)[-1].casefold()} if name.strip() else set()
+    )
     return next((each for each in candidates if each.casefold() in wanted), None)
 
 
