@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from uuid import UUID
@@ -15,12 +16,14 @@ from hypothesis import strategies as st
 
 from vgpuctl.host.capture import capture
 from vgpuctl.host.kernel import LocalKernel
-from vgpuctl.host.nvml import codec
 from vgpuctl.host.redaction import Pseudonyms
+from vgpuctl.model import codec
 from vgpuctl.model.domain import Domain, DomainState, Hostdev, MdevSource, PciSource, alias_for
 from vgpuctl.model.fact import Unknown
 from vgpuctl.model.pci import PciAddress
 from vgpuctl.ports.nvml import NvmlGpu, NvmlHost
+from vgpuctl.sim.host import SimHost
+from vgpuctl.sim.spec import Spec
 
 KEY = b"key"
 VM = UUID("11111111-2222-4333-8444-555555555555")
@@ -139,8 +142,31 @@ def test_what_cannot_be_read_is_part_of_it(root, name, number, expected):
 def test_a_host_without_any_gpu_driver(tmp_path):
     document = taken(tmp_path, nvml=NO_ANSWER, domains=Unknown("libvirt is away"))
     assert (document["files"], document["links"], document["dirs"], document["log"]) == ({}, {}, [], [])
-    assert document["nvml"] == {"unknown": "not asked"}
-    assert document["domains"] == {"unknown": "libvirt is away"}
+    assert document["nvml"] == {"$kind": "Unknown", "reason": "not asked"}
+    assert document["domains"] == {"$kind": "Unknown", "reason": "libvirt is away"}
+
+
+def taken_from(host: SimHost) -> dict:
+    return capture(host.kernel, host.nvml.host(60), (), taken_at=datetime(2026, 11, 23, tzinfo=UTC), key=KEY)
+
+
+@pytest.mark.parametrize(
+    ("cards", "type_name"), [("t4", "T4-2Q"), ("l40s:sriov-mdev", "L40S-8Q"), ("l40s,mtty", "L40S-8Q")]
+)
+def test_the_replay_of_a_capture_says_what_was_captured(cards, type_name):
+    """What `vgpuctl host capture` writes, `--simulate` reads: captured again it is the same."""
+    with closing(SimHost.in_memory(cards)) as host:
+        host.kernel.sriov_manage("0000:41:00.0", enable=True, timeout_s=60)
+        host.control("foreign", {"gpu": "0000:41:00.0", "type": type_name})
+        original = taken_from(host)
+    with closing(SimHost.in_memory(Spec(capture=original))) as replayed:
+        again = taken_from(replayed)
+    assert len(original["files"]) > 20
+    expected = Pseudonyms(KEY).document(original)
+    hostname = "proc/sys/kernel/hostname"
+    expected["files"][hostname] = Pseudonyms(KEY).name("host", original["files"][hostname])
+    for part in ("files", "links", "dirs", "nvml"):
+        assert again[part] == expected[part]
 
 
 class TestRedaction:
@@ -155,7 +181,7 @@ class TestRedaction:
         mdev = pseudonym(MDEV)
         assert f"sys/bus/mdev/devices/{mdev}" in document["links"]
         (domain,) = document["domains"]
-        assert domain["live"] == [{"mdev": mdev, "alias": f"ua-vgpuctl-{mdev}", "managed": False}]
+        assert codec.decode(domain, Domain).live == (Hostdev(MdevSource(UUID(mdev)), alias_for(UUID(mdev))),)
         assert document["log"] == [f"NVRM: nvidia-vgpu-vfio {mdev}: start failed. status: 0x1"]
         gpu = "GPU-" + pseudonym(GPU_UUID.removeprefix("GPU-"))
         assert document["nvml"]["gpus"][0]["uuid"] == gpu
@@ -164,11 +190,10 @@ class TestRedaction:
     def test_what_is_needed_to_replay_stays(self, root):
         document = taken(root)
         (domain,) = document["domains"]
-        assert domain["config"] == [{"pci": "0000:61:00.4", "alias": None, "managed": False}]
-        assert (domain["state"], domain["managed_save"]) == ("running", False)
-        nvml = codec.decode(document["nvml"])
-        assert isinstance(nvml, NvmlHost)
-        assert nvml.gpus[0].fb_mib == 15360
+        decoded = codec.decode(domain, Domain)
+        assert decoded.config == (Hostdev(PciSource(PciAddress.parse("0000:61:00.4")), None),)
+        assert (decoded.state, decoded.managed_save) == (DomainState.RUNNING, False)
+        assert codec.decode(document["nvml"], NvmlHost).gpus[0].fb_mib == 15360
 
     def test_two_captures_of_one_host_cannot_be_joined(self, root):
         first, second = (taken(root, key=None)["files"]["proc/sys/kernel/random/boot_id"] for _ in range(2))

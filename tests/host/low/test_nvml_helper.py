@@ -14,7 +14,7 @@ from vgpuctl.host.nvml.adapter import HelperNvml, NullNvml
 from vgpuctl.model.fact import Unknown
 from vgpuctl.ports.nvml import NvmlHost
 
-EMPTY = json.dumps({"driver_version": "550.54.16", "gpus": []})
+EMPTY = json.dumps({"$kind": "NvmlHost", "driver_version": "550.54.16", "gpus": []})
 ANSWER = NvmlHost(driver_version="550.54.16", gpus=())
 
 
@@ -112,7 +112,9 @@ def test_a_helper_that_died_between_two_questions_is_replaced(scripted):
     assert len(helper.pids) == 2
 
 
-@pytest.mark.parametrize("line", ["nonsense", "[]", "{}", '{"driver_version": "1", "gpus": [{}]}'])
+@pytest.mark.parametrize(
+    "line", ["nonsense", "[]", "{}", '{"$kind": "NvmlHost", "driver_version": "1", "gpus": [{}]}']
+)
 def test_nonsense_is_unknown(scripted, line):
     answer = scripted(f"while read request; do echo '{line}'; done").nvml.host(60)
     assert isinstance(answer, Unknown)
