@@ -183,6 +183,9 @@ def test_a_vf_in_a_guest_is_not_released():
     sim.control("hold", {"vgpu": str(vf), "domain": "win11"})
     with pytest.raises(VgpuBusy):
         host.run(RemoveVgpu(**passthrough(gpu, vf)))
+    with pytest.raises(VgpuBusy):
+        host.run(SetVfs(gpu=GpuIdentity(gpu.address, gpu.device, None), enabled=False))
+    assert host.observe().gpus[0].vfs
 
 
 def test_a_capture_names_the_card_and_not_the_host(sim):
