@@ -45,7 +45,8 @@ def _http(req: falcon.Request, resp: falcon.Response, error: falcon.HTTPError, _
     elif status == HTTPStatus.METHOD_NOT_ALLOWED:
         allowed = dict(error.headers or {})
         problem = InvalidInput(
-            f"{req.method} does not go with {req.path}", hint=f"allowed here: {allowed.get('Allow', 'nothing')}"
+            f"{req.method} does not go with {req.path}",
+            hint=f"allowed here: {allowed.get('Allow', 'nothing')}",
         ).to_problem()
     else:
         problem = InvalidInput(error.description or error.title or "bad request").to_problem()
