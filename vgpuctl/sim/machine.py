@@ -9,7 +9,7 @@ from uuid import UUID
 
 from vgpuctl.model.fact import Unknown
 from vgpuctl.model.pci import GpuAddress
-from vgpuctl.ports.kernel import Uevent
+from vgpuctl.ports.kernel import CommandResult, Uevent
 from vgpuctl.sim import answers, faults, sriov, vgpus
 from vgpuctl.sim.board import Nvrm, vf_addresses
 from vgpuctl.sim.models import Models
@@ -118,8 +118,10 @@ class Machine:
     def _sriov_manage(
         self, state: State, operation: Operation, address: str, *, enable: bool, now: float
     ) -> Outcome:
-        if state.capture is not None or not _exists(self._tree(state), "usr/lib/nvidia/sriov-manage"):
+        if not _exists(self._tree(state), "usr/lib/nvidia/sriov-manage"):
             return Outcome(state, None)
+        if state.capture is not None:
+            return Outcome(state, CommandResult(1, "a replayed capture can only be read"))
         gpu = next((each.address for each in state.boards if str(each.address) == address), None)
         state, fault = faults.hit(state, gpu, "sriov-manage")
         if fault is not None and fault.hang:
@@ -202,6 +204,8 @@ def _holders(state: State) -> Outcome:
     state, fault = faults.hit(state, None, "holders")
     if fault is not None:
         return Outcome(state, Unknown("/proc/4242/fd: Permission denied"))
+    if state.capture is not None:
+        return Outcome(state, Unknown("a capture does not say who holds what"))
     return Outcome(state, answers.holders(state))
 
 

@@ -22,7 +22,7 @@ from vgpuctl.sim.models import (
     model_keyed,
 )
 from vgpuctl.sim.replay import FORMAT, replay
-from vgpuctl.sim.state import Board, State
+from vgpuctl.sim.state import Board, State, noted
 
 _ITEM = re.compile(
     r"(?:(?P<count>\d+)x)?(?P<model>[a-z][a-z0-9-]*)(?::(?P<framework>[a-z-]+))?(?:@numa(?P<numa>\d+))?"
@@ -146,7 +146,7 @@ def initial_state(spec: Spec, source: ModelSource, seed: UUID) -> State:
     twice = sorted({str(each) for each in addresses if addresses.count(each) > 1})
     if twice:
         raise InvalidInput(f"two cards at {', '.join(twice)}")
-    return State(
+    state = State(
         spec=to_json(replace(spec, capture=None)),
         seed=seed,
         hostname=spec.hostname,
@@ -155,6 +155,8 @@ def initial_state(spec: Spec, source: ModelSource, seed: UUID) -> State:
         boards=tuple(boards),
         capture=spec.capture,
     )
+    lines = () if spec.capture is None else spec.capture.get("log", ())
+    return noted(state, *map(str, lines))
 
 
 def gpu_uuid(index: int, swaps: int = 0) -> str:

@@ -69,6 +69,6 @@ def test_the_real_log():
 @pytest.mark.skipif(os.geteuid() != 0, reason="/dev/kmsg is root's")
 def test_what_user_space_writes_into_the_real_log_does_not_come_back():
     mark = "vgpuctl test: a line from user space"
-    with open("/dev/kmsg", "wb", buffering=0) as log:
+    with Path("/dev/kmsg").open("wb", buffering=0) as log:
         log.write(mark.encode())
     assert not [line for line in LocalKernel().log() if mark in line.text]
