@@ -23,10 +23,10 @@ _SAMPLES: dict[str, Any] = {
 }
 
 
-def sample(name: str, **values: Any) -> dict[str, Any]:
+def sample(resource: str, /, **values: Any) -> dict[str, Any]:
     """An instance of a resource of `surface`, with every field."""
     made: dict[str, Any] = {}
-    for field in RESOURCES[name].fields:
+    for field in RESOURCES[resource].fields:
         kind = field.kind
         if kind.startswith("["):
             inner = kind[1:-1]
@@ -94,7 +94,8 @@ class StubService:
 
     def plan(self, edit: Edit, who: Requester) -> dict[str, Any]:
         self.calls.append(("plan", edit, who))
-        return sample("plan", id="p1")
+        change = {"key": "Vgpu/a", "before": None, "after": VgpuDocument(name="a", type="L40S-8Q")}
+        return sample("plan", id="p1", changes=[change])
 
     def submit(
         self,

@@ -42,7 +42,7 @@ class Sample:
         (Union[PciAddress, ParentName, None], None, None),
         (UUID, UUID(int=5), "00000000-0000-0000-0000-000000000005"),
         (frozenset[Affect], frozenset({Affect.LIVE, Affect.CONFIG}), ["config", "live"]),
-        (frozenset[int], frozenset({10, 9, 100}), [9, 10, 100]),
+        (frozenset[int], frozenset({64, 1, 2}), [1, 2, 64]),
         (frozenset[Sample], frozenset({Sample(1)}), [{"number": 1, "name": "none"}]),
         (dict[DocumentKind, int], {DocumentKind.GPU: 1}, {"Gpu": 1}),
         (tuple[DocumentKey, Sample | None], (KEY, None), [{"kind": "Gpu", "name": "g"}, None]),

@@ -114,9 +114,7 @@ class _Item:
     def check(self, faults: list[Fault]) -> Shape | None:
         """The document's shape, or None; what is wrong with it goes to `faults`."""
         depth = len(self.path)
-        found = [
-            (path[depth:], message) for path, message in self.read.faults if path[:depth] == self.path
-        ]
+        found = [(path[depth:], message) for path, message in self.read.faults if path[:depth] == self.path]
         model, wrong = _model_of(self.read.value)
         found += wrong
         shape: Shape | None = None
@@ -226,7 +224,7 @@ def _document(shape: Shape) -> Document:
                 placement=Placement(
                     PlacementPolicy(shape.placement.policy), NumaPolicy(shape.placement.numa)
                 ),
-                params=tuple(shape.params.items()),
+                params=tuple(sorted(shape.params.items())),
                 description=shape.description,
             )
         case _:

@@ -10,7 +10,7 @@ from pydantic.json_schema import models_json_schema
 
 import vgpuctl
 from vgpuctl.api.query import PARAMETERS, Parameter
-from vgpuctl.api.schema import DOCUMENTS, EDITS, PlanReferenceShape
+from vgpuctl.api.schema import DOCUMENTS, EDITS, PlanReferenceShape, Shape
 from vgpuctl.errors import VgpuctlError
 from vgpuctl.surface import RESOURCES, ROUTES, Field, Resource, Route
 
@@ -80,7 +80,7 @@ def resource_schema(name: str) -> dict[str, Any]:
 
 @functools.cache
 def _schemas() -> dict[str, Any]:
-    sent = [*DOCUMENTS.values(), *EDITS.values(), PlanReferenceShape]
+    sent: list[type[Shape]] = [*DOCUMENTS.values(), *EDITS.values(), PlanReferenceShape]
     _, generated = models_json_schema(
         [(model, "validation") for model in sent], ref_template=_PREFIX + "{model}"
     )

@@ -43,9 +43,10 @@ def _http(req: falcon.Request, resp: falcon.Response, error: falcon.HTTPError, _
             f"there is nothing at {req.path}", hint="GET /v1/openapi.json lists the routes"
         ).to_problem()
     elif status == HTTPStatus.METHOD_NOT_ALLOWED:
-        allowed = (error.headers or {}) if not isinstance(error.headers, list) else dict(error.headers)
+        allowed = dict(error.headers or {})
         problem = InvalidInput(
-            f"{req.method} does not go with {req.path}", hint=f"allowed here: {allowed.get('Allow', 'nothing')}"
+            f"{req.method} does not go with {req.path}",
+            hint=f"allowed here: {allowed.get('Allow', 'nothing')}",
         ).to_problem()
     else:
         problem = InvalidInput(error.description or error.title or "bad request").to_problem()

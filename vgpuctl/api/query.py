@@ -23,7 +23,9 @@ class Parameter:
     maximum: int | None = None
 
 
-_WAIT = Parameter("wait", "seconds", f"Wait so long for the end; more than {MAX_WAIT_S} counts as {MAX_WAIT_S}.")
+_WAIT = Parameter(
+    "wait", "seconds", f"Wait so long for the end; more than {MAX_WAIT_S} counts as {MAX_WAIT_S}."
+)
 
 PARAMETERS: Mapping[tuple[str, str], tuple[Parameter, ...]] = {
     ("GET", "/v1/types"): (

@@ -38,7 +38,13 @@ def _file_options(function: Any) -> Any:
 
 
 def _edit(files: tuple[str, ...], *, prune: bool) -> Item:
-    return {"action": "apply", "source": "\n---\n".join(_read(each) for each in files), "prune": prune}
+    return {"action": "apply", "source": _joined([_read(each) for each in files]), "prune": prune}
+
+
+def _joined(texts: list[str]) -> str:
+    """Several files as one: each begins a new document."""
+    head, *rest = texts
+    return "\n".join([head, *(each if each.startswith("---") else f"---\n{each}" for each in rest)])
 
 
 def _read(file: str) -> str:
@@ -71,7 +77,7 @@ def plan(session: Session, *, files: tuple[str, ...], prune: bool, detailed_exit
     found = session.client().post("/v1/plans", _edit(files, prune=prune))
     print_item(session, PLAN, found, lambda: lines(found, session.paint()))
     if detailed_exitcode:
-        raise SystemExit(_status(found, changes_count=True))
+        raise SystemExit(_status(found))
 
 
 @click.command(
@@ -120,7 +126,7 @@ def assert_(session: Session, *, files: tuple[str, ...], prune: bool) -> None:
     found = session.client().post("/v1/plans", _edit(files, prune=prune))
     if not session.quiet:
         print_item(session, PLAN, found, lambda: lines(found, session.paint()))
-    raise SystemExit(_status(found, changes_count=True))
+    raise SystemExit(_status(found))
 
 
 @click.command(
@@ -147,9 +153,9 @@ def export(session: Session, *, output: str, as_json: bool) -> None:
         sys.stdout.write(dump_all(found))
 
 
-def _status(found: Item, *, changes_count: bool) -> int:
+def _status(found: Item) -> int:
     """The exit status of a plan; a document that changes is a difference even where the host agrees."""
     status = _STATUS.get(found.get("verdict", ""), _UNKNOWN)
-    if status == 0 and changes_count and found.get("changes"):
+    if status == 0 and found.get("changes"):
         return CHANGES_PENDING
     return status

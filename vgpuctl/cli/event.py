@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
 
 import click
 
@@ -15,7 +16,8 @@ from vgpuctl.cli.session import Session, pass_session
 from vgpuctl.client.client import Client
 from vgpuctl.surface import EVENT, Field
 
-_WIDTHS = {"revision": 6, "at": 20, "kind": 18, "subject": 24}
+_PAGE = 1000
+_WIDTHS = {"revision": 6, "at": 24, "kind": 18, "subject": 24}
 """A stream cannot know its widest cell beforehand."""
 
 
@@ -43,16 +45,24 @@ _WIDTHS = {"revision": 6, "at": 20, "kind": 18, "subject": 24}
 def events(session: Session, *, follow: bool, since: int | None, limit: int) -> None:
     """Print what happened, and with --follow what happens: one JSON line each under -o json --follow."""
     client = session.client()
-    if since is None:
-        newest = client.get("/v1/host")["revision"]
-        since = newest if follow else max(0, newest - limit)
     if follow:
         _follow(session, client, since)
+    elif since is None:
+        print_items(session, EVENT, client.get("/v1/events", limit=limit))
     else:
-        print_items(session, EVENT, client.get("/v1/events", since=since))
+        print_items(session, EVENT, list(_all_since(client, since)))
 
 
-def _follow(session: Session, client: Client, since: int) -> None:
+def _all_since(client: Client, since: int) -> Iterator[Item]:
+    while True:
+        page = client.get("/v1/events", since=since, limit=_PAGE)
+        yield from page
+        if len(page) < _PAGE:
+            return
+        since = page[-1]["revision"]
+
+
+def _follow(session: Session, client: Client, since: int | None) -> None:
     if session.columns or session.format in ("csv", "yaml"):
         raise click.UsageError("--follow goes with -o table, json and name")
     fields = EVENT.columns()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import click
 
@@ -10,13 +11,13 @@ from vgpuctl.cli import names
 from vgpuctl.cli.change import follow_to_end
 from vgpuctl.cli.command import Group
 from vgpuctl.cli.options import output_options
-from vgpuctl.cli.output import Item, print_item
+from vgpuctl.cli.output import Item, print_item, table
 from vgpuctl.cli.reading import print_list, watch_option
 from vgpuctl.cli.session import Session, pass_session
 from vgpuctl.cli.view import view
 from vgpuctl.client.client import Client, at
 from vgpuctl.client.operation import failure_of, has_ended
-from vgpuctl.surface import OPERATION
+from vgpuctl.surface import OPERATION, STEP
 
 
 @click.group(cls=Group)
@@ -94,4 +95,19 @@ def _until_undone(session: Session, client: Client, found: Item) -> Item:
 
 
 def _view(session: Session, found: Item) -> Iterator[str]:
-    return view(OPERATION, found, session.paint())
+    paint = session.paint()
+    yield from view(OPERATION, found, paint, skip=frozenset({"steps"}))
+    steps = found.get("steps") or []
+    if steps:
+        several = any(each.get("round", 1) > 1 for each in steps)
+        yield ""
+        yield "steps:"
+        yield from table(_STEP_FIELDS[0 if several else 1 :], steps, paint, indent=2)
+
+
+_STEP_FIELDS = tuple(
+    replace(each, column=each.column or each.name.upper())
+    for name in ("round", "number", "state", "summary", "problem")
+    for each in STEP.fields
+    if each.name == name
+)

@@ -47,7 +47,7 @@ def card(gpu: dict[str, Any], blocks: Blocks, paint: Paint, *, cells: int = 48) 
     free_cells = cells - sum(len(each) for each in bars)
     bar = "|".join([*bars, *([blocks.free * free_cells] if free_cells > 0 else [])])
     yield f"[{bar}]  {gib(used)} of {gib(total)} GiB"
-    free = (blocks.free, "free", "", f"{gib(max(0, total - used))} GiB", "", "")
+    free = (blocks.free, "free", "", f"{gib(max(0, total - used))} GiB", "", "", "")
     rows = [each.legend for each in shares] + [free]
     columns = [Column("", [row[index] for row in rows]) for index in range(len(free))]
     columns[3].right = True
@@ -73,7 +73,7 @@ def _shares(gpu: dict[str, Any], blocks: Blocks) -> list[_Share]:
     shares = []
     for number, each in enumerate(gpu.get("allocated") or []):
         state = plain(each.get("state"))
-        mark = blocks.reserved if state in ("absent", "pending") else blocks.taken[number % 2]
+        mark = blocks.reserved if state == "reserved" else blocks.taken[number % 2]
         fb_mib = each.get("fb_mib")
         shares.append(
             _Share(
@@ -85,6 +85,7 @@ def _shares(gpu: dict[str, Any], blocks: Blocks) -> list[_Share]:
                     plain(each.get("type")) or NULL,
                     f"{gib(fb_mib)} GiB" if fb_mib else "?",
                     state or NULL,
+                    plain(each.get("vf")),
                     plain(each.get("domain")),
                 ),
             )

@@ -48,9 +48,10 @@ def verdict(plan: Item, paint: Paint) -> str:
         rest = "nothing to do on the host" if changed else "nothing to do"
     else:
         touches = ", ".join(plain(each) for each in plan.get("touches") or []) or "no domain"
-        rest = f"{_count(steps, 'step')}, touches {touches}"
+        parts = [f"{_count(steps, 'step')}, touches {touches}"] if steps else []
         if problems:
-            rest += f"; {_count(problems, 'wish', 'wishes')} cannot be fulfilled"
+            parts.append(f"{_count(problems, 'wish', 'wishes')} cannot be fulfilled")
+        rest = "; ".join(parts) or "places that are no longer wanted become free"
     return f"{paint.word(word)}: {rest}"
 
 

@@ -8,7 +8,7 @@ from typing import TextIO
 
 _GOOD = frozenset({"present", "ready", "running", "succeeded", "done", "match"})
 _WAITING = frozenset(
-    {"absent", "pending", "vfs-off", "paused", "drift", "rolling-back", "planned", "foreign"}
+    {"absent", "pending", "vfs-off", "paused", "drift", "rolling-back", "planned", "foreign", "reserved"}
 )
 _BAD = frozenset({"conflict", "failed", "unknown", "needs-operator", "unreadable", "cancelled", "?"})
 

@@ -20,10 +20,9 @@ class Column:
     right: bool = False
     paint: Callable[[str], str] = str
 
-    @property
-    def width(self) -> int:
-        """What the widest cell needs."""
-        return max(display_width(each) for each in [self.heading, *self.cells])
+    def width(self, *, headers: bool) -> int:
+        """What the widest cell needs, and the heading where it is shown."""
+        return max((display_width(each) for each in [*([self.heading] * headers), *self.cells]), default=0)
 
 
 def display_width(text: str) -> int:
@@ -44,7 +43,7 @@ def render(
     heading_paint: Callable[[str], str] = str,
 ) -> Iterator[str]:
     """The lines of the table.  Where it is wider than `width`, long text is wrapped in its column."""
-    widths = _fitted(columns, width)
+    widths = _fitted(columns, width, headers=headers)
     if headers:
         yield _line([each.heading for each in columns], columns, widths, [heading_paint] * len(columns))
     paints = [each.paint for each in columns]
@@ -56,8 +55,8 @@ def render(
             )
 
 
-def _fitted(columns: Sequence[Column], width: int | None) -> list[int]:
-    widths = [each.width for each in columns]
+def _fitted(columns: Sequence[Column], width: int | None, *, headers: bool) -> list[int]:
+    widths = [each.width(headers=headers) for each in columns]
     if width is None:
         return widths
     prose = [any(" " in cell.strip() for cell in each.cells) for each in columns]

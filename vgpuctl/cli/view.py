@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import sys
+import textwrap
 from collections.abc import Iterator
 from typing import Any
 
 from vgpuctl.cli.cells import plain, text_of
 from vgpuctl.cli.output import Item, table
-from vgpuctl.cli.style import Paint
+from vgpuctl.cli.style import Paint, width_of
 from vgpuctl.surface import RESOURCES, Field, Resource
+
+_NARROWEST = 20
 
 
 def view(
@@ -22,17 +26,19 @@ def view(
         for each in resource.fields
         if each not in lists and each.name not in skip and each.name != "unknown"
     ]
-    width = max(len(each.name) for each in singles) + 1
-    for field in singles:
-        text = text_of(field, item)
+    unread = [each for each in lists if item.get(each.name) is None and each.name in unknown]
+    width = max(len(each.name) for each in [*singles, *unread]) + 1
+    for field in [*singles, *unread]:
+        text = _value(field, item)
         if item.get(field.name) is None and field.name in unknown:
             text = f"{paint.red(text)}  ({plain(unknown[field.name])})"
         elif field.name in ("state", "verdict"):
             text = paint.word(text)
-        yield f"{field.name + ':':<{width}} {text}"
+        first, *more = _wrapped(text, width + 1)
+        yield f"{field.name + ':':<{width}} {first}"
         hint = _hint(item.get(field.name))
-        if hint:
-            yield f"{'':<{width}} hint: {hint}"
+        for line in [*more, *([f"hint: {hint}"] if hint else [])]:
+            yield f"{'':<{width}} {line}"
     for field in lists:
         if item.get(field.name) and field.name not in skip:
             yield ""
@@ -53,6 +59,21 @@ def _kind_of(items: list[Item], name: str) -> str:
     values = [each.get(name) for each in items]
     numbers = all(isinstance(each, int) and not isinstance(each, bool) for each in values if each is not None)
     return "integer" if numbers and any(each is not None for each in values) else "string"
+
+
+def _value(field: Field, item: Item) -> str:
+    value = item.get(field.name)
+    if isinstance(value, list) and value:
+        return ", ".join(plain(each) for each in value)
+    return text_of(field, item)
+
+
+def _wrapped(text: str, indent: int) -> list[str]:
+    """`text` in lines that fit beside its name on a terminal."""
+    room = (width_of(sys.stdout) or 0) - indent
+    if room < _NARROWEST or len(text) <= room or "\x1b" in text:
+        return [text]
+    return textwrap.wrap(text, room, break_on_hyphens=False, break_long_words=False)
 
 
 def _is_table(field: Field) -> bool:

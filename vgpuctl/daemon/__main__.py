@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
 from vgpuctl.daemon.config import Options
+from vgpuctl.daemon.logs import LEVELS
 from vgpuctl.daemon.main import run
 from vgpuctl.errors import VgpuctlError
 
 _PATH = click.Path(path_type=Path)
+_LEVEL = click.Choice(list(LEVELS))
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -21,28 +24,11 @@ _PATH = click.Path(path_type=Path)
 @click.option("--socket", type=_PATH, metavar="PATH", help="Where the API is served.")
 @click.option("--config", type=_PATH, metavar="FILE", help="Instead of /etc/vgpuctl/vgpuctl.toml.")
 @click.option("--root", type=_PATH, metavar="DIR", help="Where /sys, /proc and /dev begin.")
-@click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), help="How much to log.")
-def main(
-    simulate: str | None,
-    libvirt: str | None,
-    state_dir: Path | None,
-    socket: Path | None,
-    config: Path | None,
-    root: Path | None,
-    log_level: str | None,
-) -> None:
+@click.option("--log-level", type=_LEVEL, help="How much to log.")
+def main(**given: Any) -> None:
     """Manage the vGPUs of this host, in the foreground."""
-    options = Options(
-        simulate=simulate,
-        libvirt=libvirt,
-        state_dir=state_dir,
-        socket=socket,
-        config=config,
-        root=root,
-        log_level=log_level,
-    )
     try:
-        run(options)
+        run(Options(**given))
     except VgpuctlError as error:
         click.echo(f"vgpuctl: {error.message}", err=True)
         faults = error.facts.get("faults", [])

@@ -116,9 +116,7 @@ def read_files(path: Path, *, required: bool) -> ConfigFile:
         try:
             ConfigFile.model_validate(values)
         except ValidationError as error:
-            faults += [
-                Fault(dotted(where), text, str(each)) for where, text in faults_of(error, ConfigFile)
-            ]
+            faults += [Fault(dotted(where), text, str(each)) for where, text in faults_of(error, ConfigFile)]
         merged |= values
     if faults:
         raise refuse("", faults)

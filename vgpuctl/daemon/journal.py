@@ -14,6 +14,7 @@ from typing import Any
 
 SOCKET = "/run/systemd/journal/socket"
 
+_OWN = ("event", "level", "timestamp", "exception")
 _PRIORITIES = {"critical": 2, "error": 3, "warning": 4, "info": 6, "debug": 7}
 
 
@@ -28,7 +29,7 @@ def is_stderr(environ: Mapping[str, str], fd: int = 2) -> bool:
 
 def fields_of(event: Mapping[str, Any]) -> dict[str, str]:
     """A structlog event as journal fields: `gpu` becomes VGPUCTL_GPU, and all of it the MESSAGE."""
-    rest = {key: value for key, value in event.items() if key not in ("event", "level", "timestamp", "exception")}
+    rest = {key: value for key, value in event.items() if key not in _OWN}
     words = [str(event.get("event", "")), *(f"{key}={value}" for key, value in sorted(rest.items()))]
     message = " ".join(words)
     if "exception" in event:

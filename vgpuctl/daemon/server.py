@@ -23,7 +23,7 @@ _MODE = 0o660
 _log = structlog.get_logger("vgpuctl.server")
 
 
-class UnixServer(cheroot.wsgi.Server):  # type: ignore[misc]  # cheroot has no types for subclasses
+class UnixServer(cheroot.wsgi.Server):
     """A threaded WSGI server on a unix socket, its own or one that systemd passed."""
 
     def __init__(
@@ -51,14 +51,15 @@ class UnixServer(cheroot.wsgi.Server):  # type: ignore[misc]  # cheroot has no t
 
     def bind_unix_socket(self, _bind_addr: str) -> socket.socket:
         """Listen on the socket that systemd passed, else on one made at our path."""
-        if self._inherited is not None:
-            self.socket = self._inherited
+        listening = self._inherited
+        if listening is not None:
             admit_readers(self._path)
         else:
-            self.socket = open_socket(self._path)
+            listening = open_socket(self._path)
             found = self._path.lstat()
             self._identity = (found.st_dev, found.st_ino)
-        return self.socket
+        self.socket = listening
+        return listening
 
     def stop(self) -> None:
         """Serve no more, and take the socket file away unless another has put its own there."""

@@ -332,6 +332,13 @@ class _Planner:
         if wish.gpu is not None:
             cards = [self.cards[find_gpu(self.situation.snapshot, wish.gpu).address]]
         choice = placement.choose(cards, types, policy, avoid=self.situation.avoid)
+        if isinstance(choice, errors.TypeUnknown):
+            elsewhere = [each for each in types if self.situation.catalog.type_named(each) is not None]
+            if elsewhere:
+                where = f"GPU {wish.gpu} does not" if wish.gpu else "no GPU of this host does"
+                raise errors.NoCapacity(
+                    f"{where} offer {' or '.join(elsewhere)}", hint="vgpuctl type list shows what there is"
+                )
         if isinstance(choice, errors.VgpuctlError):
             raise choice
         vgpu_type = choice.vgpu_type
@@ -468,7 +475,7 @@ class _Planner:
         hostdev = frameworks.hostdev(allocation.framework, allocation.id, allocation.parent)
         live, config = self._hostdev_in(domain, allocation)
         affect = set(wish.affect or {Affect.LIVE, Affect.CONFIG})
-        if not domain.state.is_active:
+        if not domain.state.is_active or (wish.affect is None and not hypervisor.can_attach_live):
             affect.discard(Affect.LIVE)
         if domain.config is None:
             affect.discard(Affect.CONFIG)

@@ -22,7 +22,8 @@ from tenacity import (
     retry_if_exception_type,
     sleep_using_event,
     stop_when_event_set,
-    wait_exponential_jitter,
+    wait_exponential,
+    wait_random,
 )
 
 from vgpuctl.errors import DeadlineExceeded, VgpuctlError
@@ -191,7 +192,7 @@ class Link:
                 self._open, self._problem = is_open, None
                 self._changed.notify_all()
             self._tell(True)
-            if not is_open.connection.isAlive():
+            if not _is_alive(is_open.connection):
                 self._drop(is_open, "the connection was closed")
             with self._changed:
                 self._changed.wait_for(lambda: self._open is not is_open)  # noqa: B023
@@ -199,7 +200,7 @@ class Link:
     def _attempts(self) -> Retrying:
         return Retrying(
             retry=retry_if_exception_type(libvirt.libvirtError),
-            wait=wait_exponential_jitter(initial=0.1, max=_BACKOFF_MAX_S, jitter=0.1),
+            wait=wait_exponential(multiplier=0.1, max=_BACKOFF_MAX_S) + wait_random(0, 0.1),
             stop=stop_when_event_set(self._closing),
             sleep=sleep_using_event(self._closing),
             before_sleep=self._note_failure,
@@ -236,6 +237,14 @@ _CLOSE_REASONS = {
     libvirt.VIR_CONNECT_CLOSE_REASON_EOF: "libvirt closed the connection",
     libvirt.VIR_CONNECT_CLOSE_REASON_KEEPALIVE: "keepalive had no answer",
 }
+
+
+def _is_alive(connection: Any) -> bool:
+    """Whether the socket is there; asks nobody.  A connection closed by another thread is not alive."""
+    try:
+        return bool(connection.isAlive())
+    except libvirt.libvirtError:
+        return False
 
 
 def _bury(is_open: _Open) -> threading.Thread:
