@@ -1,1 +1,1 @@
-"""Talks to a daemon over its socket; standard library only."""
+"""The API's client: HTTP over the daemon's unix socket, standard library only."""

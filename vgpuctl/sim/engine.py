@@ -107,6 +107,9 @@ class Engine:
             self._changed.wait_for(lambda: self._sequence > since, wait_s)
             return self._sequence, tuple(event for number, event in self._events if number > since)
 
+    def close(self) -> None:
+        """Nothing: a host in this process ends with it."""
+
     def _accept(self, outcome: Outcome) -> None:
         if outcome.state is self._state:
             return

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 from vgpuctl.model.catalog import Catalog
+from vgpuctl.sim.clock import ManualClock
 from vgpuctl.sim.engine import Engine
 from vgpuctl.sim.models import ModelSource
-from vgpuctl.sim.ports import ManualClock, SimHandles, SimKernel, SimNvml
+from vgpuctl.sim.ports import SimHandles, SimKernel, SimNvml
+from vgpuctl.sim.remote import RemoteTransport, Starter
 from vgpuctl.sim.spec import Spec, initial_state, parse
 from vgpuctl.sim.transport import Transport
 
@@ -32,6 +35,20 @@ class SimHost:
     def close(self) -> None:
         """Let go of the host; it goes on by itself."""
         self.kernel.close()
+        self.transport.close()
+
+    @classmethod
+    def launch(cls, cards: str, socket: Path, state: Path) -> SimHost:
+        """The host in a process of its own, which is started where none answers on `socket`.
+
+        `cards` is the argument of `--simulate`.  A host that was made from it goes on where it was;
+        one that was made from another is replaced.  Raises InvalidInput and Unavailable.
+        """
+        spec = parse(cards)
+        initial_state(spec, Catalog(), TEST_SEED)
+        transport = RemoteTransport(socket, Starter(socket, state, cards))
+        transport.install(spec)
+        return cls(transport)
 
     @classmethod
     def in_memory(cls, spec: Spec | str, catalog: ModelSource | None = None) -> MemoryHost:

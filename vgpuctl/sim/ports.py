@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from vgpuctl.model.fact import Fact, Unknown
@@ -15,7 +14,6 @@ from vgpuctl.ports.nvml import NvmlHost
 from vgpuctl.sim.transport import Transport
 
 _EVENTS_WAIT_S = 0.5
-_EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 class SimKernel:
@@ -120,29 +118,3 @@ class SimHandles:
         except OSError as error:
             return Unknown(f"the simulated host does not answer: {error}")
         return found
-
-
-class ManualClock:
-    """A clock that only `sleep` and `advance` move: tests of waiting take no time."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._seconds = 0.0
-
-    def now(self) -> datetime:
-        """The time of day: some day in 2026, and what has been slept since."""
-        return _EPOCH + timedelta(seconds=self.monotonic_s())
-
-    def monotonic_s(self) -> float:
-        """Seconds since the clock was made."""
-        with self._lock:
-            return self._seconds
-
-    def sleep(self, seconds: float) -> None:
-        """Advance by `seconds`, at once."""
-        self.advance(seconds)
-
-    def advance(self, seconds: float) -> None:
-        """Let time go by."""
-        with self._lock:
-            self._seconds += max(0.0, seconds)

@@ -6,17 +6,15 @@ import errno
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Union
+from typing import Any
 
 from vgpuctl.errors import InvalidInput
-from vgpuctl.model.codec import DecodeError, decode
+from vgpuctl.model.codec import TAG, DecodeError, decode
 from vgpuctl.model.fact import Fact, Unknown
 from vgpuctl.ports.nvml import NvmlHost
 from vgpuctl.sim.node import Dir, File, Link, Node, failure, folder
 
 FORMAT = "vgpuctl-capture/1"
-NVML_ANSWER: Any = Union[NvmlHost, Unknown]
-"""`Fact[NvmlHost]`, as the codec wants it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +57,8 @@ def _cached(same: _Same) -> Replay:
         _place(tree, path, _file(path, content))
     for path, target in capture.get("links", {}).items():
         _place(tree, path, Link(_from_root(path, target)))
+    if capture.get("host", {}).get("sriov_manage"):
+        _place(tree, "usr/lib/nvidia/sriov-manage", File(_text("")))
     return Replay(_folder(tree), _nvml(capture.get("nvml")))
 
 
@@ -108,8 +108,18 @@ def _from_root(path: str, target: str) -> str:
 def _nvml(data: Any) -> Fact[NvmlHost]:
     if data is None:
         return Unknown("the capture has nothing from NVML")
+    answer = _tagged(data)
     try:
-        found: Fact[NvmlHost] = decode(data, NVML_ANSWER)
-    except DecodeError as error:
+        found: Fact[NvmlHost] = decode(answer, Unknown if TAG in answer else NvmlHost)
+    except (DecodeError, TypeError) as error:
         return Unknown(f"the capture's NVML cannot be read: {error}")
     return found
+
+
+def _tagged(data: Any) -> Any:
+    """`data` with each `{"unknown": reason}` of a capture as the codec writes an Unknown."""
+    if isinstance(data, dict):
+        if data.keys() == {"unknown"}:
+            return {TAG: Unknown.__name__, "reason": data["unknown"]}
+        return {key: _tagged(value) for key, value in data.items()}
+    return [_tagged(each) for each in data] if isinstance(data, list) else data

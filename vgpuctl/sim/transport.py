@@ -21,3 +21,7 @@ class Transport(Protocol):
     def events(self, since: int | None, wait_s: float) -> tuple[int, tuple[Uevent, ...]]:
         """Uevents after number `since`, and the last number; waits up to `wait_s` for one."""
         ...
+
+    def close(self) -> None:
+        """Let go of the host."""
+        ...

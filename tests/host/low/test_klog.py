@@ -14,6 +14,7 @@ from vgpuctl.ports.kernel import KernelLogLine
 RECORDS = """\
 6,160,424069,-;pci_bus 0000:00: root bus resource [io  0x0000-0x0cf7] (ignored)
  SUBSYSTEM=acpi
+ 4,161,1,-;a property that looks like a record
  DEVICE=+acpi:PNP0A03:00
 4,339,5140900,-,caller=T1;NVRM: Failed to add vgpu create request: 0x56
 14,340,5140910,-;NVRM: forged by user space
@@ -69,6 +70,6 @@ def test_the_real_log():
 @pytest.mark.skipif(os.geteuid() != 0, reason="/dev/kmsg is root's")
 def test_what_user_space_writes_into_the_real_log_does_not_come_back():
     mark = "vgpuctl test: a line from user space"
-    with open("/dev/kmsg", "wb", buffering=0) as log:
+    with Path("/dev/kmsg").open("wb", buffering=0) as log:
         log.write(mark.encode())
     assert not [line for line in LocalKernel().log() if mark in line.text]

@@ -1,0 +1,244 @@
+"""Changes: what is sent, when a person is asked, and what is printed."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.cli import canned
+from tests.cli.conftest import Run
+from tests.cli.fakedaemon import FakeDaemon
+from vgpuctl.errors import LibvirtUnreachable, NoCapacity, PlanStale
+
+PLANS = ("POST", "/v1/plans")
+OPERATIONS = ("POST", "/v1/operations")
+
+EDITS = {
+    "vgpu create --profile designer": {"action": "create-vgpu", "profile": "designer", "count": 1},
+    "vgpu create -t T4-4Q --gpu 1 --name k --count 3": {
+        "action": "create-vgpu",
+        "type": "T4-4Q",
+        "gpu": "0000:61:00.0",
+        "name": "k",
+        "count": 3,
+    },
+    "vgpu delete cad-1 --yes": {"action": "delete-vgpu", "vgpu": "cad-1"},
+    "attach win11-042 -p designer --yes": {"action": "attach", "domain": "win11-042", "profile": "designer"},
+    "attach win11-042 --vgpu cad-1 --live --yes": {
+        "action": "attach",
+        "domain": "win11-042",
+        "vgpu": "cad-1",
+        "affect": ["live"],
+    },
+    "attach win11-042 --type L40S-8Q --gpu GPU-1 --live --config -y": {
+        "action": "attach",
+        "domain": "win11-042",
+        "type": "L40S-8Q",
+        "gpu": "GPU-1",
+        "affect": ["live", "config"],
+    },
+    "detach win11-042 --yes": {"action": "detach", "domain": "win11-042"},
+    "detach win11-042 --vgpu cad-1 --yes": {"action": "detach", "domain": "win11-042", "vgpu": "cad-1"},
+    "adopt 0000:41:00.5 --yes": {"action": "adopt", "vgpu": "0000:41:00.5"},
+    "adopt --all --yes": {"action": "adopt", "vgpu": None},
+}
+
+
+@pytest.mark.parametrize("line", EDITS)
+def test_edit_that_is_sent(line: str, vgpuctl: Run, daemon: FakeDaemon) -> None:
+    assert vgpuctl(*line.split()).status == 0
+    (sent,) = daemon.calls(*OPERATIONS)
+    assert sent.body == EDITS[line]
+    assert sent.headers["Idempotency-Key"]
+    assert not daemon.calls(*PLANS)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "vgpu create",
+        "vgpu create -p a -t b",
+        "vgpu create -p a --count 0",
+        "attach d",
+        "attach d -p a --vgpu b",
+        "attach d --vgpu b --gpu 0",
+        "adopt",
+        "adopt x --all",
+        "apply",
+        "plan",
+        "operation wait x --timeout 0",
+        "gpu list -o xml",
+        "gpu list --columns address -o json",
+    ],
+)
+def test_what_makes_no_sense_is_a_usage_error_before_anything_is_asked(
+    line: str, vgpuctl: Run, daemon: FakeDaemon
+) -> None:
+    result = vgpuctl(*line.split())
+    assert (result.status, result.out) == (2, "")
+    assert not [each for each in daemon.requests if each.method == "POST"]
+
+
+def test_create_prints_the_vgpu(vgpuctl: Run) -> None:
+    result = vgpuctl("vgpu", "create", "-p", "designer")
+    assert "win11-042  L40S-8Q" in result.out
+    assert vgpuctl("vgpu", "create", "-p", "designer", "-o", "name").out == "win11-042\n"
+    assert json.loads(vgpuctl("vgpu", "create", "-p", "designer", "--json").out) == [canned.VGPU]
+
+
+def test_an_index_is_echoed_as_an_address(vgpuctl: Run) -> None:
+    """An index changes with the cards: who used one is told what it meant."""
+    result = vgpuctl("vgpu", "create", "-t", "T4-4Q", "--gpu", "1", "-o", "name")
+    assert result.out == "win11-042\n"
+    assert "GPU 1 is 0000:61:00.0" in result.err
+
+
+def test_attach_prints_what_came(vgpuctl: Run) -> None:
+    result = vgpuctl("attach", "win11-042", "-p", "designer", "--yes")
+    assert result.out == "win11-042: L40S-8Q on 0000:41:00.4 (vGPU win11-042)\n"
+
+
+def test_talk_is_not_data(vgpuctl: Run) -> None:
+    result = vgpuctl("vgpu", "delete", "cad-1", "--yes")
+    assert (result.out, result.err) == ("", "vGPU cad-1 is deleted\n")
+    assert vgpuctl("vgpu", "delete", "cad-1", "--yes", "-q").err == ""
+    assert vgpuctl("-q", "vgpu", "delete", "cad-1", "--yes").err == ""
+    assert json.loads(vgpuctl("vgpu", "delete", "cad-1", "--yes", "--json").out)["state"] == "succeeded"
+
+
+def test_dry_run_shows_the_plan_and_submits_nothing(vgpuctl: Run, daemon: FakeDaemon) -> None:
+    result = vgpuctl("vgpu", "create", "-t", "L40S-8Q", "--dry-run")
+    assert result.status == 0
+    assert "create vGPU cad-1 (L40S-8Q)" in result.out
+    assert result.out.endswith("drift: 1 step, touches no domain\n")
+    assert not daemon.calls(*OPERATIONS)
+
+
+def test_dry_run_of_what_cannot_be_done_fails_as_it_would(vgpuctl: Run, daemon: FakeDaemon) -> None:
+    daemon.answers[PLANS] = canned.TOUCHING
+    result = vgpuctl("vgpu", "create", "-t", "T4-16Q", "-n")
+    assert result.status == NoCapacity.exit_status
+    assert "hint: T4-4Q would fit" in result.err
+
+
+def test_no_wait_prints_the_id(vgpuctl: Run, daemon: FakeDaemon) -> None:
+    daemon.answers[OPERATIONS] = canned.operation("running")
+    result = vgpuctl("vgpu", "create", "-t", "L40S-8Q", "--no-wait")
+    assert result.out == f"{canned.OPERATION_ID}\n"
+    assert not daemon.calls("GET", f"/v1/operations/{canned.OPERATION_ID}")
+
+
+def test_timeout_leaves_the_operation_alone(vgpuctl: Run, daemon: FakeDaemon) -> None:
+    running = canned.operation("running")
+    daemon.answers |= {OPERATIONS: running, ("GET", f"/v1/operations/{canned.OPERATION_ID}"): running}
+    result = vgpuctl("vgpu", "create", "-t", "L40S-8Q", "--timeout", "0.01")
+    assert result.status == 7
+    assert f"operation wait {canned.OPERATION_ID}" in result.err
+    assert not daemon.calls("POST", f"/v1/operations/{canned.OPERATION_ID}/cancel")
+
+
+def test_what_touches_nobody_is_done_as_planned_without_a_question(vgpuctl: Run, daemon: FakeDaemon) -> None:
+    assert vgpuctl("vgpu", "delete", "cad-1").status == 0
+    assert daemon.calls(*OPERATIONS)[0].body == {"plan": "p-1"}
+
+
+def test_what_touches_a_running_domain_needs_a_terminal_or_yes(vgpuctl: Run, daemon: FakeDaemon) -> None:
+    daemon.answers[PLANS] = canned.TOUCHING
+    result = vgpuctl("detach", "win11-042")
+    assert result.status == 2
+    assert "--yes" in result.err
+    assert not daemon.calls(*OPERATIONS)
+
+
+def test_what_touches_only_domains_that_are_off_needs_no_question(vgpuctl: Run, daemon: FakeDaemon) -> None:
+    daemon.answers[PLANS] = {**canned.TOUCHING, "touches": ["cad-ws-1"]}
+    assert vgpuctl("detach", "cad-ws-1").status == 0
+
+
+def test_a_domain_whose_state_is_not_known_counts_as_running(vgpuctl: Run, daemon: FakeDaemon) -> None:
+    daemon.answers[PLANS] = {**canned.TOUCHING, "touches": ["cad-ws-1"]}
+    daemon.answers["GET", "/v1/domains"] = LibvirtUnreachable("libvirt does not answer")
+    assert vgpuctl("detach", "cad-ws-1").status == 2
+    assert not daemon.calls(*OPERATIONS)
+
+
+def test_a_stale_plan_that_nobody_has_seen_is_made_anew(vgpuctl: Run, daemon: FakeDaemon) -> None:
+    daemon.in_turn[OPERATIONS] = [PlanStale("the host changed"), canned.operation()]
+    assert vgpuctl("vgpu", "delete", "cad-1").status == 0
+    assert len(daemon.calls(*PLANS)) == 2
+
+
+def test_a_plan_that_is_stale_again_and_again_is_given_up(vgpuctl: Run, daemon: FakeDaemon) -> None:
+    daemon.answers[OPERATIONS] = PlanStale("the host changed")
+    assert vgpuctl("vgpu", "delete", "cad-1").status == 4
+    assert len(daemon.calls(*OPERATIONS)) == 3
+
+
+def test_apply_refuses_without_a_terminal_unless_yes(process: Run, daemon: FakeDaemon) -> None:
+    refused = process("apply", "-f", "-", stdin="kind: Vgpu\n")
+    assert refused.status == 2
+    assert "+ Vgpu/cad-1" in refused.err
+    assert not daemon.calls(*OPERATIONS)
+    done = process("apply", "-f", "-", "--prune", "--yes", stdin="kind: Vgpu\n")
+    assert (done.status, done.out) == (0, "")
+    assert daemon.calls(*PLANS)[-1].body == {"action": "apply", "source": "kind: Vgpu\n", "prune": True}
+    assert daemon.calls(*OPERATIONS)[-1].body == {"plan": "p-1"}
+
+
+def test_apply_of_what_already_holds_needs_no_answer(process: Run, daemon: FakeDaemon) -> None:
+    daemon.answers[PLANS] = canned.MATCH
+    assert process("apply", "-f", "-", stdin="{}").status == 0
+
+
+def test_several_files_become_one_stream_of_documents(vgpuctl: Run, daemon: FakeDaemon, tmp_path) -> None:
+    for name, text in (("a", "kind: A\n"), ("b", "---\nkind: B\n"), ("c", '{"kind": "C"}')):
+        (tmp_path / name).write_text(text)
+    files = [part for name in "abc" for part in ("-f", str(tmp_path / name))]
+    assert vgpuctl("plan", *files).status == 0
+    source = daemon.requests[-1].body["source"]
+    import yaml
+
+    assert list(yaml.safe_load_all(source)) == [{"kind": "A"}, {"kind": "B"}, {"kind": "C"}]
+
+
+@pytest.mark.parametrize(
+    ("plan", "status"),
+    [
+        (canned.MATCH, 0),
+        ({**canned.MATCH, "changes": canned.QUIET["changes"]}, 10),
+        (canned.QUIET, 10),
+        (canned.UNREADABLE, 7),
+    ],
+)
+def test_three_answers(plan: canned.Item, status: int, process: Run, daemon: FakeDaemon) -> None:
+    """MATCH, DRIFT and UNKNOWN are three exit statuses: what could not be read is never "matches"."""
+    daemon.answers[PLANS] = plan
+    assert process("assert", "-f", "-").status == status
+    assert process("plan", "-f", "-", "--detailed-exitcode").status == status
+    assert process("plan", "-f", "-").status == 0
+    assert not daemon.calls(*OPERATIONS)
+
+
+def test_a_file_that_is_not_there(vgpuctl: Run) -> None:
+    result = vgpuctl("plan", "-f", "/nonexistent/x.yaml")
+    assert result.status == 1
+    assert "/nonexistent/x.yaml" in result.err
+
+
+def test_pause_and_resume(vgpuctl: Run, daemon: FakeDaemon) -> None:
+    assert vgpuctl("pause").status == 0
+    assert json.loads(vgpuctl("pause", "--json").out)["paused"] is True
+    assert vgpuctl("resume").status == 0
+    assert [each.path for each in daemon.requests] == ["/v1/pause", "/v1/pause", "/v1/resume"]
+
+
+def test_cancelling_is_a_success_when_it_was_cancelled(vgpuctl: Run, daemon: FakeDaemon) -> None:
+    assert vgpuctl("operation", "cancel", canned.OPERATION_ID).status == 0
+    undoing = canned.operation("rolling-back")
+    daemon.answers["POST", f"/v1/operations/{canned.OPERATION_ID}/cancel"] = undoing
+    daemon.answers["GET", f"/v1/operations/{canned.OPERATION_ID}"] = canned.operation("cancelled")
+    result = vgpuctl("operation", "cancel", canned.OPERATION_ID, "--json")
+    assert (result.status, json.loads(result.out)["state"]) == (0, "cancelled")
+    daemon.answers["GET", f"/v1/operations/{canned.OPERATION_ID}"] = canned.operation("needs-operator")
+    assert vgpuctl("operation", "cancel", canned.OPERATION_ID).status == 9

@@ -1,0 +1,95 @@
+"""What every reading command prints, text and JSON.  Regenerate: VGPUCTL_TEST_REGENERATE=1."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.cli import canned
+from tests.cli.conftest import Run, check_golden
+from tests.cli.fakedaemon import FakeDaemon
+
+READS = {
+    "host-show": "host show",
+    "gpu-list": "gpu list",
+    "gpu-show": "gpu show 0",
+    "gpu-show-unknown": "gpu show 2",
+    "type-list": "type list",
+    "profile-list": "profile list",
+    "profile-show": "profile show designer",
+    "vgpu-list": "vgpu list",
+    "vgpu-show": "vgpu show win11-042",
+    "vgpu-show-problem": "vgpu show cad-1",
+    "vgpu-show-foreign": "vgpu show 0000:41:00.5",
+    "domain-list": "domain list",
+    "domain-show": "domain show win11-042",
+    "operation-list": "operation list",
+    "operation-show": f"operation show {canned.OPERATION_ID}",
+    "events": "events",
+}
+
+
+@pytest.mark.parametrize("name", READS)
+def test_text(name: str, vgpuctl: Run) -> None:
+    result = vgpuctl(*READS[name].split())
+    assert (result.status, result.err) == (0, "")
+    check_golden(f"{name}.txt", result.out)
+
+
+@pytest.mark.parametrize("name", READS)
+def test_json_is_what_the_daemon_says(name: str, vgpuctl: Run, daemon: FakeDaemon) -> None:
+    result = vgpuctl(*READS[name].split(), "--json")
+    assert result.status == 0
+    assert json.loads(result.out) == daemon.answers["GET", daemon.requests[-1].path]
+
+
+@pytest.mark.parametrize("format_", ["wide", "json", "yaml", "csv", "name"])
+def test_formats(format_: str, vgpuctl: Run) -> None:
+    result = vgpuctl("vgpu", "list", "-o", format_)
+    assert result.status == 0
+    check_golden(f"vgpu-list.{format_}", result.out)
+
+
+@pytest.mark.parametrize(
+    ("name", "plan"),
+    [("match", canned.MATCH), ("touching", canned.TOUCHING), ("unknown", canned.UNREADABLE)],
+)
+def test_plan(name: str, plan: canned.Item, process: Run, daemon: FakeDaemon) -> None:
+    daemon.answers["POST", "/v1/plans"] = plan
+    result = process("plan", "-f", "-", stdin="kind: Vgpu\n")
+    assert result.status == 0
+    assert daemon.requests[-1].body == {"action": "apply", "source": "kind: Vgpu\n", "prune": False}
+    check_golden(f"plan-{name}.txt", result.out)
+
+
+def test_export(vgpuctl: Run) -> None:
+    check_golden("export.yaml", vgpuctl("export").out)
+    assert json.loads(vgpuctl("export", "-o", "json").out) == canned.DOCUMENTS
+
+
+def test_xml(vgpuctl: Run, daemon: FakeDaemon) -> None:
+    assert vgpuctl("domain", "xml", "win11-042", "--live").out == "<domain type='kvm'>\n</domain>\n"
+    assert daemon.requests[-1].query == {"live": "1"}
+
+
+def test_columns_and_headers(vgpuctl: Run) -> None:
+    result = vgpuctl("gpu", "list", "--columns", "address,MIG,used_mib", "--no-headers")
+    assert result.out.splitlines() == [
+        "0000:41:00.0  no  24576",
+        "0000:61:00.0  -       0",
+        "0000:c1:00.0  ?       0",
+    ]
+
+
+def test_an_unknown_column_lists_those_that_there_are(vgpuctl: Run) -> None:
+    result = vgpuctl("gpu", "list", "--columns", "adress")
+    assert result.status == 2
+    assert "'adress'" in result.err
+    assert "address, uuid" in result.err
+
+
+def test_type_filters_reach_the_daemon(vgpuctl: Run, daemon: FakeDaemon) -> None:
+    assert vgpuctl("type", "list", "--gpu", "0", "--creatable").status == 0
+    assert daemon.requests[-1].query == {"gpu": "0", "creatable": "1"}
+    assert vgpuctl("type", "list", "--catalog", "--creatable").status == 2

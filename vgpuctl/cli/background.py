@@ -1,0 +1,50 @@
+"""`vgpuctl adopt`, `pause` and `resume`: what the daemon takes care of by itself."""
+
+from __future__ import annotations
+
+import click
+
+from vgpuctl.cli import names
+from vgpuctl.cli.change import make, vgpus_of
+from vgpuctl.cli.command import Command
+from vgpuctl.cli.options import ChangeOptions, change_options, output_options
+from vgpuctl.cli.output import print_for_programs, print_items
+from vgpuctl.cli.session import Session, pass_session
+from vgpuctl.surface import VGPU
+
+
+@click.command(cls=Command, examples="vgpuctl adopt 0000:41:00.4\nvgpuctl adopt --all --dry-run")
+@click.argument("vgpu", required=False, shell_complete=names.vgpus)
+@click.option("--all", "all_", is_flag=True, help="Every vGPU that is not ours.")
+@change_options
+@pass_session
+def adopt(session: Session, *, vgpu: str | None, all_: bool, options: ChangeOptions) -> None:
+    """Take over vGPUs that somebody else made: they get a document, and are kept as they are."""
+    if (vgpu is None) is not all_:
+        raise click.UsageError("give a vGPU, or --all")
+    client = session.client()
+    operation = make(session, client, {"action": "adopt", "vgpu": vgpu}, options)
+    if operation is not None:
+        print_items(session, VGPU, vgpus_of(client, operation))
+
+
+@click.command(cls=Command, examples="vgpuctl pause")
+@output_options
+@pass_session
+def pause(session: Session) -> None:
+    """Stop background changes until `resume`, across restarts; what is asked for is still done."""
+    _set(session, "pause", "background changes are paused; `vgpuctl resume` lets them go on")
+
+
+@click.command(cls=Command, examples="vgpuctl resume")
+@output_options
+@pass_session
+def resume(session: Session) -> None:
+    """Let background changes go on."""
+    _set(session, "resume", "background changes go on")
+
+
+def _set(session: Session, action: str, done: str) -> None:
+    host = session.client().post(f"/v1/{action}")
+    if not print_for_programs(session, host):
+        session.say(done)

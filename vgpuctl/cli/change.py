@@ -1,0 +1,161 @@
+"""Making a change: show it, ask where somebody would notice, submit it, follow it to its end."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from vgpuctl.cli.cells import plain
+from vgpuctl.cli.options import ChangeOptions
+from vgpuctl.cli.output import Item, name_of, print_item
+from vgpuctl.cli.planview import lines
+from vgpuctl.cli.progress import Progress
+from vgpuctl.cli.session import Session, talk
+from vgpuctl.client.client import Client, at
+from vgpuctl.client.operation import LONG_POLL_S, failure_of, follow, submit
+from vgpuctl.errors import DeadlineExceeded, PlanStale, VgpuctlError
+from vgpuctl.surface import OPERATION, PLAN
+
+INTERRUPTED = 130
+_ATTEMPTS = 3
+_NOTICING = frozenset({"running", "paused"})
+
+
+def make(
+    session: Session,
+    client: Client,
+    edit: dict[str, Any],
+    options: ChangeOptions,
+    *,
+    may_touch: bool = True,
+    always_show: bool = False,
+) -> Item | None:
+    """Make the change that `edit` asks for; the operation that ended well, or None where none was waited for.
+
+    A change that `may_touch` running domains is planned first and asks where it does; `always_show`
+    shows the plan and asks in any case.  Raises what the operation failed with.
+    """
+    if options.dry_run:
+        show_dry_run(session, client, edit)
+        return None
+    if options.yes and not always_show:
+        return _finish(session, client, _submit(session, client, edit), options)
+    if not may_touch:
+        return _finish(session, client, _submit(session, client, edit), options)
+    for attempt in range(1, _ATTEMPTS + 1):
+        plan = client.post("/v1/plans", edit)
+        asked = _agree(session, client, plan, options, always_show=always_show)
+        try:
+            operation = _submit(session, client, {"plan": plan["id"]})
+        except PlanStale:
+            # Nobody has seen the plan: a newer one is as good.
+            if asked or attempt == _ATTEMPTS:
+                raise
+            continue
+        return _finish(session, client, operation, options)
+    raise AssertionError("the last attempt returns or raises")
+
+
+def show_dry_run(session: Session, client: Client, edit: dict[str, Any]) -> Item:
+    """Print what `edit` would do.  Raises the first thing that cannot be done."""
+    plan: Item = client.post("/v1/plans", edit)
+    print_item(session, PLAN, plan, lambda: lines(plan, session.paint()))
+    if plan.get("problems"):
+        raise VgpuctlError.from_problem(plan["problems"][0])
+    return plan
+
+
+def follow_to_end(session: Session, client: Client, operation: Item, timeout_s: float | None) -> Item:
+    """Wait for an operation, telling its steps on a terminal.  Raises what it failed with.
+
+    Ctrl-C leaves the operation alone and says how to come back to it.
+    """
+    show = sys.stderr.isatty() and not session.quiet
+    progress = Progress(sys.stderr, session.paint_talk())
+    try:
+        ended = follow(
+            client,
+            operation,
+            timeout_s=timeout_s,
+            poll_s=1 if show else LONG_POLL_S,
+            seen=progress.seen if show else lambda _operation: None,
+        )
+    except KeyboardInterrupt:
+        progress.clear()
+        leave(operation["id"])
+    except DeadlineExceeded:
+        progress.clear()
+        raise
+    failure = failure_of(ended)
+    if failure is not None:
+        raise failure
+    return ended
+
+
+def leave(operation_id: str) -> None:
+    """End this process, but not the operation."""
+    talk(
+        f"\noperation {operation_id} goes on\n"
+        f"  to wait for it: vgpuctl operation wait {operation_id}\n"
+        f"  to undo it:     vgpuctl operation cancel {operation_id}"
+    )
+    raise SystemExit(INTERRUPTED)
+
+
+def vgpus_of(client: Client, operation: Item) -> list[Item]:
+    """The vGPUs that came of an operation, as they are now."""
+    names = (operation.get("result") or {}).get("vgpus") or []
+    return [client.get(at("vgpus", name)) for name in names]
+
+
+def _submit(session: Session, client: Client, body: dict[str, Any]) -> Item:
+    try:
+        return submit(client, body)
+    except KeyboardInterrupt:
+        session.say("\ninterrupted; it may have been admitted: see `vgpuctl operation list`")
+        raise SystemExit(INTERRUPTED) from None
+
+
+def _finish(session: Session, client: Client, operation: Item, options: ChangeOptions) -> Item | None:
+    if not options.wait:
+        print_item(session, OPERATION, operation, lambda: [name_of(OPERATION, operation)])
+        return None
+    return follow_to_end(session, client, operation, options.timeout_s)
+
+
+def _agree(
+    session: Session, client: Client, plan: Item, options: ChangeOptions, *, always_show: bool
+) -> bool:
+    """Show and ask as far as that is needed; whether a person was asked."""
+    noticing = [] if options.yes else _running(client, plan.get("touches") or [])
+    if noticing or (always_show and not (options.yes and session.quiet)):
+        talk("\n".join(lines(plan, session.paint_talk())))
+    if options.yes or (not noticing and not always_show):
+        return False
+    if always_show and plan.get("verdict") == "match" and not plan.get("changes"):
+        return False
+    if noticing:
+        names = ", ".join(plain(each) for each in noticing)
+        session.confirm(f"This touches running domains ({names}). Go on?")
+    else:
+        session.confirm("Apply this?")
+    return True
+
+
+def _running(client: Client, touched: list[str]) -> list[str]:
+    """Those of `touched` that run; all of them where libvirt does not say."""
+    if not touched:
+        return []
+    try:
+        states = {each["name"]: each["state"] for each in client.get("/v1/domains")}
+    except VgpuctlError:
+        return touched
+    return [each for each in touched if states.get(each, "running") in _NOTICING]
+
+
+def say_done(session: Session, text: str, operation: Item) -> None:
+    """Tell that it is done; the operation itself goes to stdout for programs."""
+    if session.is_for_programs or session.format == "name":
+        print_item(session, OPERATION, operation, list)
+    else:
+        session.say(text)

@@ -1,0 +1,161 @@
+"""`vgpuctl plan`, `apply`, `assert` and `export`: documents in files."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from vgpuctl.cli.change import make, say_done
+from vgpuctl.cli.command import Command
+from vgpuctl.cli.options import ChangeOptions, change_options, output_options
+from vgpuctl.cli.output import Item, print_item, write
+from vgpuctl.cli.planview import lines
+from vgpuctl.cli.session import Session, pass_session
+from vgpuctl.surface import PLAN
+
+CHANGES_PENDING = 10
+_UNKNOWN = 7
+_STATUS = {"match": 0, "drift": CHANGES_PENDING, "unknown": _UNKNOWN}
+
+
+def _file_options(function: Any) -> Any:
+    with_prune = click.option(
+        "--prune", is_flag=True, help="Documents of the same kinds that no file lists go; only ours."
+    )(function)
+    return click.option(
+        "-f",
+        "--file",
+        "files",
+        multiple=True,
+        required=True,
+        metavar="FILE",
+        type=click.Path(dir_okay=False, allow_dash=True),
+        help="YAML or JSON documents; - is stdin; may be given several times.",
+    )(with_prune)
+
+
+def _edit(files: tuple[str, ...], *, prune: bool) -> Item:
+    return {"action": "apply", "source": _joined([_read(each) for each in files]), "prune": prune}
+
+
+def _joined(texts: list[str]) -> str:
+    """Several files as one: each begins a new document."""
+    head, *rest = texts
+    return "\n".join([head, *(each if each.startswith("---") else f"---\n{each}" for each in rest)])
+
+
+def _read(file: str) -> str:
+    try:
+        return sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8")
+    except OSError as error:
+        raise click.FileError(file, error.strerror or str(error)) from error
+    except UnicodeDecodeError as error:
+        raise click.FileError(file, f"not UTF-8: {error.reason} at byte {error.start}") from error
+
+
+@click.command(
+    cls=Command,
+    examples="""
+        vgpuctl plan -f desktops.yaml
+        vgpuctl plan -f desktops.yaml --prune --detailed-exitcode
+        generate-desktops | vgpuctl plan -f - -o json
+    """,
+)
+@_file_options
+@click.option("--detailed-exitcode", is_flag=True, help="Exit with 10 where changes are pending.")
+@output_options
+@pass_session
+def plan(session: Session, *, files: tuple[str, ...], prune: bool, detailed_exitcode: bool) -> None:
+    """Show what applying files would do: documents, steps, whom they touch, what cannot be done.
+
+    Exits with 0; with --detailed-exitcode: 0 nothing to do, 10 changes pending, 7 something that
+    this depends on could not be read.
+    """
+    found = session.client().post("/v1/plans", _edit(files, prune=prune))
+    print_item(session, PLAN, found, lambda: lines(found, session.paint()))
+    if detailed_exitcode:
+        raise SystemExit(_status(found))
+
+
+@click.command(
+    cls=Command,
+    examples="""
+        vgpuctl apply -f desktops.yaml
+        vgpuctl apply -f desktops.yaml --prune --dry-run
+        vgpuctl apply -f - --yes < desktops.yaml
+    """,
+)
+@_file_options
+@change_options
+@pass_session
+def apply(session: Session, *, files: tuple[str, ...], prune: bool, options: ChangeOptions) -> None:
+    """Put the documents of files in force: show the plan, ask, and do just that.
+
+    What is not listed is left alone, unless --prune says otherwise.  Without a terminal it takes
+    --yes.  Applying what already holds changes nothing.
+    """
+    client = session.client()
+    operation = make(session, client, _edit(files, prune=prune), options, always_show=True)
+    if operation is not None:
+        say_done(
+            session,
+            f"applied {len((operation.get('result') or {}).get('documents') or [])} documents",
+            operation,
+        )
+
+
+@click.command(
+    "assert",
+    cls=Command,
+    examples="""
+        vgpuctl assert -f desktops.yaml
+        vgpuctl assert -f desktops.yaml -q || vgpuctl apply -f desktops.yaml --yes
+    """,
+)
+@_file_options
+@output_options
+@pass_session
+def assert_(session: Session, *, files: tuple[str, ...], prune: bool) -> None:
+    """Check that documents and host are as files say; changes nothing.
+
+    Exits with 0 where they match, 10 where they differ, 7 where something could not be read.
+    """
+    found = session.client().post("/v1/plans", _edit(files, prune=prune))
+    if not session.quiet:
+        print_item(session, PLAN, found, lambda: lines(found, session.paint()))
+    raise SystemExit(_status(found))
+
+
+@click.command(
+    cls=Command,
+    examples="""
+        vgpuctl export > desktops.yaml
+        vgpuctl export -o json | jq '.[].name'
+    """,
+)
+@click.option("-o", "--output", type=click.Choice(["yaml", "json"]), default="yaml", help="[default: yaml]")
+@click.option("--json", "as_json", is_flag=True, help="The same as -o json.")
+@pass_session
+def export(session: Session, *, output: str, as_json: bool) -> None:
+    """Print every document in force, in the format that apply reads."""
+    found = session.client().get("/v1/documents")
+    if output == "json" or as_json:
+        session.format = "json"
+        import json  # noqa: PLC0415
+
+        write([json.dumps(found, indent=2, ensure_ascii=False)])
+    else:
+        from vgpuctl.cli.yamltext import dump_all  # noqa: PLC0415
+
+        sys.stdout.write(dump_all(found))
+
+
+def _status(found: Item) -> int:
+    """The exit status of a plan; a document that changes is a difference even where the host agrees."""
+    status = _STATUS.get(found.get("verdict", ""), _UNKNOWN)
+    if status == 0 and found.get("changes"):
+        return CHANGES_PENDING
+    return status

@@ -1,0 +1,102 @@
+"""Plain columns: two spaces apart, no boxes, every row one line unless the terminal is too narrow."""
+
+from __future__ import annotations
+
+import textwrap
+import unicodedata
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+_GAP = 2
+_NARROWEST = 8
+
+
+@dataclass(slots=True)
+class Column:
+    """A column: its heading, its cells, and how they are shown."""
+
+    heading: str
+    cells: list[str] = field(default_factory=list)
+    right: bool = False
+    paint: Callable[[str], str] = str
+
+    def width(self, *, headers: bool) -> int:
+        """What the widest cell needs, and the heading where it is shown."""
+        return max((display_width(each) for each in [*([self.heading] * headers), *self.cells]), default=0)
+
+
+def display_width(text: str) -> int:
+    """Terminal cells that `text` takes."""
+    if text.isascii():
+        return len(text)
+    return sum(
+        0 if unicodedata.combining(each) else 2 if unicodedata.east_asian_width(each) in "WF" else 1
+        for each in text
+    )
+
+
+def render(
+    columns: Sequence[Column],
+    *,
+    headers: bool = True,
+    width: int | None = None,
+    heading_paint: Callable[[str], str] = str,
+) -> Iterator[str]:
+    """The lines of the table.  Where it is wider than `width`, long text is wrapped in its column."""
+    widths = _fitted(columns, width, headers=headers)
+    if headers:
+        yield _line([each.heading for each in columns], columns, widths, [heading_paint] * len(columns))
+    paints = [each.paint for each in columns]
+    for row in zip(*(each.cells for each in columns), strict=True):
+        wrapped = [_wrapped(cell, limit) for cell, limit in zip(row, widths, strict=True)]
+        for number in range(max(len(lines) for lines in wrapped)):
+            yield _line(
+                [lines[number] if number < len(lines) else "" for lines in wrapped], columns, widths, paints
+            )
+
+
+def _fitted(columns: Sequence[Column], width: int | None, *, headers: bool) -> list[int]:
+    widths = [each.width(headers=headers) for each in columns]
+    if width is None:
+        return widths
+    prose = [any(" " in cell.strip() for cell in each.cells) for each in columns]
+    least = [max(_NARROWEST, display_width(each.heading)) for each in columns]
+    while sum(widths) + _GAP * (len(widths) - 1) > width:
+        # Prose gives way first: a name that is cut in two cannot be copied.
+        shrinkable = [
+            index
+            for wanted in (True, False)
+            for index, each in enumerate(columns)
+            if prose[index] is wanted and not each.right and widths[index] > least[index]
+        ]
+        if not shrinkable:
+            break
+        first = prose[shrinkable[0]]
+        widest = max(
+            (index for index in shrinkable if prose[index] is first), key=lambda index: widths[index]
+        )
+        widths[widest] -= 1
+    return widths
+
+
+def _wrapped(cell: str, limit: int) -> list[str]:
+    if display_width(cell) <= limit:
+        return [cell]
+    return textwrap.wrap(cell, limit, break_on_hyphens=False) or [""]
+
+
+def _line(
+    texts: Sequence[str],
+    columns: Sequence[Column],
+    widths: Sequence[int],
+    paints: Sequence[Callable[[str], str]],
+) -> str:
+    parts = []
+    last = len(columns) - 1
+    for index, (text, column, width, paint) in enumerate(zip(texts, columns, widths, paints, strict=True)):
+        padding = " " * max(0, width - display_width(text))
+        if column.right:
+            parts.append(padding + paint(text))
+        else:
+            parts.append(paint(text) + ("" if index == last else padding))
+    return (" " * _GAP).join(parts).rstrip()

@@ -1,0 +1,106 @@
+"""Operations: admitted once, followed to their end."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+from uuid import uuid4
+
+from vgpuctl.client.client import Client, at
+from vgpuctl.errors import (
+    DaemonUnreachable,
+    DeadlineExceeded,
+    NeedsOperator,
+    OperationCancelled,
+    RolledBack,
+    VgpuctlError,
+)
+
+LONG_POLL_S = 30
+RESTART_GRACE_S = 30.0
+"""For so long a daemon that went away is waited for: it goes on with its operations when it is back."""
+
+_GOING_ON = frozenset({"running", "rolling-back"})
+
+
+def has_ended(operation: dict[str, Any]) -> bool:
+    """Whether nothing more will happen."""
+    return operation.get("state") not in _GOING_ON
+
+
+def submit(client: Client, body: dict[str, Any]) -> dict[str, Any]:
+    """Have an edit, or a shown plan (`{"plan": ID}`), admitted; the operation as it is then.
+
+    A daemon that hung up is asked once more: the idempotency key keeps it from doing it twice.
+    """
+    headers = {"Idempotency-Key": str(uuid4())}
+    try:
+        operation: dict[str, Any] = client.post("/v1/operations", body, headers=headers)
+    except DaemonUnreachable as error:
+        if not error.facts.get("sent"):
+            raise
+        time.sleep(1)
+        operation = client.post("/v1/operations", body, headers=headers)
+    return operation
+
+
+def follow(
+    client: Client,
+    operation: dict[str, Any],
+    *,
+    timeout_s: float | None = None,
+    poll_s: int = LONG_POLL_S,
+    seen: Callable[[dict[str, Any]], None] = lambda _operation: None,
+) -> dict[str, Any]:
+    """Wait until `operation` has ended, telling `seen` of each state; at least every `poll_s` seconds.
+
+    Raises DeadlineExceeded after `timeout_s`: the operation goes on.
+    """
+    deadline = None if timeout_s is None else time.monotonic() + timeout_s
+    last_answer = time.monotonic()
+    while True:
+        seen(operation)
+        if has_ended(operation):
+            return operation
+        wait_s: float = poll_s
+        if deadline is not None:
+            left_s = deadline - time.monotonic()
+            if left_s <= 0:
+                raise DeadlineExceeded(
+                    f"operation {operation['id']} has not ended within {timeout_s:g} s; it goes on",
+                    hint=f"`vgpuctl operation wait {operation['id']}`, or cancel it",
+                    operation=operation["id"],
+                )
+            wait_s = max(1, min(poll_s, round(left_s)))
+        try:
+            operation = client.get(
+                at("operations", operation["id"]), wait=wait_s, reply_timeout_s=wait_s + LONG_POLL_S
+            )
+            last_answer = time.monotonic()
+        except DaemonUnreachable:
+            if time.monotonic() - last_answer > RESTART_GRACE_S + wait_s:
+                raise
+            time.sleep(0.5)
+
+
+def failure_of(operation: dict[str, Any]) -> VgpuctlError | None:
+    """Why an ended operation failed; None when it did not.
+
+    A failed one whose steps had been done (and were undone) is RolledBack with the reason as a fact;
+    where nothing had been done the reason itself is the error.
+    """
+    state = operation.get("state")
+    if state == "succeeded":
+        return None
+    problem = operation.get("problem") or {}
+    cause = VgpuctlError.from_problem({"detail": f"the operation ended as {state}", **problem})
+    facts = {"operation": operation.get("id"), "cause": problem}
+    if state == "needs-operator":
+        hint = cause.hint or f"`vgpuctl operation show {operation.get('id')}` says how far it came"
+        return NeedsOperator(cause.message, hint=hint, **facts)
+    if state == "cancelled":
+        return OperationCancelled(cause.message, hint=cause.hint, **facts)
+    if operation.get("steps_done", 0) > 0 and not isinstance(cause, RolledBack):
+        return RolledBack(f"{cause.message} (what had been done was undone)", hint=cause.hint, **facts)
+    return cause
