@@ -45,7 +45,7 @@ def run(options: Options) -> None:
     if inherited is None:
         refuse_live(config.socket)
     signals = Signals()
-    with StateDirectory(config.state_dir, simulate=config.simulate):
+    with StateDirectory(config.state_dir, is_simulated=config.simulate is not None):
         parts = compose(config)
         try:
             service = Service(
