@@ -32,7 +32,7 @@ lock: setup  ## write requirements.lock anew
 	sed -i '1i # Made by "make lock" from setup.cfg, for Python 3.11 on Linux.' requirements.lock
 
 bench: setup  ## measure
-	@for each in benchmarks/bench_*.py; do $(PYTHON) "$$each" || exit; done
+	$(PYTHON) benchmarks/run.py
 
 clean:  ## remove whatever was made here
 	rm -rf .venv .demo build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache \

@@ -15,17 +15,22 @@ ROOT = Path(__file__).parents[1]
 IMPORT_ALONE = """
 import importlib, os, sys, traceback
 import cheroot.wsgi, click, falcon, libvirt, lxml.etree, pydantic, pyudev, structlog, tenacity, yaml
-failed = []
-for name in sys.argv[1:]:
-    child = os.fork()
-    if child == 0:
-        try:
-            importlib.import_module(name)
-        except BaseException:
-            traceback.print_exc()
-            os._exit(1)
-        os._exit(0)
-    if os.waitpid(child, 0)[1] != 0:
+waiting, running, failed = sys.argv[1:], {}, []
+while waiting or running:
+    while waiting and len(running) < os.cpu_count():
+        name = waiting.pop()
+        child = os.fork()
+        if child == 0:
+            try:
+                importlib.import_module(name)
+            except BaseException:
+                traceback.print_exc()
+                os._exit(1)
+            os._exit(0)
+        running[child] = name
+    child, status = os.wait()
+    name = running.pop(child)
+    if status != 0:
         failed.append(name)
 if failed:
     sys.exit("cannot be imported alone: " + ", ".join(failed))
