@@ -7,13 +7,13 @@ PYTEST_ARGS ?=
 .DEFAULT_GOAL := help
 
 help:  ## this text
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1@\2/p' $(MAKEFILE_LIST) | column -t -s @
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup:  ## make .venv (and install what Debian packages are missing)
 	@scripts/setup
 
-demo: setup  ## a walk through vgpuctl on simulated cards
-	@scripts/demo
+demo: setup  ## the main job, step by step (on NVIDIA hardware it only looks)
+	@$(PYTHON) scripts/demo
 
 test: setup  ## all tests, linters among them; as root also those that need it
 	$(PYTHON) -m pytest $(PYTEST_ARGS)
@@ -32,7 +32,7 @@ lock: setup  ## write requirements.lock anew
 	sed -i '1i # Made by "make lock" from setup.cfg, for Python 3.11 on Linux.' requirements.lock
 
 bench: setup  ## measure
-	@for each in benchmarks/bench_*.py; do $(PYTHON) "$$each" || exit; done
+	$(PYTHON) benchmarks/run.py
 
 clean:  ## remove whatever was made here
 	rm -rf .venv .demo build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache \
