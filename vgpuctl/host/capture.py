@@ -4,10 +4,12 @@
      "host":    {"kernel": ..., "taken_at": ..., "sriov_manage": bool},
      "files":   {path: text | {"errno": "EACCES"}},
      "links":   {path: real path of what it points to},
-     "dirs":    [path of a directory that was listed],
+     "dirs":    [path of a directory that was listed, or that a link leads to],
      "log":     [kernel log lines about vGPUs],
-     "nvml":    nvml.codec's JSON,
-     "domains": [{"name", "uuid", "state", "managed_save", "live", "config"}] | {"unknown": reason}}
+     "nvml":    a ports.nvml.NvmlHost,
+     "domains": [a model.domain.Domain]}
+
+The last two are as model.codec writes them, or `{"$kind": "Unknown", "reason": ...}`.
 
 Paths are relative to the root.  As in sysfs a device's files stand under its real path
 (`sys/devices/...`) and `sys/bus/pci/devices/<address>` is one of the `links`: a reader follows links in
@@ -20,12 +22,13 @@ import errno
 import re
 import secrets
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime
 from typing import Any, TypeVar
 
-from vgpuctl.host.nvml import codec
 from vgpuctl.host.redaction import Pseudonyms
-from vgpuctl.model.domain import Domain, Hostdev, MdevSource, vgpu_of_alias
+from vgpuctl.model import codec
+from vgpuctl.model.domain import Domain, Hostdev, vgpu_of_alias
 from vgpuctl.model.fact import Fact, Unknown
 from vgpuctl.ports.kernel import Kernel
 from vgpuctl.ports.nvml import NvmlHost
@@ -76,9 +79,9 @@ def capture(
         },
         "files": tree.files,
         "links": tree.links,
-        "dirs": sorted(tree.dirs),
+        "dirs": sorted(tree.dirs | set(tree.links.values())),
         "log": _log(kernel),
-        "nvml": codec.encode(nvml),
+        "nvml": _nvml(nvml),
         "domains": _domains(domains, pseudonyms),
     }
     redacted: dict[str, Any] = pseudonyms.document(document)
@@ -207,35 +210,31 @@ def _log(kernel: Kernel) -> list[str]:
     return [line.text for line in lines if _LOG_LINE.search(line.text)][-_LOG_LINES_MAX:]
 
 
+def _nvml(nvml: Fact[NvmlHost]) -> Any:
+    return _unknown(nvml) if isinstance(nvml, Unknown) else codec.encode(nvml, NvmlHost)
+
+
+def _unknown(fact: Unknown) -> Any:
+    return codec.encode(fact, NvmlHost | Unknown)  # beside another class it carries its name
+
+
 def _domains(domains: Fact[tuple[Domain, ...]], pseudonyms: Pseudonyms) -> Any:
     if isinstance(domains, Unknown):
-        return {"unknown": domains.reason}
-    return [
-        {
-            "name": pseudonyms.name("domain", domain.name),
-            "uuid": str(domain.uuid),
-            "state": domain.state.value,
-            "managed_save": domain.managed_save,
-            "live": _hostdevs(domain.live),
-            "config": _hostdevs(domain.config),
-        }
+        return _unknown(domains)
+    unnamed = (
+        replace(
+            domain,
+            name=pseudonyms.name("domain", domain.name),
+            live=_without_aliases(domain.live),
+            config=_without_aliases(domain.config),
+        )
         for domain in domains
-    ]
+    )
+    return [codec.encode(domain, Domain) for domain in unnamed]
 
 
-def _hostdevs(hostdevs: tuple[Hostdev, ...] | None) -> list[dict[str, Any]] | None:
+def _without_aliases(hostdevs: tuple[Hostdev, ...] | None) -> tuple[Hostdev, ...] | None:
+    """Another's alias may be anything, a person's name too; ours is a UUID."""
     if hostdevs is None:
         return None
-    return [
-        {
-            **(
-                {"mdev": str(hostdev.source.uuid)}
-                if isinstance(hostdev.source, MdevSource)
-                else {"pci": str(hostdev.source.address)}
-            ),
-            # Another's alias may be anything, a person's name too.
-            "alias": hostdev.alias if vgpu_of_alias(hostdev.alias) else None,
-            "managed": hostdev.managed,
-        }
-        for hostdev in hostdevs
-    ]
+    return tuple(each if vgpu_of_alias(each.alias) else replace(each, alias=None) for each in hostdevs)

@@ -46,7 +46,7 @@ def _parse(chunk: bytes) -> list[KernelLogLine]:
     for line in chunk.decode(errors="replace").split("\n"):
         header, separator, text = line.partition(";")
         fields = header.split(",")
-        if not separator or line.startswith(" ") or len(fields) < 4 or not fields[0].isdigit():
+        if not separator or len(fields) < 4 or not fields[0].isdigit():
             continue
         if int(fields[0]) >> _FACILITY_SHIFT == 0:
             found.append(KernelLogLine(int(fields[1]), text))

@@ -331,14 +331,9 @@ class _Planner:
         cards: list[Card] = list(self.cards.values())
         if wish.gpu is not None:
             cards = [self.cards[find_gpu(self.situation.snapshot, wish.gpu).address]]
-        choice = placement.choose(cards, types, policy, avoid=self.situation.avoid)
-        if isinstance(choice, errors.TypeUnknown):
-            elsewhere = [each for each in types if self.situation.catalog.type_named(each) is not None]
-            if elsewhere:
-                where = f"GPU {wish.gpu} does not" if wish.gpu else "no GPU of this host does"
-                raise errors.NoCapacity(
-                    f"{where} offer {' or '.join(elsewhere)}", hint="vgpuctl type list shows what there is"
-                )
+        choice = placement.choose(
+            cards, types, policy, avoid=self.situation.avoid, catalog=self.situation.catalog
+        )
         if isinstance(choice, errors.VgpuctlError):
             raise choice
         vgpu_type = choice.vgpu_type

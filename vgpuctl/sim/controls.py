@@ -121,12 +121,12 @@ def _release(state: State, _models: Models, arguments: Arguments) -> Outcome:
 def _device(state: State, arguments: Arguments) -> tuple[GpuAddress, UUID | None, Board]:
     """What is to be held: an mdev by its UUID or its VF, a VF, or a PF."""
     name = str(arguments.get("vgpu") or arguments.get("parent") or "")
-    try:
-        found = vgpus.find_mdev(state, UUID(name))
-    except ValueError:
-        found = None
-    if found is not None:
-        return found[1].parent, found[1].uuid, found[0]
+    mdev = _uuid(name)
+    if mdev is not None:
+        found = vgpus.find_mdev(state, mdev)
+        if found is None:
+            raise NotFound(f"there is no mdev {name} on this host")
+        return found[1].parent, mdev, found[0]
     try:
         address = parse_address(name)
     except ValueError as error:
@@ -138,6 +138,13 @@ def _device(state: State, arguments: Arguments) -> tuple[GpuAddress, UUID | None
             vgpu = board.vgpu_on(address)
             return address, None if vgpu is None else vgpu.uuid, board
     raise NotFound(f"there is no {name} on this host", hint="an mdev's UUID, a VF, or a PF")
+
+
+def _uuid(name: str) -> UUID | None:
+    try:
+        return UUID(name)
+    except ValueError:
+        return None
 
 
 def _fail(state: State, _models: Models, arguments: Arguments) -> Outcome:

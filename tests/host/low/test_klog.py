@@ -14,6 +14,7 @@ from vgpuctl.ports.kernel import KernelLogLine
 RECORDS = """\
 6,160,424069,-;pci_bus 0000:00: root bus resource [io  0x0000-0x0cf7] (ignored)
  SUBSYSTEM=acpi
+ 4,161,1,-;a property that looks like a record
  DEVICE=+acpi:PNP0A03:00
 4,339,5140900,-,caller=T1;NVRM: Failed to add vgpu create request: 0x56
 14,340,5140910,-;NVRM: forged by user space

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import select
 import subprocess
@@ -14,7 +13,7 @@ from pathlib import Path
 
 import vgpuctl
 from vgpuctl.host import helper
-from vgpuctl.host.nvml import codec
+from vgpuctl.model import codec
 from vgpuctl.model.fact import Fact, Unknown
 from vgpuctl.ports.nvml import NvmlHost
 
@@ -22,6 +21,7 @@ _COMMAND = (sys.executable, "-P", "-m", "vgpuctl.host.nvml.helper")
 _LIBRARIES = "LD_LIBRARY_PATH"
 _CHUNK = 1 << 16
 _LEAVE_TIMEOUT_S = 2.0
+_KILL_TIMEOUT_S = 0.5
 
 
 class HelperNvml:
@@ -124,7 +124,7 @@ class HelperNvml:
         self._killed = process
         helper.abandon(process)
         try:
-            process.wait(0.5)
+            process.wait(_KILL_TIMEOUT_S)
         except subprocess.TimeoutExpired:
             pass  # in the driver, for as long as the driver wants
 
@@ -138,9 +138,10 @@ def _environment() -> dict[str, str]:
 
 def _decode(line: bytes) -> Fact[NvmlHost]:
     try:
-        return codec.decode(json.loads(line))
-    except ValueError as error:
+        answer: Fact[NvmlHost] = codec.loads(line.decode(errors="replace"), NvmlHost | Unknown)
+    except codec.DecodeError as error:
         return Unknown(f"the NVML helper's answer cannot be understood: {error}")
+    return answer
 
 
 class NullNvml:

@@ -7,14 +7,13 @@ sriov-manage.
 from __future__ import annotations
 
 import importlib
-import json
 import os
 import sys
 from collections.abc import Callable
 from typing import Any, BinaryIO
 
-from vgpuctl.host.nvml import codec
 from vgpuctl.host.nvml.questions import describe_host
+from vgpuctl.model import codec
 from vgpuctl.model.fact import Fact, Unknown
 from vgpuctl.ports.nvml import NvmlHost
 
@@ -31,8 +30,8 @@ def answer(load: Callable[[], Any]) -> Fact[NvmlHost]:
 def serve(requests: BinaryIO, answers: BinaryIO) -> None:
     """Answer every line of `requests` until it ends."""
     for _ in requests:
-        reply = codec.encode(answer(lambda: importlib.import_module("pynvml")))
-        answers.write(json.dumps(reply).encode() + b"\n")
+        reply = codec.dumps(answer(lambda: importlib.import_module("pynvml")), NvmlHost | Unknown)
+        answers.write(reply.encode() + b"\n")
         answers.flush()
 
 

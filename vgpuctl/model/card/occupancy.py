@@ -55,14 +55,8 @@ def card_of(gpu: Gpu, model: GpuModel | None, allocations: Iterable[Allocation],
     owned: set[UUID] = set()
     occupants = []
     for vgpu in gpu.vgpus:
-        owner = next(
-            (
-                each
-                for each in known_allocations
-                if each.id not in owned and rules_of(vgpu.framework).owns(each, vgpu, boot_id)
-            ),
-            None,
-        )
+        owns = rules_of(vgpu.framework).owns
+        owner = next((each for each in known_allocations if owns(each, vgpu, boot_id)), None)
         if owner is not None:
             owned.add(owner.id)
         occupants.append(_occupant_of(card, vgpu, owner))
@@ -74,7 +68,8 @@ def card_of(gpu: Gpu, model: GpuModel | None, allocations: Iterable[Allocation],
             fb_mib=each.fb_mib,
             parent=each.parent,
             vgpu=each.id,
-            exists=False,
+            # Passthrough leaves no trace in the kernel: what was given away in this boot is there.
+            exists=each.framework is FrameworkKind.PASSTHROUGH and each.created_boot == boot_id,
         )
         for each in known_allocations
         if each.id not in owned and stands_on(each.gpu, gpu)
