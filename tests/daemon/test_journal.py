@@ -79,6 +79,7 @@ def test_under_systemd_the_log_goes_to_the_journal(tmp_path: Path, monkeypatch: 
         listening.bind(address)
         listening.settimeout(10)
         try:
+            structlog.contextvars.clear_contextvars()
             logs.configure("info")
             log = structlog.get_logger("x")
             log.debug("too quiet")
