@@ -20,7 +20,7 @@ from vgpuctl.cli.view import view
 from vgpuctl.client.client import Client, at
 from vgpuctl.surface import GPU, Field
 
-_USAGE = Field("usage", "string", "Frame buffer in use.", column="USAGE")
+_USAGE = Field("usage", "bar", "Frame buffer in use.", column="USAGE")
 _PICTURED = frozenset({"allocated"})
 
 

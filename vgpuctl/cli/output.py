@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from vgpuctl.cli.cells import csv_of, is_number, text_of
+from vgpuctl.cli.cells import csv_of, is_number, is_rigid, text_of
 from vgpuctl.cli.session import Session
 from vgpuctl.cli.style import Paint, width_of
 from vgpuctl.cli.table import Column, render
@@ -109,6 +109,7 @@ def table(
             each.column or each.name.upper(),
             [cell(each, item) for item in items],
             right=is_number(each),
+            rigid=is_rigid(each),
             paint=paint.word if each.name in ("state", "verdict") else str,
         )
         for each in fields

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from typing import TextIO
 
 _GOOD = frozenset({"present", "ready", "running", "succeeded", "done", "match"})
@@ -31,7 +30,11 @@ def has_unicode(stream: TextIO) -> bool:
 
 def width_of(stream: TextIO) -> int | None:
     """Columns of the terminal; None where `stream` is not one, and nothing is ever shortened."""
-    return shutil.get_terminal_size().columns if stream.isatty() else None
+    if not stream.isatty():
+        return None
+    import shutil  # noqa: PLC0415 - loads every archive format
+
+    return shutil.get_terminal_size().columns
 
 
 class Paint:

@@ -13,11 +13,12 @@ _NARROWEST = 8
 
 @dataclass(slots=True)
 class Column:
-    """A column: its heading, its cells, and how they are shown."""
+    """A column: its heading, its cells, and how they are shown.  A `rigid` one is never wrapped."""
 
     heading: str
     cells: list[str] = field(default_factory=list)
     right: bool = False
+    rigid: bool = False
     paint: Callable[[str], str] = str
 
     def width(self, *, headers: bool) -> int:
@@ -67,7 +68,7 @@ def _fitted(columns: Sequence[Column], width: int | None, *, headers: bool) -> l
             index
             for wanted in (True, False)
             for index, each in enumerate(columns)
-            if prose[index] is wanted and not each.right and widths[index] > least[index]
+            if prose[index] is wanted and not each.rigid and widths[index] > least[index]
         ]
         if not shrinkable:
             break

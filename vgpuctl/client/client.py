@@ -30,6 +30,7 @@ REPLY_TIMEOUT_S = 60.0
 _NOT_RUNNING = (
     "is it running? `systemctl status vgpuctl`; to try it without a GPU: `vgpuctl daemon --simulate l40s`"
 )
+_OTHER = "is it a vgpuctl daemon that answers?"
 _BY_STATUS: dict[int, type[VgpuctlError]] = {400: InvalidInput, 403: Denied, 404: NotFound, 409: Conflict}
 
 
@@ -37,14 +38,23 @@ class _UnixConnection(http.client.HTTPConnection):
     """HTTP to a unix socket; the two timeouts are for connecting and for each read."""
 
     def __init__(self, path: str, connect_timeout_s: float, reply_timeout_s: float | None) -> None:
-        super().__init__("localhost", timeout=connect_timeout_s)
+        super().__init__("localhost")
         self._path = path
+        self._connect_timeout_s = connect_timeout_s
         self._reply_timeout_s = reply_timeout_s
 
     def connect(self) -> None:
+        deadline = time.monotonic() + self._connect_timeout_s
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(self._path)
+        self.sock.settimeout(self._connect_timeout_s)
+        while True:
+            try:
+                self.sock.connect(self._path)
+                break
+            except BlockingIOError:  # a unix socket does not queue us when its backlog is full
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.02)
         self.sock.settimeout(self._reply_timeout_s)
 
 
@@ -61,7 +71,7 @@ class Reply:
         if not self.body:
             return None
         text = self.body.decode("utf-8", "replace")
-        return json.loads(text) if self.media_type.endswith("json") else text
+        return _json(text) if self.media_type.endswith("json") else text
 
 
 class Client:
@@ -134,7 +144,7 @@ class Client:
                 raise _refusal(Reply(response.status, _media_type(response), response.read()))
             for line in response:
                 if line.strip():  # blank lines say only that the daemon is alive
-                    yield json.loads(line)
+                    yield _json(line)
         except (OSError, http.client.HTTPException) as error:
             raise self._broken(error, sent=True) from error
         finally:
@@ -203,12 +213,19 @@ def _media_type(response: http.client.HTTPResponse) -> str:
     return (response.getheader("Content-Type") or "").partition(";")[0].strip()
 
 
+def _json(text: str | bytes) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise DaemonUnreachable(f"what the daemon said is not JSON: {error}", hint=_OTHER) from error
+
+
 def _refusal(reply: Reply) -> VgpuctlError:
     try:
         value = reply.value()
-    except ValueError:
+    except DaemonUnreachable:
         value = None
     if isinstance(value, dict) and "code" in value:
         return VgpuctlError.from_problem(value)
     kind = _BY_STATUS.get(reply.status, Unavailable if reply.status >= 500 else InvalidInput)
-    return kind(f"HTTP status {reply.status}, without a reason", hint="is it a vgpuctl daemon that answers?")
+    return kind(f"HTTP status {reply.status}, without a reason", hint=_OTHER)
