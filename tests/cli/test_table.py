@@ -58,9 +58,20 @@ def test_yaml_documents(documents: list[dict[str, str]]) -> None:
 def test_a_narrow_table_fits_and_loses_nothing(cells: list[str], width: int) -> None:
     columns = [Column("KEY", ["k"] * len(cells)), Column("TEXT", cells)]
     lines = list(render(columns, width=width))
-    assert all(display_width(each) <= width for each in lines)
-    letters = "".join("".join(each[5:].split()) for each in lines[1:])
-    assert letters == "".join("".join(each.split()) for each in cells)
+    longest = max(len(word) for cell in cells for word in cell.split() or [""])
+    assert all(display_width(each) <= max(width, 5 + longest) for each in lines)
+    words = [word for each in lines[1:] for word in each[5:].split()]
+    assert words == [word for each in cells for word in each.split()]
+
+
+def test_an_address_is_never_cut() -> None:
+    lines = list(render([Column("A", ["0000:41:00.0"]), Column("B", ["L40S-8Q,A40-8Q,T4-8Q"])], width=10))
+    assert lines == [
+        "A             B",
+        "0000:41:00.0  L40S-8Q,",
+        "              A40-8Q,",
+        "              T4-8Q",
+    ]
 
 
 def test_wide_characters_keep_the_columns_straight() -> None:

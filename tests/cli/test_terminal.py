@@ -28,6 +28,7 @@ def plain(text: str) -> str:
         "gpu list",
         "gpu show 0",
         "vgpu list",
+        "domain show win11-042",
         "domain list",
         "profile list",
         "type list",

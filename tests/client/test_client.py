@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import subprocess
@@ -56,6 +57,14 @@ def test_refusals_are_errors_with_their_facts(daemon: FakeDaemon) -> None:
         Client(daemon.host).get("/v1/gpus/9")
     assert (caught.value.message, caught.value.hint) == ("no GPU 9", "there are 0 to 2")
     assert caught.value.facts == {"gpus": 3}
+
+
+@pytest.mark.parametrize("facts", [7, None, {"message": "x"}])
+def test_facts_that_are_none(facts: object, daemon: FakeDaemon) -> None:
+    problem = GpuNotFound("no GPU 9").to_problem() | {"facts": facts}
+    daemon.answers["GET", "/v1"] = Raw(json.dumps(problem).encode(), 404)
+    with pytest.raises(GpuNotFound, match="no GPU 9"):
+        Client(daemon.host).get("/v1")
 
 
 @pytest.mark.parametrize(

@@ -8,17 +8,11 @@ from vgpuctl.surface import Field
 
 NULL = "-"
 UNKNOWN = "?"
-_RIGID = frozenset({"integer", "uuid", "time", "bar"})
 
 
 def is_number(field: Field) -> bool:
     """Whether a column of it is aligned to the right."""
     return field.kind == "integer"
-
-
-def is_rigid(field: Field) -> bool:
-    """Whether it is of no use in pieces."""
-    return field.kind in _RIGID
 
 
 def text_of(field: Field, item: dict[str, Any]) -> str:

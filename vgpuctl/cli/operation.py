@@ -15,7 +15,7 @@ from vgpuctl.cli.options import output_options
 from vgpuctl.cli.output import Item, print_item, table
 from vgpuctl.cli.reading import print_list, watch_option
 from vgpuctl.cli.session import Session, pass_session
-from vgpuctl.cli.style import width_of
+from vgpuctl.cli.style import ROOMY, width_of
 from vgpuctl.cli.view import view
 from vgpuctl.client.client import Client, at
 from vgpuctl.client.operation import failure_of, has_ended
@@ -109,12 +109,11 @@ def _view(session: Session, found: Item) -> Iterator[str]:
 
 def _terminal_fields() -> tuple[Field, ...] | None:
     """All but the time where the terminal has no room for it beside an id."""
-    if (width_of(sys.stdout) or _ROOMY) >= _ROOMY:
+    if (width_of(sys.stdout) or ROOMY) >= ROOMY:
         return None
     return tuple(each for each in OPERATION.columns() if each.name != "started_at")
 
 
-_ROOMY = 100
 _STEP_FIELDS = tuple(
     replace(each, column=each.column or each.name.upper())
     for name in ("round", "number", "state", "summary", "problem")

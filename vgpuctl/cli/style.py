@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 from typing import TextIO
 
+ROOMY = 100
+"""Columns from which on a table may show what is only good to know."""
+
 _GOOD = frozenset({"present", "ready", "running", "succeeded", "done", "match"})
 _WAITING = frozenset(
     {"absent", "pending", "vfs-off", "paused", "drift", "rolling-back", "planned", "foreign", "reserved"}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.client
 import json
-import socket
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 from vgpuctl.client.address import socket_path
+from vgpuctl.client.connection import UnixConnection
 from vgpuctl.errors import (
     Conflict,
     DaemonUnreachable,
@@ -32,30 +32,6 @@ _NOT_RUNNING = (
 )
 _OTHER = "is it a vgpuctl daemon that answers?"
 _BY_STATUS: dict[int, type[VgpuctlError]] = {400: InvalidInput, 403: Denied, 404: NotFound, 409: Conflict}
-
-
-class _UnixConnection(http.client.HTTPConnection):
-    """HTTP to a unix socket; the two timeouts are for connecting and for each read."""
-
-    def __init__(self, path: str, connect_timeout_s: float, reply_timeout_s: float | None) -> None:
-        super().__init__("localhost")
-        self._path = path
-        self._connect_timeout_s = connect_timeout_s
-        self._reply_timeout_s = reply_timeout_s
-
-    def connect(self) -> None:
-        deadline = time.monotonic() + self._connect_timeout_s
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(self._connect_timeout_s)
-        while True:
-            try:
-                self.sock.connect(self._path)
-                break
-            except BlockingIOError:  # a unix socket does not queue us when its backlog is full
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(0.02)
-        self.sock.settimeout(self._reply_timeout_s)
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +135,7 @@ class Client:
         params: dict[str, Any],
         headers: dict[str, str],
         reply_timeout_s: float | None,
-    ) -> tuple[_UnixConnection, http.client.HTTPResponse]:
+    ) -> tuple[UnixConnection, http.client.HTTPResponse]:
         query = {
             name: 1 if value is True else value
             for name, value in params.items()
@@ -168,7 +144,7 @@ class Client:
         target = f"{path}?{urlencode(query)}" if query else path
         payload = None if body is None else json.dumps(body).encode()
         self._trace(f"> {method} {target}" + (f" {payload.decode()}" if payload else ""))
-        connection = _UnixConnection(self.path, self._connect_timeout_s, reply_timeout_s)
+        connection = UnixConnection(self.path, self._connect_timeout_s, reply_timeout_s)
         sent = False
         try:
             connection.connect()
@@ -226,6 +202,9 @@ def _refusal(reply: Reply) -> VgpuctlError:
     except DaemonUnreachable:
         value = None
     if isinstance(value, dict) and "code" in value:
-        return VgpuctlError.from_problem(value)
+        try:
+            return VgpuctlError.from_problem(value)
+        except TypeError:  # facts that are none: the code and the text still stand
+            return VgpuctlError.from_problem({**value, "facts": {}})
     kind = _BY_STATUS.get(reply.status, Unavailable if reply.status >= 500 else InvalidInput)
     return kind(f"HTTP status {reply.status}, without a reason", hint=_OTHER)
