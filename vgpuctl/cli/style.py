@@ -12,7 +12,9 @@ _GOOD = frozenset({"present", "ready", "running", "succeeded", "done", "match"})
 _WAITING = frozenset(
     {"absent", "pending", "vfs-off", "paused", "drift", "rolling-back", "planned", "foreign", "reserved"}
 )
-_BAD = frozenset({"conflict", "failed", "unknown", "needs-operator", "unreadable", "cancelled", "?"})
+_BAD = frozenset(
+    {"no-driver", "parked", "conflict", "failed", "unknown", "needs-operator", "unreadable", "cancelled", "?"}
+)
 
 
 def wants_colour(stream: TextIO, mode: str) -> bool:
