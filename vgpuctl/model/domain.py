@@ -8,7 +8,7 @@ from typing import Union
 from uuid import UUID
 
 from vgpuctl.model.gpu import FrameworkKind
-from vgpuctl.model.pci import GpuAddress, PciAddress
+from vgpuctl.model.pci import PciAddress
 
 ALIAS_PREFIX = "ua-vgpuctl-"
 """A hostdev of ours carries the alias `ua-vgpuctl-<allocation id>`; libvirt keeps `ua-` aliases."""
@@ -103,13 +103,3 @@ class Hypervisor:
     def refusal(self, framework: FrameworkKind) -> str | None:
         """Why this libvirt cannot take a vGPU of that framework; None when it can."""
         return self.vendor_vfio_refusal if framework is FrameworkKind.VENDOR_VFIO else None
-
-
-def source_of(framework: FrameworkKind, vgpu_id: UUID, parent: GpuAddress) -> HostdevSource:
-    """The address by which a domain's XML names a vGPU of that framework."""
-    if framework in (FrameworkKind.MDEV, FrameworkKind.SRIOV_MDEV):
-        return MdevSource(vgpu_id)
-    if not isinstance(parent, PciAddress):
-        msg = f"a {framework} device needs a PCI address, not {parent}"
-        raise TypeError(msg)
-    return PciSource(parent)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import total_ordering
 from typing import Union
 
-_PCI = re.compile(r"(?:([0-9a-f]{4}|[0-9a-f]{8}):)?([0-9a-f]{2}):([0-9a-f]{2})\.([0-7])", re.IGNORECASE)
+_PCI = re.compile(r"(?:([0-9a-f]{4,8}):)?([0-9a-f]{2}):([0-9a-f]{2})\.([0-7])", re.IGNORECASE)
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]*")
 
 
@@ -32,6 +32,10 @@ class PciAddress:
             msg = f"not a PCI address: {text!r} (the device number is at most 1f)"
             raise ValueError(msg)
         return cls(int(domain or "0", 16), int(bus, 16), int(device, 16), int(function))
+
+    def __hash__(self) -> int:
+        # The generated one hashes a tuple; plans look addresses up by the hundred thousand.
+        return self.domain << 16 | self.bus << 8 | self.device << 3 | self.function
 
     def __str__(self) -> str:
         return f"{self.domain:04x}:{self.bus:02x}:{self.device:02x}.{self.function}"

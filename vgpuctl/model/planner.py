@@ -1,1 +1,598 @@
-"""From what is and what should be to a plan."""
+"""From what is and what should be to a plan.  Pure: nothing here reads or writes a host.
+
+Order of a plan: hostdevs come out of domains, vGPUs go, VFs turn, vGPUs come, hostdevs go in.
+Steps of one GPU or one domain never overlap (lanes); `needs` orders what crosses lanes and
+what frees the room that a later step takes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from uuid import UUID
+
+from vgpuctl import errors
+from vgpuctl.model import frameworks, placement
+from vgpuctl.model.allocation import Allocation, GpuIdentity
+from vgpuctl.model.card import Card, after, allowed, card_of, free_parents
+from vgpuctl.model.catalog import Catalog
+from vgpuctl.model.document import (
+    Affect,
+    DocumentKind,
+    GpuDocument,
+    Placement,
+    ProfileDocument,
+    VgpuWish,
+    Wishes,
+)
+from vgpuctl.model.domain import Domain, Hostdev, alias_for
+from vgpuctl.model.fact import Unknown, known
+from vgpuctl.model.frameworks import passthrough
+from vgpuctl.model.gpu import FrameworkKind, Gpu, GpuState, ObservedVgpu
+from vgpuctl.model.pci import GpuAddress
+from vgpuctl.model.plan import Plan, Problem
+from vgpuctl.model.snapshot import Snapshot
+from vgpuctl.model.step import (
+    AttachHostdev,
+    CreateVgpu,
+    DetachHostdev,
+    Effect,
+    RemoveVgpu,
+    SetParams,
+    SetVfs,
+    Step,
+)
+from vgpuctl.model.typename import nearest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Situation:
+    """All that a plan is made from.
+
+    `scope` are the names of vGPUs, and the keys of `Gpu` documents, that may be changed; None is
+    everything.  `avoid` are parents and GPUs on which a creation has just failed.  `new_id` gives the
+    id of a new allocation by name.
+    """
+
+    snapshot: Snapshot
+    wishes: Wishes
+    allocations: Mapping[UUID, Allocation]
+    catalog: Catalog
+    now: datetime
+    new_id: Callable[[str], UUID]
+    scope: frozenset[str] | None = None
+    avoid: frozenset[GpuAddress] = frozenset()
+
+    def concerns(self, name: str) -> bool:
+        """Whether this plan may change what goes by that name."""
+        return self.scope is None or name in self.scope
+
+
+def plan(situation: Situation) -> Plan:
+    """What has to be done."""
+    return _Planner(situation).plan()
+
+
+def identity_of(gpu: Gpu) -> GpuIdentity:
+    """Who and where an observed GPU is."""
+    return GpuIdentity(address=gpu.address, device=gpu.device, uuid=known(gpu.uuid))
+
+
+def observed_for(allocation: Allocation, snapshot: Snapshot) -> ObservedVgpu | None:
+    """The vGPU that stands for an allocation now.
+
+    An mdev is known by its UUID, wherever it is.  A vendor-VFIO vGPU has no name in the kernel: only
+    the one that we created, in this boot, on that VF and of that type, is ours.
+    """
+    if allocation.framework is None or allocation.parent is None:
+        return None
+    if allocation.framework is FrameworkKind.PASSTHROUGH:
+        return _passed_through(allocation, allocation.parent, snapshot)
+    owns = frameworks.rules_of(allocation.framework).owns
+    return next((each for each in snapshot.vgpus() if owns(allocation, each, snapshot.boot_id)), None)
+
+
+def _passed_through(allocation: Allocation, parent: GpuAddress, snapshot: Snapshot) -> ObservedVgpu | None:
+    """Passthrough leaves no trace in the kernel: it exists once its function was seen to be there."""
+    gpu = snapshot.gpu_at(allocation.gpu.address)
+    if gpu is None or allocation.created_boot != snapshot.boot_id:
+        return None
+    if parent not in {gpu.address, *(vf.address for vf in gpu.vfs)}:
+        return None
+    return ObservedVgpu(
+        gpu=gpu.address,
+        parent=parent,
+        framework=FrameworkKind.PASSTHROUGH,
+        type_id=allocation.type_id,
+        type_name=allocation.type_name,
+        mdev_uuid=None,
+        holders=gpu.holders if parent == gpu.address else (),
+    )
+
+
+def find_gpu(snapshot: Snapshot, reference: str) -> Gpu:
+    """The GPU that an address, a UUID or an index names; raises GpuNotFound."""
+    wanted = reference.strip().lower()
+    for gpu in snapshot.gpus:
+        names = {str(gpu.address), (known(gpu.uuid) or "").lower(), str(gpu.index)}
+        if wanted in names or wanted == f"0000{gpu.address}":
+            return gpu
+    have = ", ".join(str(gpu.address) for gpu in snapshot.gpus) or "none"
+    raise errors.GpuNotFound(f"no GPU {reference!r} on this host", hint=f"the GPUs here: {have}")
+
+
+@dataclass(slots=True)
+class _Planner:
+    """One planning: the cards as they will be after the steps so far, and those steps."""
+
+    situation: Situation
+    cards: dict[GpuAddress, Card] = field(default_factory=dict)
+    steps: list[Step] = field(default_factory=list)
+    allocate: dict[UUID, Allocation] = field(default_factory=dict)
+    release: list[Allocation] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+    incomplete: bool = False
+
+    def plan(self) -> Plan:
+        snapshot, wishes = self.situation.snapshot, self.situation.wishes
+        for gpu in snapshot.gpus:
+            model = self.situation.catalog.find(gpu.device)
+            allocations = self.situation.allocations.values()
+            self.cards[gpu.address] = card_of(gpu, model, allocations, snapshot.boot_id)
+
+        wanted = wishes.vgpus()
+        kept: dict[str, Allocation] = {}
+        for allocation in sorted(self.situation.allocations.values(), key=lambda each: each.name):
+            wish = wanted.get(allocation.name)
+            if wish is not None and allocation.name not in kept and self._honours(allocation, wish):
+                kept[allocation.name] = allocation
+            elif self.situation.concerns(allocation.name):
+                self._remove(allocation)
+
+        self._set_vfs_as_wished()
+        for name, wish in wanted.items():
+            if self.situation.concerns(name):
+                try:
+                    self._provide(wish, kept.get(name))
+                except errors.VgpuctlError as error:
+                    self.problems.append(Problem(name, error))
+        return Plan(
+            steps=tuple(self.steps),
+            allocate=tuple(self.allocate.values()),
+            release=tuple(self.release),
+            problems=tuple(self.problems),
+            incomplete=self.incomplete,
+        )
+
+    # -- steps ------------------------------------------------------------------------------------
+
+    def _add(
+        self, effect: Effect, reason: str, *, needs: Iterable[int] = (), touches: Iterable[str] = ()
+    ) -> int:
+        """Append a step.  On a GPU it also waits for whatever makes room there before it."""
+        number = len(self.steps) + 1
+        before = set(needs)
+        if isinstance(effect, (SetVfs, CreateVgpu, RemoveVgpu, SetParams)):
+            for step in self.steps:
+                if isinstance(step.effect, (SetVfs, RemoveVgpu)) and step.effect.gpu == effect.gpu:
+                    before.add(step.number)
+            address = effect.gpu.address
+            if address in self.cards:
+                self.cards[address] = after(self.cards[address], effect)
+        step = Step(
+            number=number,
+            effect=effect,
+            reason=reason,
+            needs=tuple(sorted(before)),
+            touches=tuple(touches),
+        )
+        self.steps.append(step)
+        return number
+
+    def _check(self, effect: SetVfs | CreateVgpu | RemoveVgpu | SetParams) -> None:
+        """Raise what the rules of the card have against an effect."""
+        refusal = allowed(self.cards[effect.gpu.address], effect)
+        if refusal is not None:
+            raise refusal
+
+    # -- what goes --------------------------------------------------------------------------------
+
+    def _remove(self, allocation: Allocation) -> None:
+        """Take a vGPU out of the domains that have it from us, and remove it."""
+        try:
+            detached = self._detach(allocation, keep_in=None)
+            vgpu = observed_for(allocation, self.situation.snapshot)
+            if vgpu is None:
+                self._be_sure_that_it_is_gone(allocation)
+                self.release.append(allocation)
+                self._forget(allocation)
+                return
+            assert allocation.framework is not None
+            effect = RemoveVgpu(
+                vgpu=allocation.id,
+                name=allocation.name,
+                gpu=replace(allocation.gpu, address=vgpu.gpu),
+                framework=allocation.framework,
+                parent=vgpu.parent,
+                type_id=allocation.type_id or 0,
+                type_name=allocation.type_name,
+            )
+            if not detached.from_guest:
+                self._check(effect)
+            self._add(effect, "nobody wishes it any longer", needs=detached.steps)
+        except errors.VgpuctlError as error:
+            self.problems.append(Problem(allocation.name, error))
+
+    def _be_sure_that_it_is_gone(self, allocation: Allocation) -> None:
+        """UNKNOWN is not gone: an unreadable GPU may still have it."""
+        gpu = self._gpu_of(allocation)
+        if gpu is not None and not gpu.is_readable and allocation.created_boot is not None:
+            raise errors.FactUnknown(
+                f"GPU {gpu.address} cannot be read ({gpu.state_reason}): whether vGPU "
+                f"{allocation.name} still exists is not known",
+                gpu=str(gpu.address),
+            )
+
+    def _forget(self, allocation: Allocation) -> None:
+        """Free the place that an allocation without a vGPU kept on its card."""
+        card = self.cards.get(allocation.gpu.address)
+        if card is not None:
+            rest = tuple(each for each in card.occupants if each.vgpu != allocation.id)
+            self.cards[allocation.gpu.address] = replace(card, occupants=rest)
+
+    @dataclass(frozen=True, slots=True)
+    class _Detached:
+        steps: tuple[int, ...]
+        from_guest: bool
+
+    def _detach(self, allocation: Allocation, *, keep_in: str | None) -> _Detached:
+        """Detach a vGPU from every domain but `keep_in`; refuse where others attached it."""
+        numbers: list[int] = []
+        from_guest = False
+        for domain in self._domains(f"whether a domain uses vGPU {allocation.name}"):
+            if domain.name == keep_in:
+                continue
+            live, config = self._hostdev_in(domain, allocation)
+            hostdev = live or config
+            if hostdev is None:
+                continue
+            if hostdev.alias != alias_for(allocation.id) and not allocation.adopted:
+                raise errors.VgpuAttached(
+                    f"domain {domain.name} has vGPU {allocation.name} in its XML, and not from us",
+                    hint=f"take it out with virsh edit {domain.name}",
+                    domain=domain.name,
+                )
+            affect = frozenset({Affect.LIVE} if live else set[Affect]()) | frozenset(
+                {Affect.CONFIG} if config else set[Affect]()
+            )
+            from_guest = from_guest or live is not None
+            effect = DetachHostdev(
+                vgpu=allocation.id,
+                name=allocation.name,
+                domain=domain.name,
+                hostdev=hostdev,
+                affect=affect,
+            )
+            number = self._add(effect, "the desktop no longer wishes it", touches=(domain.name,))
+            numbers.append(number)
+        return self._Detached(tuple(numbers), from_guest)
+
+    # -- VFs --------------------------------------------------------------------------------------
+
+    def _set_vfs_as_wished(self) -> None:
+        for key, wish in sorted(self.situation.wishes.documents.items()):
+            if key.kind is not DocumentKind.GPU or not self.situation.concerns(str(key)):
+                continue
+            assert isinstance(wish.document, GpuDocument)
+            try:
+                gpu = find_gpu(self.situation.snapshot, wish.document.name)
+                self._set_vfs(gpu, enabled=wish.document.vfs, reason="as its Gpu document says")
+            except errors.VgpuctlError as error:
+                self.problems.append(Problem(str(key), error))
+
+    def _set_vfs(self, gpu: Gpu, *, enabled: bool, reason: str) -> None:
+        card = self.cards[gpu.address]
+        if not gpu.is_readable:
+            raise errors.FactUnknown(f"GPU {gpu.address} cannot be read: {gpu.state_reason}")
+        if card.vfs_on == enabled or (not enabled and gpu.vfs_max == 0):
+            return
+        if enabled and gpu.state is not GpuState.VFS_OFF:
+            if gpu.vfs_max == 0:
+                raise errors.UnsupportedHere(f"GPU {gpu.address} ({gpu.model}) has no VFs to turn on")
+            raise errors.GpuState(f"GPU {gpu.address} is {gpu.state}: {gpu.state_reason}")
+        effect = SetVfs(gpu=identity_of(gpu), enabled=enabled)
+        self._check(effect)
+        self._add(effect, reason)
+
+    # -- what comes -------------------------------------------------------------------------------
+
+    def _provide(self, wish: VgpuWish, allocation: Allocation | None) -> None:
+        """Make one wished vGPU exist and stand in its domain."""
+        if wish.domain is not None:
+            self._domain(wish.domain)
+        if allocation is None:
+            allocation = self._allocate(wish)
+        else:
+            allocation = self._relocate(allocation)
+        created = self._create(allocation, wish)
+        allocation = self.allocate.get(allocation.id, allocation)
+        if allocation.framework is None:
+            self.incomplete = True
+            return
+        detached = self._detach(allocation, keep_in=wish.domain) if self._is_anywhere(allocation) else None
+        if wish.domain is not None:
+            needs = created + (detached.steps if detached else ())
+            self._attach(allocation, wish, needs)
+
+    def _allocate(self, wish: VgpuWish) -> Allocation:
+        """Choose a place for a wish that has none."""
+        types, policy, params = self._requirements(wish)
+        cards: list[Card] = list(self.cards.values())
+        if wish.gpu is not None:
+            cards = [self.cards[find_gpu(self.situation.snapshot, wish.gpu).address]]
+        choice = placement.choose(
+            cards, types, policy, avoid=self.situation.avoid, catalog=self.situation.catalog
+        )
+        if isinstance(choice, errors.VgpuctlError):
+            raise choice
+        vgpu_type = choice.vgpu_type
+        framework = choice.card.gpu.framework
+        if vgpu_type in (passthrough.WHOLE_GPU, passthrough.PLAIN_VF):
+            framework = FrameworkKind.PASSTHROUGH
+        return Allocation(
+            id=wish.uuid or self.situation.new_id(wish.name),
+            name=wish.name,
+            type_name=vgpu_type.name,
+            type_id=vgpu_type.type_id,
+            fb_mib=vgpu_type.fb_mib,
+            gpu=identity_of(choice.card.gpu),
+            framework=framework if choice.parent is not None else None,
+            parent=choice.parent,
+            params=params,
+            created_at=self.situation.now,
+        )
+
+    def _relocate(self, allocation: Allocation) -> Allocation:
+        """Keep an allocation; follow its card to another slot, stop where another card stands."""
+        gpu = self._gpu_of(allocation)
+        if gpu is None:
+            raise errors.GpuNotFound(
+                f"the GPU of vGPU {allocation.name} ({allocation.gpu.address}) is not on this host"
+            )
+        if not gpu.is_readable:
+            raise errors.FactUnknown(f"GPU {gpu.address} cannot be read: {gpu.state_reason}")
+        if gpu.device != allocation.gpu.device or self._is_another(gpu, allocation):
+            raise errors.CardChanged(
+                f"another card stands at {gpu.address}, where vGPU {allocation.name} was allocated",
+                hint="delete the vGPU and create it anew, or put the card back",
+                was=allocation.gpu.uuid,
+                now=known(gpu.uuid),
+            )
+        if gpu.address == allocation.gpu.address:
+            return allocation
+        return replace(allocation, gpu=identity_of(gpu), parent=None, framework=None, created_boot=None)
+
+    def _create(self, allocation: Allocation, wish: VgpuWish) -> tuple[int, ...]:
+        """The steps after which the vGPU exists; records the allocation where it is new or changed."""
+        snapshot = self.situation.snapshot
+        params = self._params(wish, allocation)
+        present = observed_for(allocation, snapshot)
+        if present is not None:
+            kept = replace(allocation, params=params)
+            if kept != self.situation.allocations.get(allocation.id):
+                self.allocate[kept.id] = kept
+            return self._set_params(kept, present)
+        allocation = replace(allocation, params=params)
+        gpu = snapshot.gpu_at(allocation.gpu.address)
+        assert gpu is not None
+        self._forget(allocation)
+        card = self.cards[gpu.address]
+        if not card.vfs_on and gpu.state is GpuState.VFS_OFF:
+            self._set_vfs(gpu, enabled=True, reason=f"vGPU {allocation.name} needs a VF")
+            card = self.cards[gpu.address]
+        if gpu.state is GpuState.VFS_OFF:
+            # Types, framework and VFs show only when the VFs are on: the GPU is kept, the rest follows.
+            self._keep_place(replace(allocation, framework=None, parent=None, created_boot=None))
+            return ()
+        vgpu_type = gpu.type_named(allocation.type_name)
+        if vgpu_type is None and allocation.type_id is not None:
+            vgpu_type = gpu.type_numbered(allocation.type_id)
+        framework = allocation.framework
+        if framework is not FrameworkKind.PASSTHROUGH:
+            framework = gpu.framework
+        if framework is None:
+            raise errors.GpuState(f"GPU {gpu.address} is {gpu.state}: {gpu.state_reason}")
+        free = [each for each in free_parents(card) if each not in self.situation.avoid]
+        parent = allocation.parent if allocation.parent in free else next(iter(free), None)
+        type_id = vgpu_type.type_id if vgpu_type is not None else allocation.type_id
+        if parent is None or type_id is None:
+            full = f"GPU {gpu.address} has no free place for vGPU {allocation.name} ({allocation.type_name})"
+            raise errors.NoCapacity(full, gpu=str(gpu.address))
+        allocation = replace(
+            allocation, framework=framework, parent=parent, type_id=type_id, created_boot=None
+        )
+        effect = CreateVgpu(
+            vgpu=allocation.id,
+            name=allocation.name,
+            gpu=identity_of(gpu),
+            framework=framework,
+            parent=parent,
+            type_id=type_id,
+            type_name=allocation.type_name,
+            params=allocation.params,
+        )
+        self._check(effect)
+        self.allocate[allocation.id] = allocation
+        return (self._add(effect, "it is wished and does not exist"),)
+
+    def _keep_place(self, allocation: Allocation) -> None:
+        """Reserve room on a card whose VFs are still off."""
+        if allocation != self.situation.allocations.get(allocation.id):
+            self.allocate[allocation.id] = allocation
+        gpu = self.cards[allocation.gpu.address].gpu
+        others = [*self.situation.allocations.values(), *self.allocate.values()]
+        card = card_of(
+            gpu,
+            self.cards[gpu.address].model,
+            {each.id: each for each in others}.values(),
+            self.situation.snapshot.boot_id,
+        )
+        self.cards[gpu.address] = replace(card, vfs_on=self.cards[gpu.address].vfs_on)
+
+    def _set_params(self, allocation: Allocation, vgpu: ObservedVgpu) -> tuple[int, ...]:
+        """Write parameters that differ; not under a guest, which reads them only at its start."""
+        if allocation.params is None or vgpu.params is None or allocation.adopted:
+            return ()
+        if isinstance(vgpu.params, Unknown) or vgpu.params.strip() == allocation.params:
+            return ()
+        assert allocation.framework is not None
+        effect = SetParams(
+            vgpu=allocation.id,
+            name=allocation.name,
+            gpu=allocation.gpu,
+            framework=allocation.framework,
+            parent=vgpu.parent,
+            params=allocation.params,
+        )
+        return (self._add(effect, f"they are {vgpu.params.strip()!r}"),)
+
+    # -- domains ----------------------------------------------------------------------------------
+
+    def _attach(self, allocation: Allocation, wish: VgpuWish, needs: tuple[int, ...]) -> None:
+        assert wish.domain is not None
+        assert allocation.framework is not None
+        assert allocation.parent is not None
+        domain = self._domain(wish.domain)
+        hypervisor = self.situation.snapshot.hypervisor
+        if isinstance(hypervisor, Unknown):
+            raise errors.LibvirtUnreachable(hypervisor.reason)
+        hostdev = frameworks.hostdev(allocation.framework, allocation.id, allocation.parent)
+        live, config = self._hostdev_in(domain, allocation)
+        affect = set(wish.affect or {Affect.LIVE, Affect.CONFIG})
+        if not domain.state.is_active or (wish.affect is None and not hypervisor.can_attach_live):
+            affect.discard(Affect.LIVE)
+        if domain.config is None:
+            affect.discard(Affect.CONFIG)
+        stale = {
+            Affect.LIVE: live if live and live.source != hostdev.source else None,
+            Affect.CONFIG: config if config and config.source != hostdev.source else None,
+        }
+        for where, old in stale.items():
+            if old is not None:
+                effect = DetachHostdev(
+                    vgpu=allocation.id,
+                    name=allocation.name,
+                    domain=domain.name,
+                    hostdev=old,
+                    affect=frozenset({where}),
+                )
+                number = self._add(effect, "the vGPU stands elsewhere now", touches=(domain.name,))
+                needs = (*needs, number)
+        present = {Affect.LIVE: live, Affect.CONFIG: config}
+        missing = frozenset(where for where in affect if present[where] is None or stale[where] is not None)
+        if not missing:
+            return
+        refusal = hypervisor.refusal(allocation.framework)
+        if refusal is not None:
+            raise errors.UnsupportedHere(
+                f"vGPU {allocation.name} cannot be attached to {domain.name}: {refusal}",
+                framework=str(allocation.framework),
+            )
+        effect_in = AttachHostdev(
+            vgpu=allocation.id, name=allocation.name, domain=domain.name, hostdev=hostdev, affect=missing
+        )
+        self._add(effect_in, "the desktop wishes it", needs=needs, touches=(domain.name,))
+
+    def _domains(self, why: str) -> tuple[Domain, ...]:
+        domains = self.situation.snapshot.domains
+        if isinstance(domains, Unknown):
+            raise errors.LibvirtUnreachable(
+                f"libvirt does not answer, so it is not known {why}: {domains.reason}"
+            )
+        return domains
+
+    def _domain(self, name: str) -> Domain:
+        domains = self._domains(f"whether there is a domain {name}")
+        found = next((each for each in domains if each.name == name), None)
+        if found is None:
+            raise errors.DomainNotFound(f"libvirt has no domain {name!r}", domain=name)
+        return found
+
+    def _is_anywhere(self, allocation: Allocation) -> bool:
+        """Whether any domain names the vGPU; libvirt away leaves attached ones alone."""
+        domains = known(self.situation.snapshot.domains) or ()
+        return any(any(self._hostdev_in(each, allocation)) for each in domains)
+
+    def _hostdev_in(self, domain: Domain, allocation: Allocation) -> tuple[Hostdev | None, Hostdev | None]:
+        """The hostdev that stands for a vGPU in a domain's guest and in its config."""
+        source = None
+        if allocation.framework is not None and allocation.parent is not None:
+            source = frameworks.hostdev(allocation.framework, allocation.id, allocation.parent).source
+        # A VF may carry our vGPU today and have carried another's yesterday: by source only what exists.
+        exists = observed_for(allocation, self.situation.snapshot) is not None
+
+        def find(hostdevs: tuple[Hostdev, ...] | None) -> Hostdev | None:
+            for each in hostdevs or ():
+                if each.alias == alias_for(allocation.id) or (exists and each.source == source):
+                    return each
+            return None
+
+        return find(domain.live), find(domain.config)
+
+    # -- wishes -----------------------------------------------------------------------------------
+
+    def _requirements(self, wish: VgpuWish) -> tuple[tuple[str, ...], Placement, str | None]:
+        """The types, the placement and the parameters that a wish asks for."""
+        if wish.type is not None:
+            return (wish.type,), Placement(), None
+        assert wish.profile is not None
+        profile = profile_named(self.situation.wishes, wish.profile)
+        params = ",".join(f"{key}={value}" for key, value in profile.params)
+        return profile.types, profile.placement, params or None
+
+    def _params(self, wish: VgpuWish, allocation: Allocation) -> str | None:
+        """The parameters wished now; where the profile is gone, those that were."""
+        try:
+            return self._requirements(wish)[2]
+        except errors.ProfileUnknown:
+            return allocation.params
+
+    def _honours(self, allocation: Allocation, wish: VgpuWish) -> bool:
+        """Whether an allocation is still what its wish asks for."""
+        try:
+            types, _, _ = self._requirements(wish)
+        except errors.ProfileUnknown:
+            # The profile is gone; the desktop keeps what it has.
+            return True
+        if allocation.type_name not in types or (wish.uuid not in (None, allocation.id)):
+            return False
+        if wish.gpu is None:
+            return True
+        try:
+            return find_gpu(self.situation.snapshot, wish.gpu).address == allocation.gpu.address
+        except errors.GpuNotFound:
+            return wish.gpu in (str(allocation.gpu.address), allocation.gpu.uuid)
+
+    def _gpu_of(self, allocation: Allocation) -> Gpu | None:
+        """The card of an allocation: by UUID wherever it is, else by address."""
+        snapshot = self.situation.snapshot
+        if allocation.gpu.uuid is not None:
+            for gpu in snapshot.gpus:
+                if known(gpu.uuid) == allocation.gpu.uuid:
+                    return gpu
+        return snapshot.gpu_at(allocation.gpu.address)
+
+    def _is_another(self, gpu: Gpu, allocation: Allocation) -> bool:
+        uuid = known(gpu.uuid)
+        return uuid is not None and allocation.gpu.uuid is not None and uuid != allocation.gpu.uuid
+
+
+def profile_named(wishes: Wishes, name: str) -> ProfileDocument:
+    """The profile of that name; raises ProfileUnknown with near names."""
+    profile = wishes.profile(name)
+    if profile is not None:
+        return profile
+    near = nearest(name, wishes.profiles())
+    hint = f"did you mean {' or '.join(near)}?" if near else "vgpuctl profile list shows what there is"
+    raise errors.ProfileUnknown(f"no profile {name!r}", hint=hint)

@@ -1,1 +1,1 @@
-"""A simulated host: the traps of the hardware without the hardware."""
+"""A simulated host: a pure machine behind the low ports, in memory or in a process of its own."""

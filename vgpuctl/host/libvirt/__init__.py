@@ -1,1 +1,1 @@
-"""libvirt and domain XML."""
+"""libvirt: domains, their XML, and a connection that comes back by itself."""

@@ -1,0 +1,133 @@
+"""What holds in every framework, on every host."""
+
+from __future__ import annotations
+
+import pytest
+from conformance_rig import Rig, create_step, new_params, removal
+
+from vgpuctl.errors import KernelRefused, VgpuBusy
+from vgpuctl.model.gpu import FrameworkKind, GpuState
+from vgpuctl.model.step import SetVfs
+
+
+def a_type(rig: Rig, fb_mib: int) -> str:
+    return next(each.name for each in rig.gpu().types if each.fb_mib == fb_mib and each.series == "Q")
+
+
+def test_a_created_vgpu_is_seen_with_its_type_and_is_gone_after_removal(ready):
+    name = a_type(ready, 4096)
+    step = ready.create(ready.gpu(), name)
+    seen = ready.vgpu(step)
+    assert (seen.type_id, seen.type_name, seen.parent) == (step.type_id, name, step.parent)
+    assert seen.framework is step.framework
+    assert seen.holders == ()
+    ready.host.run(removal(step))
+    assert ready.gpu().vgpus == ()
+
+
+def test_create_and_remove_done_twice_are_done_once(ready):
+    step = ready.create(ready.gpu(), a_type(ready, 4096), params="frame_rate_limiter=0")
+    before = ready.kernel.operations["write"]
+    ready.host.run(step)
+    assert ready.kernel.operations["write"] == before
+    ready.host.run(removal(step))
+    ready.host.run(removal(step))
+    assert ready.gpu().vgpus == ()
+
+
+def test_another_size_is_refused_and_the_nvrm_code_says_why(ready):
+    """nvidia.md 0.2, 1.4: only types of the same frame buffer; EIO, and 0x56 in the kernel log."""
+    ready.create(ready.gpu(), a_type(ready, 4096))
+    with pytest.raises(KernelRefused) as caught:
+        ready.host.run(create_step(ready.gpu(), a_type(ready, 2048)))
+    assert caught.value.facts["errno"] == "EIO"
+    assert caught.value.facts["nvrm"] == "0x56"
+    assert "another frame-buffer size" in caught.value.message
+
+
+def test_types_of_one_size_may_mix_and_all_come_back_when_the_last_is_gone(ready):
+    """nvidia.md 0.2: A, B, C and Q of one size mix; it resets only when the count is 0 again."""
+    everything = ready.creatable()
+    step = ready.create(ready.gpu(), a_type(ready, 2048))
+    same = {each.name for each in ready.gpu().types if each.fb_mib == 2048}
+    assert len(same) > 1
+    assert ready.creatable() == same
+    ready.host.run(removal(step))
+    assert ready.creatable() == everything
+
+
+def test_params_are_written_as_a_whole_and_a_space_clears_them(ready):
+    """nvidia.md 1.2: one parameter cannot be cleared by itself."""
+    step = ready.create(ready.gpu(), a_type(ready, 4096), params="frame_rate_limiter=0,disable_vnc=1")
+    assert ready.vgpu(step).params == "frame_rate_limiter=0,disable_vnc=1"
+    ready.host.run(new_params(step, "enable_uvm=1"))
+    assert ready.vgpu(step).params == "enable_uvm=1"
+    ready.host.run(new_params(step, ""))
+    assert ready.vgpu(step).params == ""
+
+
+def test_a_held_vgpu_is_not_removed(ready):
+    """nvidia.md 1.6, traps.md: check for open VFIO handles first; the removal would never return."""
+    step = ready.create(ready.gpu(), a_type(ready, 4096))
+    held = str(step.vgpu) if step.framework is not FrameworkKind.VENDOR_VFIO else str(step.parent)
+    ready.control("hold", vgpu=held, domain="desk-7")
+    before = ready.kernel.operations["write"]
+    with pytest.raises(VgpuBusy) as caught:
+        ready.host.run(removal(step))
+    assert [each["domain"] for each in caught.value.facts["holders"]] == ["desk-7"]
+    assert ready.kernel.operations["write"] == before
+    assert [each.domain for each in ready.vgpu(step).holders] == ["desk-7"]
+
+
+def test_a_holder_by_the_character_device_counts_too(ready):
+    """nvidia.md 1.4: a VF has a cdev, vfio-dev/vfio<N>, beside its group."""
+    step = ready.create(ready.gpu(), a_type(ready, 4096))
+    held = str(step.vgpu) if step.framework is not FrameworkKind.VENDOR_VFIO else str(step.parent)
+    ready.control("hold", vgpu=held, domain="desk-7", cdev=True)
+    assert [each.domain for each in ready.vgpu(step).holders] == ["desk-7"]
+    with pytest.raises(VgpuBusy):
+        ready.host.run(removal(step))
+
+
+def test_nothing_survives_a_reboot(ready):
+    """nvidia.md 0.9: VFs and vGPUs vanish; the boot id says so."""
+    ready.create(ready.gpu(), a_type(ready, 4096))
+    before = ready.host.observe().boot_id
+    ready.control("reboot")
+    after = ready.host.observe()
+    assert after.boot_id != before
+    assert after.vgpus() == ()
+    assert after.gpus[0].vfs == ()
+
+
+def test_a_refusal_is_told_and_the_same_step_works_later(ready):
+    ready.control("fail", what="create", count=1, errno="EIO")
+    step = create_step(ready.gpu(), a_type(ready, 4096))
+    with pytest.raises(KernelRefused):
+        ready.host.run(step)
+    ready.host.run(step)
+    assert ready.vgpu(step) is not None
+
+
+def test_capacity_is_counted_at_creation(ready):
+    """nvidia.md 0.4, 1.4: memory is taken at VM start, the count is not: 0x1A when the maximum is reached."""
+    biggest = max((each for each in ready.gpu().types if each.series == "Q"), key=lambda each: each.fb_mib)
+    ready.create(ready.gpu(), biggest.name)
+    assert biggest.name not in ready.creatable()
+    with pytest.raises(KernelRefused) as caught:
+        ready.host.run(create_step(ready.gpu(), biggest.name))
+    assert caught.value.facts["nvrm"] == "0x1a"
+
+
+def test_turning_vfs_off_under_a_vgpu_is_refused(ready):
+    """nvidia.md 1.5: sriov-manage -d clears every type; traps.md: never under a consumer."""
+    gpu = ready.gpu()
+    step = ready.create(gpu, a_type(ready, 4096))
+    if gpu.framework is FrameworkKind.MDEV:
+        pytest.skip("this GPU has no VFs")
+    with pytest.raises(VgpuBusy):
+        ready.host.run(SetVfs(gpu=step.gpu, enabled=False))
+    assert ready.vgpu(step) is not None
+    ready.host.run(removal(step))
+    ready.host.run(SetVfs(gpu=step.gpu, enabled=False))
+    assert ready.gpu().state is GpuState.VFS_OFF

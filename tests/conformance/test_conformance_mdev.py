@@ -1,0 +1,230 @@
+"""Mediated devices, on the PF and on VFs (nvidia.md 1.1 to 1.3 and 1.6)."""
+
+from __future__ import annotations
+
+import errno
+import re
+from uuid import uuid4
+
+import pytest
+from conformance_rig import create_step, identity, removal
+
+from vgpuctl.errors import Conflict, KernelRefused, RemovalBlocked, UnsupportedHere
+from vgpuctl.model.fact import Unknown, known
+from vgpuctl.model.gpu import FrameworkKind, GpuState
+from vgpuctl.model.pci import ParentName
+from vgpuctl.model.step import SetVfs
+
+T4 = "sys/class/mdev_bus/0000:41:00.0/mdev_supported_types"
+
+
+@pytest.fixture
+def t4(host):
+    return host("t4")
+
+
+@pytest.fixture
+def a40(host):
+    rig = host("a40:sriov-mdev")
+    rig.turn_on()
+    return rig
+
+
+def fails_with(number, call, *arguments):
+    with pytest.raises(OSError) as caught:
+        call(*arguments)
+    assert caught.value.errno == number
+
+
+def test_the_files_of_a_type(t4):
+    """nvidia.md 1.1: name, description in its verbatim format, device_api vfio-pci; the same tree twice."""
+    assert t4.kernel.list(T4) == t4.kernel.list("sys/bus/pci/devices/0000:41:00.0/mdev_supported_types")
+    for directory in t4.kernel.list(T4):
+        assert re.fullmatch(r"nvidia-\d+", directory)
+        assert t4.kernel.read(f"{T4}/{directory}/device_api") == "vfio-pci"
+        assert re.fullmatch(
+            r"num_heads=\d+, frl_config=\d+, framebuffer=\d+M, max_resolution=\d+x\d+, max_instance=\d+",
+            t4.kernel.read(f"{T4}/{directory}/description"),
+        )
+
+
+def test_the_short_name_is_the_last_word(t4):
+    """nvidia.md 1.1: `GRID T4-4Q`."""
+    found = t4.gpu().type_named("T4-4Q")
+    assert found.raw_name == "GRID T4-4Q"
+    assert (found.fb_mib, found.max_per_gpu, found.heads) == (4096, 4, 4)
+
+
+def test_create_wants_36_characters(t4):
+    """nvidia.md 1.1: exactly a 36-character UUID, else EINVAL."""
+    for text in ("", "desk", str(uuid4())[:-1], str(uuid4()) + "0"):
+        fails_with(errno.EINVAL, t4.kernel.write, f"{T4}/nvidia-232/create", text)
+
+
+def test_create_is_write_only(t4):
+    """nvidia.md 1.1."""
+    with pytest.raises(OSError):
+        t4.kernel.read(f"{T4}/nvidia-232/create")
+
+
+def test_a_uuid_exists_once_per_host(host):
+    """nvidia.md 1.6: EEXIST, also on another GPU."""
+    rig = host("2xt4")
+    step = rig.create(rig.gpu(0), "T4-4Q")
+    other = rig.gpu(1)
+    fails_with(
+        errno.EEXIST,
+        rig.kernel.write,
+        f"sys/class/mdev_bus/{other.address}/mdev_supported_types/nvidia-{step.type_id}/create",
+        str(step.vgpu),
+    )
+    with pytest.raises(Conflict) as caught:
+        rig.create(other, "T4-4Q", vgpu=step.vgpu)
+    assert str(step.parent) in caught.value.message
+    assert rig.gpu(1).vgpus == ()
+
+
+def test_available_is_maximum_less_created_for_the_size_and_zero_for_others(t4):
+    """nvidia.md 0.3, 1.1: after one 1Q of 16: 1Q 15, 2Q 0."""
+
+    def available(name):
+        number = t4.gpu().type_named(name).type_id
+        return int(t4.kernel.read(f"{T4}/nvidia-{number}/available_instances"))
+
+    assert (available("T4-1Q"), available("T4-2Q")) == (16, 8)
+    t4.create(t4.gpu(), "T4-1Q")
+    assert (available("T4-1Q"), available("T4-2Q")) == (15, 0)
+
+
+def test_an_mdev_links_to_its_type_below_its_parent(t4):
+    """nvidia.md 1.2."""
+    step = t4.create(t4.gpu(), "T4-4Q")
+    path = f"sys/bus/mdev/devices/{step.vgpu}"
+    assert t4.kernel.resolve(path).split("/")[-2:] == ["0000:41:00.0", str(step.vgpu)]
+    assert t4.kernel.link(f"{path}/mdev_type") == f"nvidia-{step.type_id}"
+
+
+def test_a_t4_shows_totalvfs_and_has_its_types_on_the_pf(t4):
+    """traps.md: T4 shows totalvfs but has no VFs."""
+    gpu = t4.gpu()
+    assert t4.kernel.read("sys/bus/pci/devices/0000:41:00.0/sriov_totalvfs") == "16"
+    assert (gpu.framework, gpu.state, gpu.vfs_max, gpu.vfs) == (FrameworkKind.MDEV, GpuState.READY, 0, ())
+
+
+def test_a_removal_waits_for_whoever_holds_it_and_still_occupies_its_place(t4):
+    """nvidia.md 1.6: it waits without limit; the mdev has left the bus, not its parent."""
+    step = t4.create(t4.gpu(), "T4-16Q")
+    t4.control("hold", vgpu=str(step.vgpu), domain="desk")
+    with pytest.raises(TimeoutError):
+        t4.kernel.write_abandonable(f"sys/bus/mdev/devices/{step.vgpu}/remove", "1", 0.01)
+    assert str(step.vgpu) not in t4.kernel.list("sys/bus/mdev/devices")
+    (leaving,) = t4.gpu().vgpus
+    assert leaving.mdev_uuid == step.vgpu
+    assert isinstance(leaving.type_id, Unknown)
+    assert isinstance(leaving.holders, Unknown)
+    assert t4.creatable() == set()
+    with pytest.raises(RemovalBlocked):
+        t4.host.run(step)
+    with pytest.raises(RemovalBlocked):
+        t4.host.run(removal(step))
+    t4.control("release", vgpu=str(step.vgpu))
+    t4.host.run(removal(step))
+    assert t4.gpu().vgpus == ()
+
+
+def test_the_same_uuid_of_another_type_is_left_alone(t4):
+    step = t4.create(t4.gpu(), "T4-4Q")
+    t4.host.run(removal(step))
+    t4.create(t4.gpu(), "T4-4C", vgpu=step.vgpu)
+    with pytest.raises(Conflict):
+        t4.host.run(removal(step))
+    assert len(t4.gpu().vgpus) == 1
+
+
+def test_a_parent_without_that_type_refuses_before_anything_is_written(t4):
+    gpu = t4.gpu()
+    step = create_step(gpu, "T4-4Q")
+    wrong = type(step)(**{name: getattr(step, name) for name in step.__slots__} | {"type_id": 558})
+    before = t4.kernel.operations["write"]
+    with pytest.raises(UnsupportedHere):
+        t4.host.run(wrong)
+    assert t4.kernel.operations["write"] == before
+
+
+def test_a_parent_that_is_no_pci_device(host):
+    """The kernel's mtty: no `description`, no NVIDIA, vGPUs all the same."""
+    rig = host("mtty")
+    gpu = rig.gpu()
+    assert gpu.address == ParentName("mtty")
+    assert (gpu.state, gpu.framework, gpu.mig) == (GpuState.READY, FrameworkKind.MDEV, False)
+    assert {each.name for each in gpu.types} == {"mtty-1", "mtty-2"}
+    step = rig.create(gpu, "mtty-2")
+    assert rig.vgpu(step).type_name == "mtty-2"
+    rig.host.run(removal(step))
+    assert rig.gpu().vgpus == ()
+
+
+def test_vfs_start_at_function_4_and_the_pf_then_lists_no_types(a40):
+    """nvidia.md 0.3, 1.3."""
+    gpu = a40.gpu()
+    assert str(gpu.vfs[0].address) == "0000:41:00.4"
+    assert gpu.framework is FrameworkKind.SRIOV_MDEV
+    assert not a40.kernel.exists("sys/bus/pci/devices/0000:41:00.0/mdev_supported_types")
+    assert len(gpu.vfs) == gpu.vfs_max == 32
+
+
+def test_one_mdev_per_vf_ever(a40):
+    """nvidia.md 1.3: available_instances of a VF is 0 or 1; a second create is 0x38."""
+    step = a40.create(a40.gpu(), "A40-4Q")
+    types = f"sys/bus/pci/devices/{step.parent}/mdev_supported_types"
+    assert {a40.kernel.read(f"{types}/{each}/available_instances") for each in a40.kernel.list(types)} == {
+        "0"
+    }
+    fails_with(errno.EIO, a40.kernel.write, f"{types}/nvidia-{step.type_id}/create", str(uuid4()))
+    assert any("0x38" in line.text for line in a40.kernel.log())
+    with pytest.raises(Conflict) as caught:
+        a40.create(a40.gpu(), "A40-4Q", parent=step.parent)
+    assert caught.value.facts["mdev"] == str(step.vgpu)
+
+
+def test_a_free_vf_offers_at_most_one_of_each_type(a40):
+    """nvidia.md 0.3."""
+    types = "sys/bus/pci/devices/0000:41:00.4/mdev_supported_types"
+    shown = {a40.kernel.read(f"{types}/{each}/available_instances") for each in a40.kernel.list(types)}
+    assert shown == {"1"}
+
+
+def test_with_vfs_off_nothing_is_known_of_what_can_be_created(host):
+    """nvidia.md 1.5: types and framework show only once VFs are on."""
+    gpu = host("a40:sriov-mdev").gpu()
+    assert gpu.state is GpuState.VFS_OFF
+    assert gpu.framework is None
+    assert isinstance(gpu.creatable, Unknown)
+
+
+def test_vfs_appear_late_and_their_types_are_first_named_after_the_bus(host):
+    """traps.md: VFs appear late and may show `pci-NNN` type dirs first."""
+    rig = host("a40:sriov-mdev", ready_delay_s=8)
+    gpu = rig.gpu()
+    rig.kernel.sriov_manage(str(gpu.address), enable=True, timeout_s=60)
+    early = rig.gpu()
+    assert early.vfs
+    assert not any(vf.ready for vf in early.vfs)
+    assert early.state is GpuState.NO_TYPES
+    rig.host.run(SetVfs(gpu=identity(gpu), enabled=True))
+    late = rig.gpu()
+    assert all(vf.ready for vf in late.vfs)
+    assert late.state is GpuState.READY
+    assert known(late.creatable)
+
+
+def test_mig_on_without_a_gpu_instance_takes_nothing(host):
+    """nvidia.md 3.3: time-sliced types are never creatable with MIG on; 0x38."""
+    rig = host("a100-80:sriov-mdev")
+    rig.control("mig", gpu=0, enabled=True)
+    gpu = rig.turn_on()
+    assert gpu.mig is True
+    assert gpu.creatable == frozenset()
+    with pytest.raises(KernelRefused) as caught:
+        rig.create(gpu, "A100D-10C")
+    assert caught.value.facts["nvrm"] == "0x38"

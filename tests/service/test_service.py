@@ -1,0 +1,446 @@
+"""The use cases over simulated cards, real SQLite and libvirt's test driver."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+
+from tests.support.world import WHO, Gate, World, check_shape, world
+from vgpuctl import errors
+from vgpuctl.model.document import Affect, DesktopDocument, DesktopVgpu, VgpuDocument
+from vgpuctl.model.edit import (
+    AdoptVgpus,
+    ApplyDocuments,
+    AttachVgpu,
+    CreateVgpus,
+    DeleteVgpu,
+    DetachVgpu,
+)
+from vgpuctl.model.step import AttachHostdev, CreateVgpu
+
+L40S = "0000:61:00.0"
+
+
+@pytest.fixture
+def one(tmp_path: Path):
+    with world(tmp_path) as made:
+        yield made
+
+
+def test_the_main_job(one: World):
+    """A desktop gets a vGPU of a profile, keeps it over a restart, and leaves nothing behind."""
+    before = one.xml("win1")
+    operation = one.succeed(AttachVgpu(domain="win1", profile="designer"))
+    check_shape("operation", operation)
+    (row,) = one.service.vgpus()
+    check_shape("vgpu", row)
+    assert (row["name"], row["type"], row["gpu"], row["state"]) == ("win1", "L40S-8Q", L40S, "present")
+    assert row["attached"] == ["config"]
+    assert row["uuid"] in one.xml("win1")
+    assert f"ua-vgpuctl-{row['uuid']}" in one.xml("win1")
+    one.restart()
+    assert one.service.vgpus() == [row]
+    one.succeed(DetachVgpu(domain="win1"))
+    assert one.service.vgpus() == []
+    assert one.service.documents() == []
+    assert one.kernel_vgpus() == 0
+    assert one.xml("win1") == before
+
+
+def test_views_have_the_fields_of_the_surface(one: World):
+    one.succeed(CreateVgpus(type="L40S-8Q", name="a"))
+    check_shape("host", one.service.host())
+    for resource, rows in {
+        "gpu": one.service.gpus(),
+        "type": one.service.types(gpu=None, creatable=False, catalog=False),
+        "profile": one.service.profiles(),
+        "domain": one.service.domains(),
+        "operation": one.service.operations(10),
+        "event": one.service.events(0, 100),
+    }.items():
+        assert rows
+        for row in rows:
+            check_shape(resource, row)
+    plan = one.service.plan(DeleteVgpu(vgpu="a"), WHO)
+    check_shape("plan", plan)
+    check_shape("step", plan["steps"][0])
+    catalog = one.service.types(gpu=None, creatable=False, catalog=True)
+    check_shape("type", catalog[0])
+    assert len(catalog) > 500
+
+
+def test_a_plan_changes_nothing_and_runs_exactly(one: World):
+    revision = one.service.host()["revision"]
+    plan = one.service.plan(AttachVgpu(domain="win1", type="L40S-8Q"), WHO)
+    assert one.service.host()["revision"] == revision
+    assert one.kernel_vgpus() == 0
+    operation = one.service.wait(one.service.submit(None, WHO, plan_id=plan["id"])["id"], 30.0)
+    assert operation["state"] == "succeeded"
+    made = one.service.vgpus()[0]
+    assert [each["name"] for each in plan["vgpus"]] == [made["name"]]
+
+
+def test_a_stale_plan_is_refused(one: World):
+    one.succeed(CreateVgpus(type="L40S-8Q", name="first"))
+    plan = one.service.plan(CreateVgpus(type="L40S-8Q", name="a"), WHO)
+    one.succeed(CreateVgpus(type="L40S-8Q", name="b"))
+    with pytest.raises(errors.PlanStale):
+        one.service.submit(None, WHO, plan_id=plan["id"])
+    assert one.names() == ["b", "first"]
+
+
+@pytest.mark.parametrize(
+    ("edit", "code", "says"),
+    [
+        (CreateVgpus(type="L40S-9Q"), "type-unknown", "L40S-8Q"),
+        (CreateVgpus(profile="desinger"), "profile-unknown", "designer"),
+        (CreateVgpus(type="L40S-8Q", gpu="0000:99:00.0"), "gpu-not-found", L40S),
+        (CreateVgpus(type="A40-8Q"), "no-capacity", "A40-8Q"),
+        (CreateVgpus(type="L40S-8Q", count=0), "invalid-input", "1 to"),
+        (AttachVgpu(domain="win9", type="L40S-8Q"), "domain-not-found", "win4"),
+        (AttachVgpu(domain="win1", vgpu="nothing"), "vgpu-not-found", ""),
+        (DetachVgpu(domain="nowhere"), "domain-not-found", ""),
+        (DeleteVgpu(vgpu="nothing"), "vgpu-not-found", ""),
+        (AdoptVgpus(vgpu="0000:61:00.4"), "vgpu-not-found", ""),
+    ],
+)
+def test_a_refusal_names_what_would_be_right_and_changes_nothing(one: World, edit, code, says):
+    revision = one.service.host()["revision"]
+    with pytest.raises(errors.VgpuctlError) as caught:
+        one.service.submit(edit, WHO)
+    assert caught.value.code == code
+    assert says in f"{caught.value.message} {caught.value.hint}"
+    assert one.service.host()["revision"] == revision
+    assert one.kernel_vgpus() == 0
+
+
+def test_a_full_card_says_what_occupies_it_and_what_fits(one: World):
+    """nvidia.md 0.2: the exclusion rule is the frame-buffer size."""
+    one.succeed(CreateVgpus(type="L40S-24Q", name="big"))
+    with pytest.raises(errors.NoCapacity) as caught:
+        one.service.submit(CreateVgpus(type="L40S-8Q"), WHO)
+    assert "24" in caught.value.message
+    assert "L40S-24" in caught.value.message
+    assert "L40S-24C" in str(caught.value.facts) or "L40S-24Q" in str(caught.value.facts)
+
+
+def test_a_held_vgpu_is_never_removed(one: World):
+    one.succeed(CreateVgpus(type="L40S-8Q", name="a"))
+    one.sim.control("hold", {"vgpu": one.service.vgpu("a")["vf"], "domain": "win1"})
+    with pytest.raises(errors.VgpuBusy) as caught:
+        one.service.submit(DeleteVgpu(vgpu="a"), WHO)
+    assert "win1" in caught.value.message
+    assert one.names(state="present") == ["a"]
+    one.sim.control("release", {"vgpu": one.service.vgpu("a")["vf"]})
+    one.succeed(DeleteVgpu(vgpu="a"))
+    assert one.kernel_vgpus() == 0
+
+
+def test_an_attached_vgpu_is_not_deleted(one: World):
+    one.succeed(AttachVgpu(domain="win1", type="L40S-8Q"))
+    with pytest.raises(errors.VgpuAttached, match="win1"):
+        one.service.submit(DeleteVgpu(vgpu="win1"), WHO)
+
+
+def test_a_vgpu_goes_from_desktop_to_desktop(one: World):
+    one.succeed(CreateVgpus(type="L40S-8Q", name="a"))
+    one.succeed(AttachVgpu(domain="win1", vgpu="a"))
+    with pytest.raises(errors.VgpuAttached):
+        one.service.submit(AttachVgpu(domain="win2", vgpu="a"), WHO)
+    one.succeed(DetachVgpu(domain="win1"))
+    assert one.names(state="present", domain=None) == ["a"]
+    one.succeed(AttachVgpu(domain="win2", vgpu="a"))
+    uuid = one.service.vgpu("a")["uuid"]
+    assert uuid in one.xml("win2")
+    assert uuid not in one.xml("win1")
+
+
+def test_live_needs_a_guest(one: World):
+    with pytest.raises(errors.DomainState):
+        one.service.submit(AttachVgpu(domain="win1", type="L40S-8Q", affect=frozenset({Affect.LIVE})), WHO)
+
+
+def test_apply_is_idempotent_and_prune_takes_only_what_is_not_listed(one: World):
+    wanted = (
+        VgpuDocument(name="a", type="L40S-8Q"),
+        DesktopDocument(name="win1", vgpus=(DesktopVgpu(name="w1", type="L40S-8Q"),)),
+        DesktopDocument(name="win2", vgpus=(DesktopVgpu(name="a2", vgpu="a"),)),
+    )
+    one.succeed(ApplyDocuments(documents=wanted))
+    assert one.names(state="present") == ["a", "w1"]
+    assert one.service.plan(ApplyDocuments(documents=wanted), WHO)["verdict"] == "match"
+    again = one.succeed(ApplyDocuments(documents=wanted))
+    assert again["steps"] == []
+    one.succeed(ApplyDocuments(documents=wanted[1:2], prune=True))
+    assert one.names() == ["a", "w1"]
+    assert one.service.vgpu("a")["domain"] is None
+    one.succeed(ApplyDocuments(documents=(VgpuDocument(name="b", type="L40S-8Q"),), prune=True))
+    assert one.names() == ["b", "w1"]
+
+
+def test_contradictions_are_reported_together(one: World):
+    wrong = (
+        VgpuDocument(name="a", type="L40S-9Q"),
+        VgpuDocument(name="b", profile="nobody"),
+        DesktopDocument(name="win1", vgpus=(DesktopVgpu(name="x", vgpu="nowhere"),)),
+    )
+    with pytest.raises(errors.InvalidInput) as caught:
+        one.service.submit(ApplyDocuments(documents=wrong), WHO)
+    assert len(caught.value.facts["faults"]) == 3
+
+
+def test_foreign_vgpus_are_shown_counted_and_adopted(one: World):
+    one.sim.control("foreign", {"gpu": "0000:41:00.0", "type": "T4-8Q"})
+    (row,) = one.service.vgpus()
+    assert row["state"] == "foreign"
+    with pytest.raises(errors.VgpuForeign):
+        one.service.submit(DeleteVgpu(vgpu=row["name"]), WHO)
+    with pytest.raises(errors.NoCapacity):
+        one.service.submit(CreateVgpus(type="T4-4Q"), WHO)
+    one.succeed(AdoptVgpus())
+    (row,) = one.service.vgpus()
+    assert (row["state"], row["type"]) == ("present", "T4-8Q")
+    assert row["uuid"] == row["mdev_uuid"]
+    one.succeed(DeleteVgpu(vgpu=row["name"]))
+    assert one.kernel_vgpus() == 0
+
+
+def test_a_failed_attach_is_undone(one: World):
+    """What was made for an attach that fails goes again, and the cause is told."""
+    gates: list[Gate] = []
+
+    def wrap(host):
+        gate = Gate(host)
+        gate.open.set()
+        gate.fail = lambda effect: (
+            errors.LibvirtRefused("no slot left") if isinstance(effect, AttachHostdev) else None
+        )
+        gates.append(gate)
+        return gate
+
+    one.restart(wrap)
+    operation = one.do(AttachVgpu(domain="win1", type="L40S-8Q"))
+    assert operation["state"] == "failed"
+    assert operation["problem"]["code"] == "rolled-back"
+    assert operation["problem"]["facts"]["cause"]["code"] == "libvirt-refused"
+    assert one.kernel_vgpus() == 0
+    assert one.service.documents() == []
+    assert one.service.vgpus() == []
+
+
+def test_a_vf_that_refuses_is_avoided(one: World):
+    """One EIO leads to another VF, not to a failed desktop."""
+    one.succeed(CreateVgpus(type="L40S-8Q", name="first"))
+    one.sim.control("fail", {"what": "create", "errno": "EIO", "count": 1})
+    operation = one.succeed(CreateVgpus(type="L40S-8Q", name="a"))
+    assert [each["state"] for each in operation["steps"]] == ["failed", "done"]
+    assert one.names(state="present") == ["a", "first"]
+
+
+def test_when_nothing_works_the_wish_is_taken_back(one: World):
+    one.succeed(CreateVgpus(type="L40S-8Q", name="first"))
+    one.sim.control("fail", {"what": "create", "errno": "EIO", "count": 50})
+    operation = one.do(CreateVgpus(type="L40S-8Q", name="a"))
+    assert operation["state"] == "failed"
+    assert operation["problem"]["code"] == "kernel-refused"
+    assert one.names() == ["first"]
+
+
+def test_many_clients_never_get_the_same_place(one: World):
+    """64 at once on cards that hold 12 + 4: each place is given once, the rest is refused."""
+    outcomes: list[str] = []
+
+    def client(number: int) -> None:
+        try:
+            one.succeed(
+                CreateVgpus(profile="designer" if number % 2 else None, type=None if number % 2 else "T4-4Q")
+            )
+            outcomes.append("made")
+        except errors.NoCapacity:
+            outcomes.append("refused")
+
+    threads = [threading.Thread(target=client, args=(n,)) for n in range(64)]
+    for each in threads:
+        each.start()
+    for each in threads:
+        each.join(60)
+    rows = one.service.vgpus()
+    assert outcomes.count("made") == len(rows) == one.kernel_vgpus() == 6 + 4
+    assert len(outcomes) == 64
+    vfs = [row["vf"] for row in rows if row["vf"]]
+    assert len(set(vfs)) == len(vfs)
+
+
+def test_a_daemon_that_ends_in_the_middle_is_taken_up(one: World, tmp_path: Path):
+    gates: list[Gate] = []
+
+    def wrap(host):
+        gates.append(Gate(host))
+        return gates[-1]
+
+    one.restart(wrap)
+    operation = one.service.submit(AttachVgpu(domain="win1", type="L40S-8Q"), WHO)
+    assert gates[0].reached.wait(20)
+    # The process dies here: its loop never hears of the step again.
+    one.service._loop._stopping = True
+    one.store.close()
+    one.start()
+    ended = one.service.wait(operation["id"], 30.0)
+    assert ended["state"] == "succeeded", ended["problem"]
+    assert one.names(state="present") == ["win1"]
+    assert one.service.vgpu("win1")["attached"] == ["config"]
+    gates[0].open.set()
+
+
+def test_a_reboot_brings_everything_back(one: World):
+    one.succeed(AttachVgpu(domain="win1", type="L40S-8Q"))
+    one.succeed(CreateVgpus(type="T4-4Q", name="t"))
+    before = {row["name"]: row["uuid"] for row in one.service.vgpus()}
+    one.service.stop()
+    one.store.close()
+    one.sim.control("reboot", {})
+    one.start()
+    one.service.wake()
+    with_all = threading.Event()
+    for _ in range(100):
+        if len(one.names(state="present")) == 2:
+            with_all.set()
+            break
+        threading.Event().wait(0.1)
+    assert with_all.is_set(), one.service.host()["problems"]
+    assert {row["name"]: row["uuid"] for row in one.service.vgpus()} == before
+
+
+def test_paused_means_nothing_comes_back_by_itself(one: World):
+    one.succeed(CreateVgpus(type="T4-4Q", name="t"))
+    one.service.pause(WHO)
+    one.service.stop()
+    one.store.close()
+    one.sim.control("reboot", {})
+    one.start()
+    assert one.service.host()["paused"]
+    threading.Event().wait(1.5)
+    assert one.names(state="present") == []
+    one.service.resume(WHO)
+    for _ in range(100):
+        if one.names(state="present"):
+            break
+        threading.Event().wait(0.1)
+    assert one.names(state="present") == ["t"]
+
+
+def test_cancelling_undoes_what_was_done(one: World):
+    gates: list[Gate] = []
+
+    def wrap(host):
+        gates.append(Gate(host))
+        return gates[-1]
+
+    one.restart(wrap)
+    operation = one.service.submit(CreateVgpus(type="T4-4Q", name="t", count=4), WHO)
+    assert gates[0].reached.wait(20)
+    one.service.cancel(operation["id"], WHO)
+    gates[0].open.set()
+    ended = one.service.wait(operation["id"], 30.0)
+    assert ended["state"] == "cancelled"
+    assert one.kernel_vgpus() == 0
+    assert one.service.documents() == []
+    with pytest.raises(errors.OperationNotRunning):
+        one.service.cancel(operation["id"], WHO)
+
+
+def test_idempotency_key_gives_the_same_operation(one: World):
+    first = one.service.submit(CreateVgpus(type="T4-4Q"), WHO, idempotency_key="k1")
+    again = one.service.submit(CreateVgpus(type="T4-4Q"), WHO, idempotency_key="k1")
+    assert first["id"] == again["id"]
+    one.service.wait(first["id"], 30)
+    one.restart()
+    assert one.service.submit(CreateVgpus(type="T4-4Q"), WHO, idempotency_key="k1")["id"] == first["id"]
+    assert len(one.service.vgpus()) == 1
+
+
+def test_a_full_disk_refuses_and_changes_nothing(one: World):
+    one.succeed(CreateVgpus(type="T4-4Q", name="a"))
+    commit = one.store.commit
+
+    def full(records, at):
+        raise errors.StoreFailure("database or disk is full")
+
+    one.store.commit = full
+    with pytest.raises(errors.StoreFailure):
+        one.service.submit(CreateVgpus(type="T4-4Q", name="b"), WHO)
+    assert one.kernel_vgpus() == 1
+    one.store.commit = commit
+    for _ in range(100):
+        try:
+            one.succeed(CreateVgpus(type="T4-4Q", name="b"))
+            break
+        except errors.StoreFailure:
+            threading.Event().wait(0.1)
+    assert one.names(state="present") == ["a", "b"]
+
+
+def test_operations_on_the_same_desktop_wait_for_each_other(one: World):
+    gates: list[Gate] = []
+
+    def wrap(host):
+        gates.append(Gate(host))
+        return gates[-1]
+
+    one.restart(wrap)
+    first = one.service.submit(AttachVgpu(domain="win1", type="L40S-8Q"), WHO)
+    assert gates[0].reached.wait(20)
+    second: list[dict] = []
+    thread = threading.Thread(
+        target=lambda: second.append(one.service.submit(AttachVgpu(domain="win1", type="L40S-8Q"), WHO))
+    )
+    thread.start()
+    elsewhere = one.service.submit(CreateVgpus(type="T4-4Q", name="t"), WHO)
+    assert elsewhere["state"] in ("running", "succeeded")
+    assert not second
+    gates[0].open.set()
+    thread.join(30)
+    assert one.service.wait(first["id"], 30)["state"] == "succeeded"
+    assert one.service.wait(second[0]["id"], 30)["state"] == "succeeded"
+    assert one.names(domain="win1") == ["win1", "win1-2"]
+
+
+def test_reads_answer_while_a_step_hangs(one: World):
+    gates: list[Gate] = []
+
+    def wrap(host):
+        gates.append(Gate(host))
+        return gates[-1]
+
+    one.restart(wrap)
+    operation = one.service.submit(CreateVgpus(type="T4-4Q", name="t"), WHO)
+    assert gates[0].reached.wait(20)
+    assert one.service.vgpu("t")["state"] == "pending"
+    assert one.service.operation(operation["id"])["steps"][0]["state"] == "running"
+    gates[0].open.set()
+    one.service.wait(operation["id"], 30)
+
+
+def test_events_tell_the_story_in_order(one: World):
+    since = one.service.host()["revision"]
+    one.succeed(CreateVgpus(type="T4-4Q", name="t"))
+    kinds = [each["kind"] for each in one.service.events(since, 100)]
+    assert kinds.index("operation-started") < kinds.index("step-started") < kinds.index("step-ended")
+    assert kinds[-1] == "operation-ended"
+    assert isinstance(one.service.wait_events(since, 1.0), list)
+
+
+@pytest.mark.parametrize("step", [CreateVgpu, AttachHostdev])
+def test_a_step_that_throws_anything_is_a_failed_step(one: World, step):
+    def wrap(host):
+        gate = Gate(host)
+        gate.open.set()
+        gate.fail = lambda effect: ZeroDivisionError("bug") if isinstance(effect, step) else None
+        return gate
+
+    one.restart(wrap)
+    operation = one.do(AttachVgpu(domain="win1", type="L40S-8Q"))
+    assert operation["state"] == "failed"
+    assert one.kernel_vgpus() == 0

@@ -1,0 +1,164 @@
+"""The daemon's life: from a configuration to a serving socket, and back down in order."""
+
+from __future__ import annotations
+
+import os
+import queue
+import signal
+import threading
+from collections.abc import Callable
+from types import FrameType
+
+import structlog
+
+import vgpuctl
+from vgpuctl import resources
+from vgpuctl.api.access import Access
+from vgpuctl.api.app import create_app
+from vgpuctl.api.handlers import Backend
+from vgpuctl.api.waiting import Waiting
+from vgpuctl.daemon import config as configuration
+from vgpuctl.daemon import logs
+from vgpuctl.daemon.composition import Parts, compose
+from vgpuctl.daemon.config import Config, Options
+from vgpuctl.daemon.profiles import load_profiles
+from vgpuctl.daemon.server import UnixServer, refuse_live
+from vgpuctl.daemon.statedir import StateDirectory
+from vgpuctl.daemon.systemd import Notifier, Watchdog, inherited_socket
+from vgpuctl.errors import VgpuctlError
+from vgpuctl.model.document import ProfileDocument
+from vgpuctl.service.service import Service
+
+LOOP_DEAD_S = 20.0
+"""The decision loop comes round every few seconds, also when nothing happens."""
+_STOP_S = 15.0
+
+_log = structlog.get_logger("vgpuctl.daemon")
+
+
+def run(options: Options) -> None:
+    """Run the daemon until it is told to stop; raises VgpuctlError when it cannot start."""
+    notifier = Notifier.from_environment(os.environ)
+    inherited = inherited_socket(os.environ)
+    config = configuration.load(options, os.environ)
+    logs.configure(config.log_level)
+    if inherited is None:
+        refuse_live(config.socket)
+    signals = Signals()
+    with StateDirectory(config.state_dir, is_simulated=config.simulate is not None):
+        parts = compose(config)
+        try:
+            service = Service(
+                parts.host, parts.store, parts.clock, parts.catalog, file_profiles=profiles_of(config)
+            )
+            waiting = Waiting()
+            app = create_app(Backend(service, waiting, parts.simulator), Access())
+            server = UnixServer(config.socket, app, inherited=inherited)
+            parts.on_event(service.wake)
+            service.start()
+            server.prepare()
+            serving = threading.Thread(target=server.serve, name="http", daemon=True)
+            serving.start()
+            watchdog = Watchdog(notifier, lambda: service.seconds_since_last_turn() < LOOP_DEAD_S)
+            watchdog.start()
+            _announce(config, parts)
+            notifier.ready(f"serving {config.socket}")
+            _until_stopped(signals, Reload(options, config, service, notifier))
+            notifier.stopping("letting running steps end")
+            _log.info("stopping")
+            # The service first: whoever waits for an operation still hears how it ended.
+            service.stop()
+            waiting.end()
+            stuck = not _within(_STOP_S, server.stop)
+            watchdog.stop()
+        finally:
+            parts.close()
+    _log.info("stopped")
+    if stuck:
+        # A thread that hangs in a library must not keep the daemon from ending; the store is closed.
+        _log.warning("a request does not end; leaving it behind")
+        os._exit(0)
+
+
+def profiles_of(config: Config) -> dict[str, ProfileDocument]:
+    """The package's profiles, and the administrator's over them."""
+    return load_profiles([resources.profiles_directory(), config.profiles_dir])
+
+
+class Signals:
+    """SIGTERM and SIGINT (stop) and SIGHUP (reload), in the order of their arrival.
+
+    Handlers rather than a blocked mask: children would inherit the mask and could not be ended.
+    """
+
+    def __init__(self) -> None:
+        self._arrived: queue.SimpleQueue[int] = queue.SimpleQueue()
+        self._stopping = False
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, self._arrive)
+
+    def _arrive(self, number: int, _frame: FrameType | None) -> None:
+        if number != signal.SIGHUP:
+            if self._stopping:
+                # Told twice: at once.  The log is on the disk, the next start takes up what is left.
+                os._exit(128 + number)
+            self._stopping = True
+        self._arrived.put(number)
+
+    def next(self) -> int:
+        """The next signal; waits for it."""
+        return self._arrived.get()
+
+
+class Reload:
+    """What SIGHUP does: read configuration and profiles again; a bad file changes nothing."""
+
+    def __init__(self, options: Options, config: Config, service: Service, notifier: Notifier) -> None:
+        self._options = options
+        self._config = config
+        self._service = service
+        self._notifier = notifier
+
+    def __call__(self) -> None:
+        """Reload, and say what needs a restart."""
+        self._notifier.reloading()
+        try:
+            config = configuration.load(self._options, os.environ)
+        except VgpuctlError as error:
+            _log.error("configuration not reloaded; the old one stays", reason=error.message)
+        else:
+            fixed = ("state_dir", "socket", "root", "libvirt", "simulate")
+            changed = [name for name in fixed if getattr(config, name) != getattr(self._config, name)]
+            if changed:
+                _log.warning("some settings need a restart", settings=changed)
+            logs.configure(config.log_level)
+            self._service.set_file_profiles(profiles_of(config))
+            _log.info("configuration reloaded")
+        self._notifier.ready(f"serving {self._config.socket}")
+
+
+def _until_stopped(signals: Signals, reload: Reload) -> None:
+    while signals.next() == signal.SIGHUP:
+        reload()
+
+
+def _announce(config: Config, parts: Parts) -> None:
+    if parts.libvirt_uri is None:
+        _log.warning("running without libvirt: vGPUs can be made, but not attached")
+    _log.info(
+        "serving",
+        socket=str(config.socket),
+        state_dir=str(config.state_dir),
+        libvirt=parts.libvirt_uri,
+        simulate=config.simulate,
+        version=vgpuctl.__version__,
+        pid=os.getpid(),
+    )
+
+
+def _within(seconds: float, work: Callable[[], None]) -> bool:
+    """Whether `work` ended in time."""
+    worker = threading.Thread(target=work, name="stop", daemon=True)
+    worker.start()
+    worker.join(seconds)
+    return not worker.is_alive()

@@ -1,0 +1,73 @@
+"""The state directory: one daemon has it at a time, and it belongs to one host, real or simulated."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from vgpuctl.errors import Conflict, StoreFailure
+
+
+class StateDirectory:
+    """A state directory that is ours as long as this is open; the lock ends with the process."""
+
+    def __init__(self, path: Path, *, is_simulated: bool) -> None:
+        """Take `path`; Conflict when another daemon has it, or when it belongs to another host."""
+        self.path = path
+        try:
+            path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._fd = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise StoreFailure(
+                f"the state directory {path} cannot be used: {error.strerror}",
+                hint="name another --state-dir",
+            ) from error
+        try:
+            self._lock()
+            self._claim(is_simulated=is_simulated)
+        except BaseException:
+            os.close(self._fd)
+            raise
+
+    def _lock(self) -> None:
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.pread(self._fd, 32, 0).decode("ascii", "replace").strip() or "unknown"
+            raise Conflict(
+                f"another daemon (pid {holder}) uses {self.path}",
+                hint="stop it, or name another --state-dir and --socket",
+                pid=holder,
+            ) from None
+        os.ftruncate(self._fd, 0)
+        os.pwrite(self._fd, f"{os.getpid()}\n".encode(), 0)
+
+    def _claim(self, *, is_simulated: bool) -> None:
+        """Note whose state this is: wishes for simulated GPUs must never be carried out on real ones."""
+        note = self.path / "host"
+        now = "simulated" if is_simulated else "real"
+        try:
+            before = note.read_text(encoding="utf-8").strip()
+        except FileNotFoundError:
+            note.write_text(now + "\n", encoding="utf-8")
+            return
+        if before != now:
+            raise Conflict(
+                f"{self.path} holds the state of a {before} host, and this one is {now}",
+                hint="name another --state-dir, or remove that directory to begin anew",
+            )
+
+    def close(self) -> None:
+        """Let another daemon have it."""
+        os.close(self._fd)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

@@ -1,0 +1,85 @@
+"""The kernel as it is at one moment: each file is read once, and every read is counted."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable, Iterator
+from typing import TypeVar, cast
+
+from vgpuctl.ports.kernel import CommandResult, Kernel, KernelLogLine, Uevent
+
+T = TypeVar("T")
+
+
+class Glance:
+    """A Kernel for one observation: reads are remembered (failures too), writes are refused.
+
+    What two readers see is one and the same; what was read twice costs once.  `reads` is the number
+    of calls that reached the kernel.
+    """
+
+    def __init__(self, kernel: Kernel) -> None:
+        self._kernel = kernel
+        self._seen: dict[tuple[str, str], object] = {}
+
+    @property
+    def reads(self) -> int:
+        """How many different things were asked of the kernel."""
+        return len(self._seen)
+
+    def _once(self, what: str, path: str, ask: Callable[[str], T]) -> T:
+        key = (what, path)
+        if key not in self._seen:
+            try:
+                self._seen[key] = ask(path)
+            except OSError as error:
+                self._seen[key] = error
+        seen = self._seen[key]
+        if isinstance(seen, OSError):
+            # A fresh one: the same exception raised in several threads would chain their tracebacks.
+            number = seen.errno or errno.EIO
+            raise OSError(number, seen.strerror or os.strerror(number), path)
+        return cast("T", seen)
+
+    def read(self, path: str) -> str:
+        """The text of a file."""
+        return self._once("read", path, self._kernel.read)
+
+    def list(self, path: str) -> tuple[str, ...]:
+        """The names in a directory."""
+        return self._once("list", path, self._kernel.list)
+
+    def link(self, path: str) -> str:
+        """The last component of a link's target."""
+        return self._once("link", path, self._kernel.link)
+
+    def resolve(self, path: str) -> str:
+        """The real path."""
+        return self._once("resolve", path, self._kernel.resolve)
+
+    def exists(self, path: str) -> bool:
+        """Whether something is there."""
+        return self._once("exists", path, self._kernel.exists)
+
+    def write(self, path: str, text: str) -> None:
+        """Refuse: an observation changes nothing."""
+        raise OSError(errno.EROFS, f"an observation does not write {text!r}", path)
+
+    def write_abandonable(self, path: str, text: str, timeout_s: float) -> None:
+        """Refuse: an observation changes nothing."""
+        del timeout_s
+        self.write(path, text)
+
+    def sriov_manage(self, address: str, *, enable: bool, timeout_s: float) -> CommandResult | None:
+        """Refuse: an observation changes nothing."""
+        del enable, timeout_s
+        raise OSError(errno.EROFS, "an observation does not run sriov-manage", address)
+
+    def log(self, since: int = 0) -> tuple[KernelLogLine, ...]:
+        """The kernel log, as it is."""
+        return self._kernel.log(since)
+
+    def uevents(self) -> Iterator[Uevent]:
+        """Uevents, as they come."""
+        return self._kernel.uevents()

@@ -1,0 +1,91 @@
+"""Domains as libvirt shows them, with the hostdevs that their XML names."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+from uuid import UUID
+
+import libvirt
+
+from vgpuctl.host.libvirt import domain_xml
+from vgpuctl.model.domain import Domain, DomainState, Hostdev
+
+_STATES = {
+    libvirt.VIR_DOMAIN_RUNNING: DomainState.RUNNING,
+    libvirt.VIR_DOMAIN_BLOCKED: DomainState.RUNNING,
+    libvirt.VIR_DOMAIN_PAUSED: DomainState.PAUSED,
+    libvirt.VIR_DOMAIN_PMSUSPENDED: DomainState.PAUSED,
+    libvirt.VIR_DOMAIN_SHUTOFF: DomainState.SHUT_OFF,
+}
+"""A domain that is shutting down, or crashed and was kept, still has its devices: OTHER."""
+
+
+def state_of(domain: Any) -> DomainState:
+    """Whether the domain has a guest; one libvirt call, two for a crashed domain."""
+    state, _reason = domain.state()
+    if state == libvirt.VIR_DOMAIN_CRASHED and not domain.isActive():
+        return DomainState.SHUT_OFF
+    return _STATES.get(state, DomainState.OTHER)
+
+
+class Listing:
+    """Reads all domains; XML that has not changed since the last time is not parsed again.
+
+    Takes three libvirt calls for the host, and for each domain its state, its config, and what its
+    guest runs with where there is one.
+    """
+
+    def __init__(self) -> None:
+        self._parsed: dict[bytes, tuple[Hostdev, ...]] = {}
+
+    def read(self, connection: Any) -> tuple[Domain, ...]:
+        """Every domain, by name; one that goes away meanwhile is left out."""
+        saved = _uuids(connection, libvirt.VIR_CONNECT_LIST_DOMAINS_MANAGEDSAVE)
+        transient = _uuids(connection, libvirt.VIR_CONNECT_LIST_DOMAINS_TRANSIENT)
+        parsed: dict[bytes, tuple[Hostdev, ...]] = {}
+        found = []
+        for domain in connection.listAllDomains():
+            try:
+                found.append(self._one(domain, saved, transient, parsed))
+            except libvirt.libvirtError as error:
+                if error.get_error_code() != libvirt.VIR_ERR_NO_DOMAIN:
+                    raise
+        self._parsed = parsed
+        return tuple(sorted(found, key=lambda each: each.name))
+
+    def _one(
+        self, domain: Any, saved: set[UUID], transient: set[UUID], parsed: dict[bytes, tuple[Hostdev, ...]]
+    ) -> Domain:
+        uuid = UUID(bytes=domain.UUID())
+        state = state_of(domain)
+        live = config = None
+        if state.is_active:
+            text = domain.XMLDesc()
+            # Without an id it is the config: the guest has stopped since its state was read.
+            if " id='" in text.partition(">")[0]:
+                live = self._hostdevs(text, parsed)
+            else:
+                state = DomainState.SHUT_OFF
+        if uuid not in transient:
+            config = self._hostdevs(domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE), parsed)
+        return Domain(
+            name=domain.name(),
+            uuid=uuid,
+            state=state,
+            live=live,
+            config=config,
+            managed_save=uuid in saved,
+        )
+
+    def _hostdevs(self, text: str, parsed: dict[bytes, tuple[Hostdev, ...]]) -> tuple[Hostdev, ...]:
+        digest = hashlib.blake2b(text.encode(), digest_size=16).digest()
+        found = self._parsed.get(digest)
+        if found is None:
+            found = domain_xml.hostdevs_of(text)
+        parsed[digest] = found
+        return found
+
+
+def _uuids(connection: Any, flag: int) -> set[UUID]:
+    return {UUID(bytes=domain.UUID()) for domain in connection.listAllDomains(flag)}

@@ -1,0 +1,151 @@
+"""The host that this daemon runs on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from vgpuctl.errors import GpuState, LibvirtUnreachable, UnsupportedHere, VgpuBusy, VgpuctlError
+from vgpuctl.host.capture import capture
+from vgpuctl.host.frameworks import TypeMemory, frameworks
+from vgpuctl.host.frameworks.passthrough import VFIO_PCI
+from vgpuctl.host.guard import Guard
+from vgpuctl.host.observer import GPU_S, LIBVIRT_S, NVML_S, Observer
+from vgpuctl.host.sighting import Sighting, look
+from vgpuctl.host.vfs import FILLED_S, VfSwitch
+from vgpuctl.model.catalog import Catalog
+from vgpuctl.model.domain import Domain
+from vgpuctl.model.fact import Fact, Unknown
+from vgpuctl.model.pci import PciAddress
+from vgpuctl.model.snapshot import Snapshot
+from vgpuctl.model.step import (
+    AttachHostdev,
+    CreateVgpu,
+    DetachHostdev,
+    Effect,
+    RemoveVgpu,
+    SetParams,
+    SetVfs,
+)
+from vgpuctl.ports.clock import Clock
+from vgpuctl.ports.handles import VfioHandles
+from vgpuctl.ports.hypervisor import HypervisorPort
+from vgpuctl.ports.kernel import Kernel
+from vgpuctl.ports.nvml import Nvml
+
+
+class LocalHost:
+    """Observes through the low ports and carries out effects; the only code that changes a host.
+
+    Which framework an effect belongs to stands in the effect; nothing here branches on it.
+    """
+
+    def __init__(
+        self,
+        *,
+        kernel: Kernel,
+        nvml: Nvml,
+        handles: VfioHandles,
+        hypervisor: HypervisorPort | None,
+        catalog: Catalog,
+        clock: Clock,
+        simulated: bool = False,
+        gpu_timeout_s: float = GPU_S,
+        nvml_timeout_s: float = NVML_S,
+        libvirt_timeout_s: float = LIBVIRT_S,
+        vfs_timeout_s: float = FILLED_S,
+    ) -> None:
+        self._kernel = kernel
+        self._nvml = nvml
+        self._hypervisor = hypervisor
+        self._clock = clock
+        self._nvml_timeout_s = nvml_timeout_s
+        self._observer = Observer(
+            kernel=kernel,
+            nvml=nvml,
+            handles=handles,
+            hypervisor=hypervisor,
+            catalog=catalog,
+            clock=clock,
+            simulated=simulated,
+            gpu_timeout_s=gpu_timeout_s,
+            nvml_timeout_s=nvml_timeout_s,
+            libvirt_timeout_s=libvirt_timeout_s,
+        )
+        self._frameworks = frameworks(kernel, clock, TypeMemory())
+        self._guard = Guard(kernel, nvml, handles, hypervisor)
+        self._vfs = VfSwitch(kernel, nvml, clock, vfs_timeout_s)
+
+    def observe(self) -> Snapshot:
+        """Read everything; never raises."""
+        return self._observer.observe()
+
+    def run(self, effect: Effect) -> None:
+        """Carry out one effect and read it back; one that is done already is left as it is."""
+        match effect:
+            case CreateVgpu():
+                self._guard.same_card(effect.gpu)
+                self._frameworks[effect.framework].create(effect)
+            case RemoveVgpu():
+                self._guard.same_card(effect.gpu)
+                self._guard.nobody_holds(effect)
+                self._frameworks[effect.framework].remove(effect)
+            case SetParams():
+                self._guard.same_card(effect.gpu)
+                self._frameworks[effect.framework].set_params(effect)
+            case SetVfs():
+                self._guard.same_card(effect.gpu)
+                self._set_vfs(effect)
+            case AttachHostdev():
+                self._libvirt().attach(effect.domain, effect.hostdev, effect.affect)
+            case DetachHostdev():
+                self._libvirt().detach(effect.domain, effect.hostdev, effect.affect)
+
+    def _set_vfs(self, effect: SetVfs) -> None:
+        pf = effect.gpu.address
+        if not isinstance(pf, PciAddress):
+            raise UnsupportedHere(f"{pf} is no PCI device: it has no VFs", gpu=str(pf))
+        seen = look(self._kernel, pf, self._frameworks, lambda _: True)
+        if bool(seen.vfs) is not effect.enabled:
+            _refuse_in_use(seen)
+            self._guard.nobody_holds_a_vf(seen.vfs)
+        self._vfs.set(pf, seen.device.vendor, enabled=effect.enabled)
+
+    def domain_xml(self, domain: str, *, live: bool = False) -> str:
+        """A domain's XML, from libvirt."""
+        return self._libvirt().xml(domain, live=live)
+
+    def capture(self) -> dict[str, Any]:
+        """What sysfs, NVML and libvirt say, redacted."""
+        domains: Fact[tuple[Domain, ...]] = Unknown("this daemon runs without libvirt")
+        if self._hypervisor is not None:
+            try:
+                domains = self._hypervisor.domains()
+            except VgpuctlError as error:
+                domains = Unknown(error.message)
+        return capture(
+            self._kernel, self._nvml.host(self._nvml_timeout_s), domains, taken_at=self._clock.now()
+        )
+
+    def _libvirt(self) -> HypervisorPort:
+        if self._hypervisor is None:
+            raise LibvirtUnreachable(
+                "this daemon runs without libvirt", hint="start it with --libvirt URI, or start libvirtd"
+            )
+        return self._hypervisor
+
+
+def _refuse_in_use(seen: Sighting) -> None:
+    """Raise where turning VFs on or off would take something from somebody."""
+    if seen.driver == VFIO_PCI:
+        raise GpuState(
+            f"GPU {seen.address} is on vfio-pci, given to a domain as a whole",
+            hint="stop that domain first",
+            gpu=str(seen.address),
+        )
+    if seen.view.vgpus:
+        raise VgpuBusy(
+            f"GPU {seen.address} carries {len(seen.view.vgpus)} vGPUs; sriov-manage would destroy them",
+            hint="remove them first",
+            gpu=str(seen.address),
+            holders=[],
+        )

@@ -1,0 +1,158 @@
+"""NVML from a helper process, since its calls can hang and its clients block sriov-manage."""
+
+from __future__ import annotations
+
+import os
+import select
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import vgpuctl
+from vgpuctl.host import helper
+from vgpuctl.model import codec
+from vgpuctl.model.fact import Fact, Unknown
+from vgpuctl.ports.nvml import NvmlHost
+
+_COMMAND = (sys.executable, "-P", "-m", "vgpuctl.host.nvml.helper")
+_LIBRARIES = "LD_LIBRARY_PATH"
+_CHUNK = 1 << 16
+_LEAVE_TIMEOUT_S = 2.0
+_KILL_TIMEOUT_S = 0.5
+
+
+class HelperNvml:
+    """NVML through one long-lived helper process; see ports.nvml.Nvml.
+
+    The helper is started by the first question, killed when it does not answer in time, and started
+    again by the next.  One that cannot even be killed (it hangs in the driver) is not replaced, so that
+    a sick driver does not collect processes.
+    """
+
+    def __init__(self, command: Sequence[str] = _COMMAND) -> None:
+        self._command = command
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._killed: subprocess.Popen[bytes] | None = None
+
+    def host(self, timeout_s: float) -> Fact[NvmlHost]:
+        """Everything in one answer; Unknown with the reason when there is none in time."""
+        deadline = time.monotonic() + timeout_s
+        late = Unknown(f"NVML did not answer within {timeout_s:g} s")
+        if not self._lock.acquire(timeout=timeout_s):
+            return late
+        try:
+            if self._killed is not None and self._killed.poll() is None:
+                return Unknown(f"the NVML helper (pid {self._killed.pid}) hangs in the driver")
+            self._killed = None
+            try:
+                line = self._ask(self._running(), deadline)
+            except TimeoutError:
+                self._kill()
+                return late
+            except OSError as error:
+                return Unknown(f"the NVML helper cannot be asked: {error.strerror}")
+            return self._ended() if line is None else _decode(line)
+        finally:
+            self._lock.release()
+
+    def release(self) -> None:
+        """Make the helper leave, and wait until it is gone; the next question starts another."""
+        with self._lock:
+            process, self._process = self._process, None
+            if process is None:
+                return
+            assert process.stdin is not None
+            process.stdin.close()
+            try:
+                process.wait(_LEAVE_TIMEOUT_S)
+            except subprocess.TimeoutExpired:
+                self._process = process
+                self._kill()
+            else:
+                helper.abandon(process)
+
+    def _running(self) -> subprocess.Popen[bytes]:
+        if self._process is not None and self._process.poll() is not None:
+            helper.abandon(self._process)
+            self._process = None
+        if self._process is None:
+            self._process = helper.start(self._command, environment=_environment())
+        return self._process
+
+    @staticmethod
+    def _ask(process: subprocess.Popen[bytes], deadline: float) -> bytes | None:
+        """One line of answer, None when the helper ended instead; raises TimeoutError."""
+        assert process.stdin is not None
+        assert process.stdout is not None
+        try:
+            process.stdin.write(b"{}\n")
+        except BrokenPipeError:
+            return None
+        answers = process.stdout.fileno()
+        poller = select.poll()
+        poller.register(answers, select.POLLIN)
+        answer = b""
+        while not answer.endswith(b"\n"):
+            left_s = deadline - time.monotonic()
+            if left_s <= 0 or not poller.poll(left_s * 1000):
+                raise TimeoutError
+            chunk = os.read(answers, _CHUNK)
+            if not chunk:
+                return None
+            answer += chunk
+        return answer
+
+    def _ended(self) -> Unknown:
+        process, self._process = self._process, None
+        assert process is not None
+        try:
+            status: int | str = process.wait(_LEAVE_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            status = "unknown"
+        helper.abandon(process)
+        return Unknown(f"the NVML helper ended (exit status {status})")
+
+    def _kill(self) -> None:
+        process, self._process = self._process, None
+        assert process is not None
+        process.kill()
+        self._killed = process
+        helper.abandon(process)
+        try:
+            process.wait(_KILL_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            pass  # in the driver, for as long as the driver wants
+
+
+def _environment() -> dict[str, str]:
+    """Where the helper finds this package, and libnvidia-ml where it is not in the usual place."""
+    libraries = os.environ.get(_LIBRARIES)
+    found = {"PYTHONPATH": str(Path(vgpuctl.__file__).parent.parent)}
+    return {**found, _LIBRARIES: libraries} if libraries else found
+
+
+def _decode(line: bytes) -> Fact[NvmlHost]:
+    try:
+        answer: Fact[NvmlHost] = codec.loads(line.decode(errors="replace"), NvmlHost | Unknown)
+    except codec.DecodeError as error:
+        return Unknown(f"the NVML helper's answer cannot be understood: {error}")
+    return answer
+
+
+class NullNvml:
+    """The NVML of a host that has none."""
+
+    def __init__(self, reason: str = "NVML is not used on this host") -> None:
+        self._answer = Unknown(reason)
+
+    def host(self, timeout_s: float) -> Fact[NvmlHost]:  # noqa: ARG002  # the port's signature
+        """Unknown, always."""
+        return self._answer
+
+    def release(self) -> None:
+        """Nothing is held."""

@@ -1,0 +1,858 @@
+"""The decision loop, without I/O: requests, observations and completions go in, effects come out.
+
+A turn is: put inputs in with `handle`, then `take` the records that must be on the disk before anything
+else happens, and the effects to carry out after that.  Because a step's StepStarted is in the same
+commit as whatever decided it, a killed daemon always knows what it was about to do.
+
+Lanes: at most one step runs per GPU and per domain.  Scopes: two operations never work on the same
+vGPU or document at once; the later one waits.  What an operation does is planned round by round until
+nothing is left; a step that fails leads to a new plan on another place, at most `RETRIES` times, and
+then to a plan back to the previous wishes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import Any, Union
+from uuid import UUID
+
+from vgpuctl import errors
+from vgpuctl.model.allocation import Allocation
+from vgpuctl.model.catalog import Catalog
+from vgpuctl.model.document import DocumentKey, DocumentKind, Wish, Wishes
+from vgpuctl.model.domain import alias_for
+from vgpuctl.model.edit import Edit
+from vgpuctl.model.gpu import GpuState
+from vgpuctl.model.pci import GpuAddress
+from vgpuctl.model.plan import Plan
+from vgpuctl.model.planner import Situation, observed_for, plan
+from vgpuctl.model.record import (
+    DAEMON,
+    AllocationDropped,
+    AllocationPut,
+    OperationEnded,
+    OperationRollingBack,
+    OperationStarted,
+    OperationState,
+    PauseSet,
+    Record,
+    Requester,
+    StepEnded,
+    StepStarted,
+    WishDropped,
+    WishPut,
+)
+from vgpuctl.model.snapshot import Snapshot
+from vgpuctl.model.step import (
+    AttachHostdev,
+    CreateVgpu,
+    DetachHostdev,
+    Effect,
+    Lane,
+    RemoveVgpu,
+    SetVfs,
+    Step,
+)
+from vgpuctl.service import edits
+from vgpuctl.service.edits import Change
+from vgpuctl.service.ledger import Ledger, Operation, StepRun
+
+RETRIES = 2
+"""How often an operation tries another place after the host refused one."""
+ROUNDS = 8
+"""Plans of one operation, at most: past that, plan and host do not come together."""
+SHOWN_PLANS = 64
+"""Shown plans that are kept so that exactly they can be run."""
+BACKOFF = timedelta(minutes=1)
+BACKOFF_MOST = timedelta(hours=1)
+
+RETRYABLE = frozenset({"kernel-refused", "read-back-mismatch", "conflict"})
+"""Codes after which another VF or GPU may do."""
+
+
+# -- inputs ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Submitted:
+    """Somebody asks for an edit: to be shown (`dry_run`), or to be carried out.
+
+    With `plan_id`, exactly the plan that was shown under that id, or PlanStale.
+    """
+
+    ticket: int
+    who: Requester
+    edit: Edit | None
+    plan_id: str | None = None
+    dry_run: bool = False
+    idempotency_key: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LookRequested:
+    """Somebody wants a snapshot that began after now."""
+
+    ticket: int
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """The observation of that number has come in."""
+
+    number: int
+    snapshot: Snapshot
+
+
+@dataclass(frozen=True, slots=True)
+class StepDone:
+    """A step has ended; `problem` is None when it was carried out and read back."""
+
+    operation: UUID
+    round: int
+    number: int
+    problem: dict[str, Any] | None
+
+
+@dataclass(frozen=True, slots=True)
+class CancelRequested:
+    """Somebody wants an operation stopped and undone."""
+
+    ticket: int
+    operation: UUID
+
+
+@dataclass(frozen=True, slots=True)
+class PauseRequested:
+    """Background changes shall stop, or go on."""
+
+    ticket: int
+    paused: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SweepDue:
+    """Time, or an event, to see whether everything is still as wished."""
+
+
+Input = Union[Submitted, LookRequested, Observed, StepDone, CancelRequested, PauseRequested, SweepDue]
+
+
+# -- effects --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Observe:
+    """Look at the host, and answer with Observed."""
+
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class RunStep:
+    """Carry out a step in its lane, and answer with StepDone."""
+
+    operation: UUID
+    round: int
+    step: Step
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a ticket's owner gets: a value, or an error to raise."""
+
+    ticket: int
+    value: Any = None
+    error: errors.VgpuctlError | None = None
+
+
+EngineEffect = Union[Observe, RunStep, Answer]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShownPlan:
+    """A plan that somebody looks at, and what it was made from."""
+
+    id: str
+    edit: Edit
+    plan: Plan
+    change: Change
+    before: dict[DocumentKey, Wish]
+    ids: dict[str, UUID]
+
+    def does_the_same_as(self, other: ShownPlan) -> bool:
+        """Whether both come to the same steps and documents."""
+        mine, theirs = self.change, other.change
+        return (self.plan.steps, mine.put, mine.drop) == (other.plan.steps, theirs.put, theirs.drop)
+
+
+# -- the engine -----------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class _Waiting:
+    """A request that waits for an observation, or for another operation to end."""
+
+    request: Submitted
+    observation: int
+
+
+@dataclass(slots=True)
+class _Run:
+    """What is in memory of a running operation and not in the log."""
+
+    operation: UUID
+    scope: frozenset[str]
+    round: int
+    pending: dict[int, Step] = field(default_factory=dict)
+    running: dict[int, Step] = field(default_factory=dict)
+    done: set[int] = field(default_factory=set)
+    incomplete: bool = False
+    awaits: int | None = None
+    failure: dict[str, Any] | None = None
+    leftovers: dict[str, Any] | None = None
+    cancelled: bool = False
+    changed: bool = False
+    retries: int = 0
+    avoid: set[GpuAddress] = field(default_factory=set)
+
+
+class Engine:
+    """Decides everything.  Deterministic: the same inputs give the same records and effects."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        *,
+        catalog: Catalog,
+        now: Callable[[], datetime],
+        new_uuid: Callable[[], UUID],
+    ) -> None:
+        self.ledger = ledger
+        self.snapshot: Snapshot | None = None
+        self._catalog = catalog
+        self._now = now
+        self._new_uuid = new_uuid
+        self._records: list[Record] = []
+        self._effects: list[EngineEffect] = []
+        self._observation = 0
+        self._observing = False
+        self._again = False
+        self._lookers: list[tuple[int, int]] = []
+        self._waiting: list[_Waiting] = []
+        self._sweep_at: int | None = None
+        self._backoff: dict[str, tuple[datetime, timedelta]] = {}
+        self._shown: dict[str, ShownPlan] = {}
+        self._keys: dict[str, UUID] = {}
+        self._runs: dict[UUID, _Run] = {}
+        self._lanes: set[Lane] = set()
+        self._interrupted: list[tuple[Operation, StepRun]] = []
+        for operation in ledger.operations.values():
+            if operation.started.idempotency_key is not None:
+                self._keys[operation.started.idempotency_key] = operation.id
+            if not operation.state.has_ended:
+                self._take_up(operation)
+
+    # -- turns ------------------------------------------------------------------------------------
+
+    def handle(self, item: Input) -> None:
+        """Decide what follows from one input."""
+        match item:
+            case Submitted():
+                self._waiting.append(_Waiting(item, self._need_observation()))
+            case LookRequested(ticket=ticket):
+                self._lookers.append((ticket, self._need_observation()))
+            case SweepDue():
+                self._sweep_at = self._need_observation()
+            case Observed(number=number, snapshot=snapshot):
+                self._observed(number, snapshot)
+            case StepDone():
+                self._step_done(item)
+            case CancelRequested(ticket=ticket, operation=operation):
+                self._cancel(ticket, operation)
+            case PauseRequested(ticket=ticket, paused=paused):
+                if self.ledger.paused != paused:
+                    self._record(PauseSet(paused))
+                self._effects.append(Answer(ticket, paused))
+        self._dispatch()
+
+    def take(self) -> tuple[list[Record], list[EngineEffect]]:
+        """What must be on the disk now, and what is to be done after that."""
+        records, effects = self._records, self._effects
+        self._records, self._effects = [], []
+        return records, effects
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing runs and nobody waits."""
+        return not (self._runs or self._waiting or self._lookers or self._observing)
+
+    def shown(self, plan_id: str) -> ShownPlan | None:
+        """The plan that was shown under that id."""
+        return self._shown.get(plan_id)
+
+    def busy(self) -> frozenset[str]:
+        """Every name that an operation works on now."""
+        return frozenset(name for run in self._runs.values() for name in run.scope)
+
+    def planned(self, operation: UUID) -> list[tuple[int, Step]]:
+        """The steps of a running operation that have not begun, with their round."""
+        run = self._runs.get(operation)
+        return [(run.round, step) for step in run.pending.values()] if run else []
+
+    def _record(self, record: Record) -> None:
+        self._records.append(record)
+        self.ledger.fold(record, self._now())
+
+    # -- observations -----------------------------------------------------------------------------
+
+    def _need_observation(self) -> int:
+        """The number of an observation that begins after now; begins it unless one is under way."""
+        if self._observing:
+            self._again = True
+            return self._observation + 1
+        self._observing = True
+        self._observation += 1
+        self._effects.append(Observe(self._observation))
+        return self._observation
+
+    def _observed(self, number: int, snapshot: Snapshot) -> None:
+        self.snapshot = snapshot
+        self._observing = False
+        if self._again:
+            self._again = False
+            self._need_observation()
+        self._claim_interrupted(snapshot)
+        lookers, self._lookers = self._lookers, []
+        for ticket, wanted in lookers:
+            if wanted <= number:
+                self._effects.append(Answer(ticket, snapshot))
+            else:
+                self._lookers.append((ticket, wanted))
+        for run in list(self._runs.values()):
+            if run.awaits is not None and run.awaits <= number:
+                run.awaits = None
+                self._next_round(run, snapshot)
+        waiting, self._waiting = self._waiting, []
+        for each in waiting:
+            if each.observation > number:
+                self._waiting.append(each)
+                continue
+            try:
+                self._admit(each, snapshot)
+            except errors.VgpuctlError as error:
+                self._effects.append(Answer(each.request.ticket, error=error))
+        if self._sweep_at is not None and self._sweep_at <= number:
+            self._sweep_at = None
+            self._sweep(snapshot)
+
+    # -- admission --------------------------------------------------------------------------------
+
+    def _admit(self, waiting: _Waiting, snapshot: Snapshot) -> None:
+        """Show a plan, or start an operation; waits on where another one works on the same."""
+        request = waiting.request
+        if request.idempotency_key in self._keys and request.idempotency_key is not None:
+            self._effects.append(Answer(request.ticket, self._keys[request.idempotency_key]))
+            return
+        shown = None
+        edit = request.edit
+        if request.plan_id is not None:
+            shown = self._shown.get(request.plan_id)
+            if shown is None:
+                raise errors.OperationNotFound(
+                    f"no plan {request.plan_id!r} is kept", hint="show it again, then run it"
+                )
+            edit = shown.edit
+        assert edit is not None
+        made, scope, wishes = self._make(edit, request.who, snapshot, shown.ids if shown else {})
+        if any(scope & run.scope for run in self._runs.values()) and not request.dry_run:
+            # _end asks for a new observation for whoever waits for the scope.
+            self._waiting.append(replace_observation(waiting, 1 << 62))
+            return
+        if shown is not None and not made.does_the_same_as(shown):
+            raise errors.PlanStale(
+                "the host or the wishes changed since this plan was shown", hint="show it again"
+            )
+        if request.dry_run:
+            self._shown[made.id] = made
+            while len(self._shown) > SHOWN_PLANS:
+                del self._shown[next(iter(self._shown))]
+            self._effects.append(Answer(request.ticket, made))
+            return
+        refuse_problems(made.plan)
+        operation = self._start(made, request, scope, wishes)
+        self._effects.append(Answer(request.ticket, operation))
+
+    def _make(
+        self, edit: Edit, who: Requester, snapshot: Snapshot, ids: dict[str, UUID]
+    ) -> tuple[ShownPlan, frozenset[str], Wishes]:
+        """What an edit comes to: its plan, the names that it is about, the wishes after it."""
+        now = self._now()
+        before = self.ledger.in_force()
+        ids = dict(ids)
+
+        def new_id(name: str) -> UUID:
+            return ids.setdefault(name, self._new_uuid())
+
+        context = edits.Context(
+            wishes=before,
+            allocations=self.ledger.allocations,
+            snapshot=snapshot,
+            type_names=self._catalog.type_names,
+            owner=who.name,
+            now=now,
+            new_id=new_id,
+        )
+        change = edits.change(edit, context)
+        after = change.wishes_after(before, now)
+        scope = scope_of(change, before, after)
+        adopted = {each.id: each for each in change.adopted}
+        result = plan(
+            Situation(
+                snapshot=snapshot,
+                wishes=after,
+                allocations=self.ledger.allocations | adopted,
+                catalog=self._catalog,
+                now=now,
+                new_id=new_id,
+                scope=scope,
+            )
+        )
+        made = ShownPlan(
+            id=str(self._new_uuid()),
+            edit=edit,
+            plan=result,
+            change=change,
+            before={key: before.documents[key] for key in before.documents if str(key) in scope},
+            ids=ids,
+        )
+        return made, scope, after
+
+    def _start(self, made: ShownPlan, request: Submitted, scope: frozenset[str], wishes: Wishes) -> UUID:
+        """Put the documents in force, reserve the places, and begin."""
+        before = self.ledger.wishes
+        undo: list[tuple[DocumentKey, Wish | None]] = []
+        changes: list[Record] = []
+        for key in sorted({*made.change.put, *made.change.drop}):
+            old, new = before.get(key), wishes.documents.get(key)
+            if old == new:
+                continue
+            undo.append((key, old))
+            changes.append(WishPut(new) if new is not None else WishDropped(key))
+        operation = self._new_uuid()
+        self._record(
+            OperationStarted(
+                id=operation,
+                kind=made.change.kind,
+                subject=made.change.subject,
+                requester=request.who,
+                scope=tuple(sorted(scope)),
+                undo=tuple(undo),
+                idempotency_key=request.idempotency_key,
+            )
+        )
+        if request.idempotency_key is not None:
+            self._keys[request.idempotency_key] = operation
+        for record in changes:
+            self._record(record)
+        for allocation in made.change.adopted:
+            self._record(AllocationPut(allocation))
+        run = _Run(operation, scope, 0)
+        self._runs[operation] = run
+        self._begin_round(run, made.plan)
+        return operation
+
+    # -- rounds -----------------------------------------------------------------------------------
+
+    def _begin_round(self, run: _Run, result: Plan) -> None:
+        """Reserve and release what the plan says, and line up its steps."""
+        for allocation in result.release:
+            self._record(AllocationDropped(allocation.id))
+        for allocation in result.allocate:
+            self._record(AllocationPut(allocation))
+        run.round += 1
+        run.pending = {step.number: step for step in result.steps}
+        run.running, run.done = {}, set()
+        run.incomplete = result.incomplete
+        if not run.pending:
+            self._round_over(run)
+
+    def _next_round(self, run: _Run, snapshot: Snapshot) -> None:
+        """Plan what is left, from what is now."""
+        operation = self.ledger.operations[run.operation]
+        if run.cancelled and operation.state is OperationState.RUNNING:
+            self._roll_back(run)
+            return
+        result = plan(self._situation(snapshot, run.scope, frozenset(run.avoid)))
+        if run.round >= ROUNDS:
+            problem = errors.ReadBackMismatch(
+                f"after {run.round} plans the host is still not as wished"
+            ).to_problem()
+            self._give_up(run, problem)
+        elif operation.state is OperationState.ROLLING_BACK:
+            if result.problems:
+                run.leftovers = result.problems[0].error.to_problem()
+            self._begin_round(run, replace(result, incomplete=result.incomplete and bool(result.steps)))
+        elif result.problems:
+            run.failure = run.failure or result.problems[0].error.to_problem()
+            self._roll_back(run)
+        else:
+            run.failure = None
+            stuck = result.incomplete and not result.steps
+            self._begin_round(run, replace(result, incomplete=result.incomplete and not stuck))
+
+    def _situation(
+        self, snapshot: Snapshot, scope: frozenset[str], avoid: frozenset[GpuAddress] = frozenset()
+    ) -> Situation:
+        return Situation(
+            snapshot=snapshot,
+            wishes=self.ledger.in_force(),
+            allocations=self.ledger.allocations,
+            catalog=self._catalog,
+            now=self._now(),
+            new_id=lambda _name: self._new_uuid(),
+            scope=scope,
+            avoid=avoid,
+        )
+
+    def _round_over(self, run: _Run) -> None:
+        """All steps of a round have ended, or none will begin any more."""
+        rolling_back = self.ledger.operations[run.operation].state is OperationState.ROLLING_BACK
+        if run.failure is not None and rolling_back:
+            self._give_up(run, run.failure)
+        elif run.failure is not None or run.cancelled:
+            if rolling_back:
+                self._finish_rollback(run)
+            elif self._may_retry(run):
+                run.retries += 1
+                run.awaits = self._need_observation()
+            else:
+                self._roll_back(run)
+        elif run.incomplete:
+            run.awaits = self._need_observation()
+        elif rolling_back:
+            self._finish_rollback(run)
+        else:
+            self._end(run, OperationState.SUCCEEDED, None)
+
+    def _may_retry(self, run: _Run) -> bool:
+        assert run.failure is not None or run.cancelled
+        return (
+            not run.cancelled
+            and run.retries < RETRIES
+            and run.failure is not None
+            and run.failure.get("code") in RETRYABLE
+            and bool(run.avoid)
+        )
+
+    def _roll_back(self, run: _Run) -> None:
+        """Put the previous wishes in force again, and plan towards them."""
+        operation = self.ledger.operations[run.operation]
+        problem = run.failure
+        if run.cancelled:
+            cause = "it was cancelled"
+            problem = errors.OperationCancelled(cause).to_problem()
+        assert problem is not None
+        if operation.started.requester == DAEMON:
+            self._end(run, OperationState.FAILED, problem)
+            return
+        for key, wish in operation.started.undo:
+            self._record(WishDropped(key) if wish is None else WishPut(wish))
+        self._record(OperationRollingBack(run.operation, problem))
+        run.failure = None
+        run.awaits = self._need_observation()
+
+    def _finish_rollback(self, run: _Run) -> None:
+        operation = self.ledger.operations[run.operation]
+        cause = operation.problem or {}
+        if run.leftovers is not None:
+            self._give_up(run, run.leftovers)
+        elif cause.get("code") == errors.OperationCancelled.code:
+            self._end(run, OperationState.CANCELLED, cause)
+        elif run.changed:
+            text = f"{cause.get('detail')}; what had been done was undone"
+            problem = errors.RolledBack(text, hint=cause.get("hint"), cause=cause).to_problem()
+            self._end(run, OperationState.FAILED, problem)
+        else:
+            self._end(run, OperationState.FAILED, cause)
+
+    def _give_up(self, run: _Run, problem: dict[str, Any]) -> None:
+        operation = self.ledger.operations[run.operation]
+        text = f"{problem.get('detail')}; it could not be undone"
+        error = errors.NeedsOperator(
+            text,
+            hint=f"vgpuctl operation show {run.operation} tells how far it came",
+            cause=operation.problem or problem,
+            undoing=problem,
+        )
+        self._end(run, OperationState.NEEDS_OPERATOR, error.to_problem())
+
+    def _end(self, run: _Run, state: OperationState, problem: dict[str, Any] | None) -> None:
+        operation = self.ledger.operations[run.operation]
+        names = [name for name in run.scope if "/" not in name]
+        places = {each.name: each for each in self.ledger.allocations.values() if each.name in names}
+        result = {
+            "vgpus": sorted(names),
+            "documents": sorted(str(key) for key, _ in operation.started.undo),
+            "places": {
+                name: {"id": str(each.id), "type": each.type_name, "parent": str(each.parent)}
+                for name, each in sorted(places.items())
+            },
+        }
+        self._record(OperationEnded(run.operation, state, problem, result))
+        del self._runs[run.operation]
+        if operation.started.requester == DAEMON:
+            self._set_backoff(names, failed=state is not OperationState.SUCCEEDED)
+        blocked = [each for each in self._waiting if each.observation == 1 << 62]
+        if blocked:
+            number = self._need_observation()
+            self._waiting = [
+                replace_observation(each, number) if each in blocked else each for each in self._waiting
+            ]
+
+    # -- steps ------------------------------------------------------------------------------------
+
+    def _dispatch(self) -> None:
+        """Begin every step whose needs are done and whose lane is free."""
+        assert_boot = self.snapshot.boot_id if self.snapshot else ""
+        for run in self._runs.values():
+            for step in list(run.pending.values()):
+                if step.lane in self._lanes or not run.done.issuperset(step.needs):
+                    continue
+                del run.pending[step.number]
+                run.running[step.number] = step
+                self._lanes.add(step.lane)
+                self._record(
+                    StepStarted(operation=run.operation, round=run.round, step=step, boot_id=assert_boot)
+                )
+                self._effects.append(RunStep(run.operation, run.round, step))
+
+    def _step_done(self, item: StepDone) -> None:
+        run = self._runs[item.operation]
+        step = run.running.pop(item.number)
+        self._lanes.discard(step.lane)
+        self._record(
+            StepEnded(operation=item.operation, round=item.round, number=item.number, problem=item.problem)
+        )
+        if item.problem is None:
+            run.done.add(item.number)
+            run.changed = True
+            self._settle(step.effect)
+        else:
+            run.pending.clear()
+            run.failure = run.failure or item.problem
+            if isinstance(step.effect, CreateVgpu):
+                self._give_up_place(run, step.effect)
+        if not run.pending and not run.running:
+            self._round_over(run)
+
+    def _settle(self, effect: Effect) -> None:
+        """Record what a step that succeeded means for allocations."""
+        if isinstance(effect, CreateVgpu) and self.snapshot is not None:
+            allocation = self.ledger.allocations.get(effect.vgpu)
+            if allocation is not None:
+                made = replace(
+                    allocation,
+                    parent=effect.parent,
+                    framework=effect.framework,
+                    created_boot=self.snapshot.boot_id,
+                )
+                self._record(AllocationPut(made))
+        elif isinstance(effect, RemoveVgpu) and effect.vgpu in self.ledger.allocations:
+            self._record(AllocationDropped(effect.vgpu))
+
+    def _give_up_place(self, run: _Run, effect: CreateVgpu) -> None:
+        """Free a place on which nothing could be made, unless somebody's XML names it already."""
+        run.avoid.add(effect.parent)
+        allocation = self.ledger.allocations.get(effect.vgpu)
+        if allocation is None or allocation.adopted or self._is_named_by_a_domain(allocation):
+            return
+        wish = self.ledger.in_force().vgpus().get(effect.name)
+        if wish is not None and wish.uuid is None:
+            self._record(AllocationDropped(effect.vgpu))
+
+    def _is_named_by_a_domain(self, allocation: Allocation) -> bool:
+        domains = self.snapshot.domains if self.snapshot else ()
+        if not isinstance(domains, tuple):
+            return True
+        alias = alias_for(allocation.id)
+        return any(
+            hostdev.alias == alias
+            for domain in domains
+            for hostdev in (*(domain.config or ()), *(domain.live or ()))
+        )
+
+    def _cancel(self, ticket: int, operation: UUID) -> None:
+        run = self._runs.get(operation)
+        if run is None:
+            error: errors.VgpuctlError = errors.OperationNotRunning(f"operation {operation} has ended")
+            if operation not in self.ledger.operations:
+                error = errors.OperationNotFound(f"no operation {operation}")
+            self._effects.append(Answer(ticket, error=error))
+            return
+        if self.ledger.operations[operation].state is OperationState.ROLLING_BACK:
+            error = errors.OperationNotRunning(f"operation {operation} is being undone already")
+            self._effects.append(Answer(ticket, error=error))
+            return
+        run.cancelled = True
+        run.pending.clear()
+        self._effects.append(Answer(ticket, operation))
+        if not run.running and run.awaits is None:
+            self._round_over(run)
+
+    # -- after a crash, and in the background -------------------------------------------------------
+
+    def _take_up(self, operation: Operation) -> None:
+        """Go on with what a killed daemon was in the middle of."""
+        run = _Run(operation.id, frozenset(operation.started.scope), operation.round)
+        run.changed = any(each.state != "planned" for each in operation.runs)
+        self._runs[operation.id] = run
+        self._interrupted += [(operation, each) for each in operation.runs if each.state == "running"]
+        run.awaits = self._need_observation()
+
+    def _claim_interrupted(self, snapshot: Snapshot) -> None:
+        """Read back the steps that a killed daemon had begun.
+
+        A VF that shows the type which we were about to write, in the boot in which we were about to
+        write it, is ours; the log has it that the VF was empty before.
+        """
+        interrupted, self._interrupted = self._interrupted, []
+        for operation, begun in interrupted:
+            effect = begun.step.effect
+            allocation = self.ledger.allocations.get(effect.vgpu) if isinstance(effect, CreateVgpu) else None
+            if isinstance(effect, CreateVgpu) and allocation is not None:
+                claimed = replace(
+                    allocation,
+                    parent=effect.parent,
+                    framework=effect.framework,
+                    created_boot=begun.boot_id,
+                )
+                if observed_for(claimed, snapshot) is not None:
+                    self._record(AllocationPut(claimed))
+            problem = {
+                "code": "interrupted",
+                "detail": "the daemon ended while this step ran; it was read back and planned anew",
+            }
+            self._record(
+                StepEnded(
+                    operation=operation.id,
+                    round=begun.round,
+                    number=begun.step.number,
+                    problem=problem,
+                )
+            )
+
+    def _sweep(self, snapshot: Snapshot) -> None:
+        """Create again what should exist and does not: after a boot, a reload, somebody's removal.
+
+        Only what can hurt nobody is done unasked: a creation on an empty parent, the config of a
+        stopped domain, and VFs of a GPU that nobody has used since the boot.
+        """
+        if self.ledger.paused:
+            return
+        now = self._now()
+        busy = self.busy()
+        wished = self.ledger.in_force().vgpus()
+        missing: set[str] = set()
+        for allocation in self.ledger.allocations.values():
+            name = allocation.name
+            until, _ = self._backoff.get(name, (now, BACKOFF))
+            if name in busy or name not in wished or until > now:
+                continue
+            gpu = snapshot.gpu_at(allocation.gpu.address)
+            readable = gpu is not None and gpu.is_readable
+            if readable and observed_for(allocation, snapshot) is None:
+                missing.add(name)
+        while missing:
+            result = plan(self._situation(snapshot, frozenset(missing)))
+            unfit = {problem.subject for problem in result.problems}
+            for step in result.steps:
+                if not self._is_harmless(step.effect, snapshot):
+                    unfit |= self._concerned(step.effect)
+            if not unfit & missing:
+                break
+            missing -= unfit
+        if not missing or not result.steps:
+            return
+        subject = next(iter(missing)) if len(missing) == 1 else f"{len(missing)} vGPUs"
+        operation = self._new_uuid()
+        self._record(
+            OperationStarted(
+                id=operation,
+                kind="restore",
+                subject=subject,
+                requester=DAEMON,
+                scope=tuple(sorted(missing)),
+                undo=(),
+            )
+        )
+        run = _Run(operation, frozenset(missing), 0)
+        self._runs[operation] = run
+        self._begin_round(run, result)
+
+    def _concerned(self, effect: Effect) -> set[str]:
+        """The vGPUs for whose sake an effect is planned."""
+        if not isinstance(effect, SetVfs):
+            return {effect.name}
+        allocations = self.ledger.allocations.values()
+        return {each.name for each in allocations if each.gpu.address == effect.gpu.address}
+
+    def _is_harmless(self, effect: Effect, snapshot: Snapshot) -> bool:
+        match effect:
+            case CreateVgpu():
+                return True
+            case SetVfs(gpu=gpu, enabled=enabled):
+                card = snapshot.gpu_at(gpu.address)
+                created = {
+                    each.created_boot
+                    for each in self.ledger.allocations.values()
+                    if each.gpu.address == gpu.address
+                }
+                fresh = snapshot.boot_id not in created
+                return enabled and fresh and card is not None and card.state is GpuState.VFS_OFF
+            case AttachHostdev(domain=name) | DetachHostdev(domain=name):
+                domains = snapshot.domains
+                if not isinstance(domains, tuple):
+                    return False
+                return any(each.name == name and not each.state.is_active for each in domains)
+            case _:
+                return False
+
+    def _set_backoff(self, names: list[str], *, failed: bool) -> None:
+        for name in names:
+            _, wait = self._backoff.pop(name, (self._now(), BACKOFF))
+            if failed:
+                self._backoff[name] = (self._now() + wait, min(wait * 2, BACKOFF_MOST))
+
+
+def replace_observation(waiting: _Waiting, number: int) -> _Waiting:
+    """The same request, waiting for another observation."""
+    return _Waiting(waiting.request, number)
+
+
+def refuse_problems(result: Plan) -> None:
+    """Raise the first problem of a plan, with all of them among its facts."""
+    if not result.problems:
+        return
+    error = result.problems[0].error
+    if len(result.problems) > 1:
+        error.facts["problems"] = [
+            {"subject": each.subject, **each.error.to_problem()} for each in result.problems[:50]
+        ]
+    raise error
+
+
+def scope_of(change: Change, before: Wishes, after: Wishes) -> frozenset[str]:
+    """Every vGPU and document that a change is about."""
+    keys = {*change.put, *change.drop}
+    old, new = before.vgpus(), after.vgpus()
+    names = {*change.names}
+    names |= {name for name in {*old, *new} if old.get(name) != new.get(name)}
+    profiles = {
+        key.name
+        for key in keys
+        if key.kind is DocumentKind.PROFILE and before.documents.get(key) != after.documents.get(key)
+    }
+    names |= {name for name, wish in new.items() if wish.profile in profiles}
+    return frozenset(names | {str(key) for key in keys})

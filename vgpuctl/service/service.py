@@ -1,0 +1,299 @@
+"""The use cases: what the API asks, in one class.  Every refusal is a VgpuctlError."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+from vgpuctl import errors
+from vgpuctl.model.catalog import Catalog
+from vgpuctl.model.document import Document, ProfileDocument
+from vgpuctl.model.edit import Edit
+from vgpuctl.model.planner import Situation, find_gpu, observed_for, plan, profile_named
+from vgpuctl.model.record import Requester
+from vgpuctl.model.snapshot import Snapshot
+from vgpuctl.model.typename import nearest
+from vgpuctl.ports.clock import Clock
+from vgpuctl.ports.host import Host
+from vgpuctl.ports.store import Store
+from vgpuctl.service import views
+from vgpuctl.service.edits import find_domain
+from vgpuctl.service.engine import CancelRequested, PauseRequested, ShownPlan, Submitted
+from vgpuctl.service.ledger import Operation, operation_of
+from vgpuctl.service.loop import Loop, look
+from vgpuctl.service.views import Scene, View
+
+LOOK_S = 3.0
+"""How long a reader waits for a fresh observation before it gets the last one."""
+ADMIT_S = 120.0
+"""How long a change may wait for an observation, and for others who work on the same."""
+
+
+class Service:
+    """One host's daemon, without its sockets."""
+
+    def __init__(
+        self,
+        host: Host,
+        store: Store,
+        clock: Clock,
+        catalog: Catalog,
+        *,
+        file_profiles: dict[str, ProfileDocument],
+    ) -> None:
+        self._host = host
+        self._store = store
+        self._clock = clock
+        self._catalog = catalog
+        self._loop = Loop(host, store, clock, catalog, file_profiles)
+
+    # -- life -------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Take up what a killed daemon left, and begin to look at the host."""
+        self._loop.start()
+
+    def stop(self) -> None:
+        """Let running steps end, and stop."""
+        self._loop.stop()
+
+    def wake(self) -> None:
+        """Something happened on the host: look soon."""
+        self._loop.wake()
+
+    def set_file_profiles(self, profiles: dict[str, ProfileDocument]) -> None:
+        """Take other profiles from files; what exists stays as it is."""
+        with self._loop.changed:
+            self._loop.file_profiles = profiles
+            self._loop.engine.ledger.file_profiles = profiles
+
+    def seconds_since_last_turn(self) -> float:
+        """How long the decision loop has not come round."""
+        return self._clock.monotonic_s() - self._loop.beat_s
+
+    # -- reads ------------------------------------------------------------------------------------
+
+    def host(self) -> View:
+        """The `host` resource."""
+        scene = self._scene(judge=True)
+        with self._loop.changed:
+            paused, revision = self._loop.engine.ledger.paused, self._loop.revision
+        return scene.host(paused=paused, revision=revision)
+
+    def gpus(self) -> list[View]:
+        """Every `gpu`."""
+        scene = self._scene()
+        return [scene.gpu(each) for each in scene.snapshot.gpus]
+
+    def gpu(self, reference: str) -> View:
+        """One `gpu`, by address, UUID or index."""
+        scene = self._scene()
+        return scene.gpu(find_gpu(scene.snapshot, reference))
+
+    def types(self, *, gpu: str | None, creatable: bool, catalog: bool) -> list[View]:
+        """`type`s: of the catalogue, of one GPU, or of every GPU."""
+        if catalog:
+            return [
+                views.type_view(each, model.name) for model in self._catalog.models() for each in model.types
+            ]
+        scene = self._scene()
+        gpus = [find_gpu(scene.snapshot, gpu)] if gpu is not None else list(scene.snapshot.gpus)
+        return [row for each in gpus for row in scene.types_of(each, creatable=creatable)]
+
+    def profiles(self) -> list[View]:
+        """Every `profile`."""
+        scene = self._scene()
+        return [scene.profile(each) for _, each in sorted(scene.wishes.profiles().items())]
+
+    def profile(self, name: str) -> View:
+        """One `profile`."""
+        scene = self._scene()
+        return scene.profile(profile_named(scene.wishes, name))
+
+    def vgpus(self) -> list[View]:
+        """Every `vgpu`."""
+        return self._scene(judge=True).vgpus()
+
+    def vgpu(self, reference: str) -> View:
+        """One `vgpu`, by name, id, mdev UUID or VF."""
+        rows = self.vgpus()
+        wanted = reference.lower()
+        for row in rows:
+            if row["name"] == reference or wanted in (row["uuid"], row["mdev_uuid"], row["vf"]):
+                return row
+        near = nearest(reference, [row["name"] for row in rows])
+        raise errors.VgpuNotFound(
+            f"no vGPU {reference!r}",
+            hint=f"did you mean {' or '.join(near)}?" if near else "vgpuctl vgpu list shows them",
+        )
+
+    def domains(self) -> list[View]:
+        """Every `domain`."""
+        scene = self._scene()
+        if not isinstance(scene.snapshot.domains, tuple):
+            raise errors.LibvirtUnreachable(f"libvirt does not answer: {scene.snapshot.domains.reason}")
+        return [scene.domain(each) for each in scene.snapshot.domains]
+
+    def domain(self, reference: str) -> View:
+        """One `domain`, by name or UUID."""
+        scene = self._scene()
+        return scene.domain(find_domain(scene.snapshot, reference))
+
+    def domain_xml(self, reference: str, *, live: bool) -> str:
+        """A domain's XML, straight from libvirt."""
+        return self._host.domain_xml(reference, live=live)
+
+    def documents(self) -> list[Document]:
+        """Every document in force, by kind and name."""
+        with self._loop.changed:
+            return [wish.document for _, wish in sorted(self._loop.engine.ledger.wishes.items())]
+
+    def capture(self) -> dict[str, Any]:
+        """What sysfs, NVML and libvirt say, redacted."""
+        return self._host.capture()
+
+    # -- changes ----------------------------------------------------------------------------------
+
+    def plan(self, edit: Edit, who: Requester) -> View:
+        """What an edit would do: the `plan`; its changes hold documents, as values or None."""
+        shown = self._loop.ask(lambda ticket: Submitted(ticket, who, edit, dry_run=True), ADMIT_S)
+        assert isinstance(shown, ShownPlan)
+        change = shown.change
+        changes = []
+        for key in sorted({*change.put, *change.drop}):
+            before, after = shown.before.get(key), change.put.get(key)
+            if before is None or before.document != after:
+                changes.append(
+                    {"key": str(key), "before": before.document if before else None, "after": after}
+                )
+        return views.plan_view(shown, self._loop.revision, changes)
+
+    def submit(
+        self,
+        edit: Edit | None,
+        who: Requester,
+        *,
+        plan_id: str | None = None,
+        idempotency_key: str | None = None,
+    ) -> View:
+        """Admit an edit, or exactly a shown plan; the `operation` that carries it out.
+
+        The same idempotency key gives the same operation again.
+        """
+        if idempotency_key is not None:
+            before = self._store.operation_by_key(idempotency_key)
+            if before is not None:
+                return self.operation(str(before))
+        operation = self._loop.ask(
+            lambda ticket: Submitted(ticket, who, edit, plan_id=plan_id, idempotency_key=idempotency_key),
+            ADMIT_S,
+        )
+        return self.operation(str(operation))
+
+    def operation(self, reference: str) -> View:
+        """One `operation`."""
+        try:
+            key = UUID(reference)
+        except ValueError:
+            raise errors.OperationNotFound(f"no operation {reference!r}: not an id") from None
+        with self._loop.changed:
+            found = self._loop.engine.ledger.operations.get(key)
+            if found is not None:
+                return views.operation_view(found, self._loop.engine.planned(key))
+        old = operation_of(self._store.operation_entries(key))
+        if old is None:
+            raise errors.OperationNotFound(
+                f"no operation {reference}", hint="vgpuctl operation list shows the newest"
+            )
+        return views.operation_view(old)
+
+    def operations(self, limit: int) -> list[View]:
+        """The newest `operation`s, newest first."""
+        return [self.operation(str(each)) for each in self._store.operations(limit)]
+
+    def wait(self, reference: str, timeout_s: float) -> View:
+        """The `operation` once it has ended, or as it is after `timeout_s`."""
+        view = self.operation(reference)
+        key = UUID(reference)
+
+        def ended() -> bool:
+            found: Operation | None = self._loop.engine.ledger.operations.get(key)
+            return found is None or found.state.has_ended
+
+        with self._loop.changed:
+            if ended():
+                return view if view["ended_at"] else self.operation(reference)
+            self._loop.changed.wait_for(ended, timeout_s)
+        return self.operation(reference)
+
+    def cancel(self, reference: str, who: Requester) -> View:  # noqa: ARG002
+        """Stop an operation and undo it."""
+        operation = UUID(self.operation(reference)["id"])
+        self._loop.ask(lambda ticket: CancelRequested(ticket, operation))
+        return self.operation(reference)
+
+    def pause(self, who: Requester) -> View:  # noqa: ARG002
+        """Stop background changes, until resume, across restarts."""
+        self._loop.ask(lambda ticket: PauseRequested(ticket, paused=True))
+        return self.host()
+
+    def resume(self, who: Requester) -> View:  # noqa: ARG002
+        """Let background changes go on."""
+        self._loop.ask(lambda ticket: PauseRequested(ticket, paused=False))
+        self._loop.wake()
+        return self.host()
+
+    # -- events -----------------------------------------------------------------------------------
+
+    def events(self, since: int, limit: int) -> list[View]:
+        """Log entries above a revision, oldest first."""
+        return [views.event_view(each) for each in self._store.entries(since, limit)]
+
+    def wait_events(self, since: int, timeout_s: float) -> list[View]:
+        """Log entries above a revision, as soon as there are any; empty after `timeout_s`."""
+        with self._loop.changed:
+            self._loop.changed.wait_for(lambda: self._loop.revision > since, timeout_s)
+        return self.events(since, 1000)
+
+    # -- the picture ------------------------------------------------------------------------------
+
+    def _scene(self, *, judge: bool = False) -> Scene:
+        """A picture of now; of a moment ago where the host does not let itself be observed in time.
+
+        With `judge`, what keeps absent vGPUs away is worked out too.
+        """
+        try:
+            look(self._loop, LOOK_S)
+        except errors.DeadlineExceeded:
+            pass
+        with self._loop.changed:
+            engine = self._loop.engine
+            snapshot: Snapshot | None = engine.snapshot
+            wishes = engine.ledger.in_force()
+            allocations = dict(engine.ledger.allocations)
+            busy = engine.busy()
+        if snapshot is None:
+            raise errors.DeadlineExceeded("the host has not been observed yet", hint="try again shortly")
+        scene = Scene(snapshot, wishes, allocations, self._catalog, busy)
+        if not judge:
+            return scene
+        absent = {
+            name
+            for name in scene.wished
+            if name not in busy
+            and (name not in scene.places or observed_for(scene.places[name], snapshot) is None)
+        }
+        if not absent:
+            return scene
+        result = plan(
+            Situation(
+                snapshot=snapshot,
+                wishes=wishes,
+                allocations=allocations,
+                catalog=self._catalog,
+                now=self._clock.now(),
+                new_id=lambda _name: UUID(int=0),
+                scope=frozenset(absent),
+            )
+        )
+        return Scene(snapshot, wishes, allocations, self._catalog, busy, result.problems)

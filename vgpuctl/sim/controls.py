@@ -1,0 +1,294 @@
+"""The controls of a simulated host: what life does to a real one."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+from uuid import UUID, uuid5
+
+from vgpuctl.errors import Conflict, GpuNotFound, InvalidInput, NoCapacity, NotFound, TypeUnknown
+from vgpuctl.model.gpu import FrameworkKind
+from vgpuctl.model.pci import GpuAddress, parse_address
+from vgpuctl.model.types import VgpuType
+from vgpuctl.sim import board as rules
+from vgpuctl.sim import faults, sriov, vgpus
+from vgpuctl.sim.models import MTTY, Models
+from vgpuctl.sim.outcome import Outcome
+from vgpuctl.sim.place import cdev_of, group_of
+from vgpuctl.sim.spec import gpu_uuid
+from vgpuctl.sim.state import Board, Fault, Hold, State, noted, with_board
+
+FIRST_PID = 4200
+BUSY = ("EPERM", "EBUSY", "block")
+KEEPS_MIG = "ampere"
+"""The family whose MIG mode outlives the driver: a bit in its InfoROM [MIG user guide]."""
+
+Arguments = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Control:
+    """An action: what does it, which arguments it must and may have, and what it is."""
+
+    act: Callable[[State, Models, Arguments], Outcome]
+    needs: tuple[str, ...]
+    takes: tuple[str, ...]
+    doc: str
+
+
+def control(state: State, models: Models, action: str, arguments: Arguments) -> Outcome:
+    """Do `action`; the result is a JSON object.  Raises VgpuctlError, and then nothing has changed."""
+    found = CONTROLS.get(action)
+    if found is None:
+        raise InvalidInput(f"a simulated host has no control {action!r}", hint=usage())
+    given = {key: value for key, value in arguments.items() if value is not None}
+    missing = [key for key in found.needs if key not in given]
+    unknown = [key for key in given if key not in found.needs + found.takes]
+    if missing or unknown:
+        faults_found = [f"{key}: missing" for key in missing] + [f"{key}: unknown" for key in unknown]
+        raise InvalidInput(f"{action}: {', '.join(faults_found)}", hint=usage(), faults=faults_found)
+    return found.act(state, models, given)
+
+
+def usage() -> str:
+    """Every control with its arguments, in one line."""
+    return "; ".join(
+        " ".join((name, *each.needs, *(f"[{key}]" for key in each.takes))) for name, each in CONTROLS.items()
+    )
+
+
+def _reboot(state: State, models: Models, _arguments: Arguments) -> Outcome:
+    """A boot: nothing is left but what cards keep [nvidia.md 0.9]; a card that fell off is found again."""
+    boards = tuple(_fresh(replace(each, present=True), models) for each in state.boards)
+    state = replace(state, boards=boards, holds=(), boot=state.boot + 1)
+    return Outcome(noted(state, f"Linux version {state.kernel}"), {"boot_id": state.boot_id})
+
+
+def _reload_driver(state: State, models: Models, _arguments: Arguments) -> Outcome:
+    holders = sorted({each.pid for each in state.holds})
+    if holders:
+        raise Conflict("the driver is in use and cannot be unloaded", holders=holders)
+    boards = tuple(
+        each if each.framework is FrameworkKind.PASSTHROUGH or not each.present else _fresh(each, models)
+        for each in state.boards
+    )
+    return Outcome(noted(replace(state, boards=boards), f"NVRM: loading {state.driver_version}"), {})
+
+
+def _fresh(board: Board, models: Models) -> Board:
+    """The board as the driver finds it: no VFs, no vGPUs, no mixed-size mode [nvidia.md 0.9, 3.2]."""
+    keeps_mig = models.model(board.model).family == KEEPS_MIG
+    return replace(
+        board,
+        parked=False,
+        vfs=0,
+        vfs_ready_at=None,
+        vgpus=(),
+        mig=board.mig and keeps_mig,
+        mixed_size=board.model == MTTY.key,
+    )
+
+
+def _hold(state: State, _models: Models, arguments: Arguments) -> Outcome:
+    address, uuid, board = _device(state, arguments)
+    if state.is_held(address, uuid):
+        raise Conflict(f"{uuid or address} is held already")
+    vgpu = next((each for each in board.vgpus if each.parent == address and each.uuid == uuid), None)
+    is_pf = address == board.address and uuid is None
+    if is_pf:
+        node, command, domain = f"/dev/nvidia{board.index}", "nv-hostengine", None
+    else:
+        group, cdev = group_of(board, address, vgpu), cdev_of(board, address, vgpu)
+        node = f"/dev/vfio/devices/vfio{cdev}" if arguments.get("cdev") else f"/dev/vfio/{group}"
+        command, domain = "qemu-system-x86", arguments.get("domain")
+    made = state.made + 1
+    hold = Hold(address=address, uuid=uuid, node=node, pid=FIRST_PID + made, command=command, domain=domain)
+    state = replace(state, made=made, holds=(*state.holds, hold))
+    return Outcome(state, {"device": node, "pid": hold.pid, "command": command, "domain": domain})
+
+
+def _release(state: State, _models: Models, arguments: Arguments) -> Outcome:
+    """Let go; a removal that waited for it is done now."""
+    address, uuid, _ = _device(state, arguments)
+    if not state.is_held(address, uuid):
+        raise NotFound(f"nobody holds {uuid or address}")
+    kept = tuple(each for each in state.holds if (each.address, each.uuid) != (address, uuid))
+    return Outcome(vgpus.let_go(replace(state, holds=kept)), {})
+
+
+def _device(state: State, arguments: Arguments) -> tuple[GpuAddress, UUID | None, Board]:
+    """What is to be held: an mdev by its UUID or its VF, a VF, or a PF."""
+    name = str(arguments.get("vgpu") or arguments.get("parent") or "")
+    mdev = _uuid(name)
+    if mdev is not None:
+        found = vgpus.find_mdev(state, mdev)
+        if found is None:
+            raise NotFound(f"there is no mdev {name} on this host")
+        return found[1].parent, mdev, found[0]
+    try:
+        address = parse_address(name)
+    except ValueError as error:
+        raise InvalidInput(f"hold or release what? {error}", hint="an mdev's UUID, a VF, or a PF") from error
+    for board in state.boards:
+        if board.address == address and board.present:
+            return address, None, board
+        if rules.vf_number(board, address) is not None:
+            vgpu = board.vgpu_on(address)
+            return address, None if vgpu is None else vgpu.uuid, board
+    raise NotFound(f"there is no {name} on this host", hint="an mdev's UUID, a VF, or a PF")
+
+
+def _uuid(name: str) -> UUID | None:
+    try:
+        return UUID(name)
+    except ValueError:
+        return None
+
+
+def _fail(state: State, _models: Models, arguments: Arguments) -> Outcome:
+    what = arguments["what"]
+    if what not in faults.KINDS:
+        known = "; ".join(f"{name} ({doc})" for name, doc in faults.KINDS.items())
+        raise InvalidInput(f"{what!r} cannot be made to fail", hint=known)
+    gpu = _board(state, arguments).address if "gpu" in arguments else None
+    if what == "gpu" and gpu is None:
+        raise InvalidInput("fail gpu: which one?")
+    fault = Fault(
+        what=what,
+        gpu=gpu,
+        errno=_errno(arguments["errno"]) if "errno" in arguments else None,
+        count=_integer(arguments, "count"),
+        hang=bool(arguments.get("hang", False)),
+    )
+    return Outcome(replace(state, faults=(*state.faults, fault)), {"faults": len(state.faults) + 1})
+
+
+def _heal(state: State, _models: Models, _arguments: Arguments) -> Outcome:
+    return Outcome(replace(state, faults=(), slow_ms=0.0, busy=BUSY[0]), {})
+
+
+def _remove_gpu(state: State, models: Models, arguments: Arguments) -> Outcome:
+    """The card falls off the bus: function, VFs and vGPUs are gone, and whoever held them has nothing."""
+    board = _board(state, arguments)
+    held = sriov.holders_of(state, board)
+    state = with_board(state, replace(_fresh(board, models), present=False))
+    state = replace(state, holds=tuple(each for each in state.holds if each not in held))
+    return Outcome(noted(state, f"NVRM: Xid (PCI:{board.address}): 79, GPU has fallen off the bus."), {})
+
+
+def _swap_gpu(state: State, models: Models, arguments: Arguments) -> Outcome:
+    """Another card of the model at the same address: the case in which an address deceives [traps.md]."""
+    board = _board(state, arguments)
+    held = sriov.holders_of(state, board)
+    made = state.made + 1
+    other = replace(_fresh(board, models), present=True, mig=False, uuid=gpu_uuid(board.index, made))
+    state = with_board(replace(state, made=made), other)
+    return Outcome(
+        replace(state, holds=tuple(each for each in state.holds if each not in held)), {"uuid": other.uuid}
+    )
+
+
+def _foreign(state: State, models: Models, arguments: Arguments) -> Outcome:
+    """Somebody else makes a vGPU on the first free parent."""
+    board = _board(state, arguments)
+    vgpu_type = _type(models, board, str(arguments["type"]))
+    for parent in (board.address, *rules.vf_addresses(board)):
+        if vgpu_type not in rules.creatable(board, models, parent):
+            continue
+        if board.framework is FrameworkKind.VENDOR_VFIO:
+            outcome = vgpus.set_type(state, board, models, parent, str(vgpu_type.type_id))
+            return replace(outcome, result={"parent": str(parent), "uuid": None})
+        uuid = str(uuid5(state.seed, f"foreign {state.made}"))
+        assert vgpu_type.type_id is not None
+        outcome = vgpus.create_mdev(state, board, models, parent, kind=vgpu_type.type_id, text=uuid)
+        return replace(outcome, result={"parent": str(parent), "uuid": uuid})
+    raise NoCapacity(f"GPU {board.address} takes no {vgpu_type.name} now")
+
+
+def _slow(state: State, _models: Models, arguments: Arguments) -> Outcome:
+    return Outcome(replace(state, slow_ms=float(_integer(arguments, "ms") or 0)), {})
+
+
+def _busy(state: State, _models: Models, arguments: Arguments) -> Outcome:
+    """What clearing the type of a held VF comes to; EPERM and EBUSY were both reported [nvidia.md 8.3]."""
+    answer = str(arguments["errno"])
+    if answer not in BUSY:
+        raise InvalidInput(f"busy: {answer!r} is none of {', '.join(BUSY)}")
+    return Outcome(replace(state, busy=answer), {})
+
+
+def _mixed_size(state: State, models: Models, arguments: Arguments) -> Outcome:
+    """`nvidia-smi vgpu -shm`: with VFs on and no vGPU [nvidia.md 3.4]."""
+    board = _board(state, arguments)
+    if not models.model(board.model).mixed_size or board.mig:
+        raise Conflict(f"GPU {board.address} has no mixed-size mode")
+    if board.vgpus:
+        raise Conflict(f"GPU {board.address} is in use by another client")
+    return Outcome(with_board(state, replace(board, mixed_size=_switch(arguments))), {})
+
+
+def _mig(state: State, models: Models, arguments: Arguments) -> Outcome:
+    """`nvidia-smi -mig`: with VFs off and nobody on the GPU [nvidia.md 3.2, 3.3]."""
+    board = _board(state, arguments)
+    if not models.model(board.model).mig:
+        raise Conflict(f"GPU {board.address} has no MIG")
+    if board.vfs or board.vgpus or sriov.holders_of(state, board):
+        raise Conflict(f"GPU {board.address} is in use by another client")
+    return Outcome(with_board(state, replace(board, mig=_switch(arguments), mixed_size=False)), {})
+
+
+def _board(state: State, arguments: Arguments) -> Board:
+    """The GPU that `gpu` names: its address, UUID or index."""
+    name = str(arguments["gpu"])
+    for each in state.boards:
+        if name in (str(each.address), each.uuid, str(each.index)):
+            return each
+    known = ", ".join(str(each.address) for each in state.boards)
+    raise GpuNotFound(f"no simulated GPU {name}", hint=f"there are: {known}")
+
+
+def _type(models: Models, board: Board, name: str) -> VgpuType:
+    for each in models.model(board.model).types:
+        if name.lower() in (each.name.lower(), str(each.type_id)):
+            return each
+    raise TypeUnknown(f"GPU {board.address} has no type {name}")
+
+
+def _switch(arguments: Arguments) -> bool:
+    return bool(arguments.get("enabled", True))
+
+
+def _integer(arguments: Arguments, name: str) -> int | None:
+    try:
+        return int(arguments[name]) if name in arguments else None
+    except (TypeError, ValueError) as error:
+        raise InvalidInput(f"{name}: not a number: {arguments[name]!r}") from error
+
+
+def _errno(name: Any) -> int:
+    if name in errno.errorcode:
+        return int(name)
+    number = getattr(errno, str(name).upper(), None)
+    if not isinstance(number, int):
+        raise InvalidInput(f"errno: there is no {name!r}", hint="such as EIO, EPERM, ENODEV")
+    return number
+
+
+CONTROLS = {
+    "reboot": Control(_reboot, (), (), "the host boots again"),
+    "reload-driver": Control(_reload_driver, (), (), "the NVIDIA driver is unloaded and loaded"),
+    "hold": Control(_hold, (), ("vgpu", "parent", "domain", "cdev"), "a process opens a vGPU, VF or PF"),
+    "release": Control(_release, (), ("vgpu", "parent"), "it lets go"),
+    "fail": Control(_fail, ("what",), ("gpu", "errno", "count", "hang"), "something fails from now on"),
+    "heal": Control(_heal, (), (), "nothing fails, and nothing is slow"),
+    "remove-gpu": Control(_remove_gpu, ("gpu",), (), "a GPU falls off the bus"),
+    "swap-gpu": Control(_swap_gpu, ("gpu",), (), "another card stands at the same address"),
+    "foreign": Control(_foreign, ("gpu", "type"), (), "somebody else makes a vGPU"),
+    "slow": Control(_slow, ("ms",), (), "every access takes so long"),
+    "busy": Control(_busy, ("errno",), (), "clearing a held VF: EPERM, EBUSY or block"),
+    "mixed-size": Control(_mixed_size, ("gpu",), ("enabled",), "mixed-size mode"),
+    "mig": Control(_mig, ("gpu",), ("enabled",), "MIG mode"),
+}
+"""Every control by name."""

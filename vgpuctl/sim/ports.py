@@ -1,0 +1,120 @@
+"""The low ports over a simulated host."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from vgpuctl.model.fact import Fact, Unknown
+from vgpuctl.model.gpu import Holder
+from vgpuctl.ports.kernel import CommandResult, KernelLogLine, Uevent
+from vgpuctl.ports.nvml import NvmlHost
+from vgpuctl.sim.transport import Transport
+
+_EVENTS_WAIT_S = 0.5
+
+
+class SimKernel:
+    """The Kernel port.  `operations` counts the calls by name."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+        self._is_closed = threading.Event()
+        self.operations: Counter[str] = Counter()
+
+    def read(self, path: str) -> str:
+        """The text of a file, without the final newline."""
+        text: str = self._call("read", path)
+        return text
+
+    def write(self, path: str, text: str) -> None:
+        """Write `text` with one write; blocks where the kernel would."""
+        self._call("write", path, text)
+
+    def write_abandonable(self, path: str, text: str, timeout_s: float) -> None:
+        """Like write; TimeoutError after `timeout_s`, and the write goes on by itself."""
+        self._call("write", path, text, timeout_s=timeout_s)
+
+    def list(self, path: str) -> tuple[str, ...]:
+        """The names in a directory, sorted."""
+        return tuple(self._call("list", path))
+
+    def link(self, path: str) -> str:
+        """The last component of what a symbolic link points to."""
+        target: str = self._call("link", path)
+        return target
+
+    def resolve(self, path: str) -> str:
+        """The real path, after following every link."""
+        real: str = self._call("resolve", path)
+        return real
+
+    def exists(self, path: str) -> bool:
+        """Whether something is there."""
+        found: bool = self._call("exists", path)
+        return found
+
+    def sriov_manage(self, address: str, *, enable: bool, timeout_s: float) -> CommandResult | None:
+        """Run sriov-manage for a PF; None where it is not installed."""
+        result: CommandResult | None = self._call("sriov_manage", address, enable, timeout_s=timeout_s)
+        return result
+
+    def log(self, since: int = 0) -> tuple[KernelLogLine, ...]:
+        """The kernel log's lines with a sequence above `since`."""
+        lines: tuple[KernelLogLine, ...] = self._call("log", since)
+        return lines
+
+    def uevents(self) -> Iterator[Uevent]:
+        """Uevents from now on; ends when the kernel is closed."""
+        last, _ = self._transport.events(None, 0)
+        return self._uevents_after(last)
+
+    def close(self) -> None:
+        """End the iterators of uevents."""
+        self._is_closed.set()
+
+    def _uevents_after(self, last: int) -> Iterator[Uevent]:
+        while not self._is_closed.is_set():
+            last, events = self._transport.events(last, _EVENTS_WAIT_S)
+            yield from events
+
+    def _call(self, verb: str, *arguments: Any, timeout_s: float | None = None) -> Any:
+        self.operations[verb] += 1
+        return self._transport.call(verb, *arguments, timeout_s=timeout_s)
+
+
+class SimNvml:
+    """The Nvml port."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    def host(self, timeout_s: float) -> Fact[NvmlHost]:
+        """Everything in one call; Unknown when it fails or hangs."""
+        try:
+            found: Fact[NvmlHost] = self._transport.call("nvml", timeout_s=timeout_s)
+        except TimeoutError:
+            return Unknown(f"NVML did not answer within {timeout_s:g} s")
+        except OSError as error:
+            return Unknown(f"the simulated host does not answer: {error}")
+        return found
+
+    def release(self) -> None:
+        """Nothing is kept open between calls."""
+
+
+class SimHandles:
+    """The VfioHandles port."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    def holders(self) -> Fact[Mapping[str, tuple[Holder, ...]]]:
+        """Every process that has a device node open."""
+        try:
+            found: Fact[Mapping[str, tuple[Holder, ...]]] = self._transport.call("holders")
+        except OSError as error:
+            return Unknown(f"the simulated host does not answer: {error}")
+        return found
