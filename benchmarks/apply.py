@@ -93,12 +93,25 @@ def run() -> dict[str, Any]:
         trace = Path(directory) / "trace"
         code = f"from pathlib import Path; from benchmarks.apply import measure; measure(Path({directory!r}))"
         subprocess.run(
-            ["strace", "-f", "-c", "-e", "trace=fsync,fdatasync", "-o", str(trace), sys.executable, "-c", code],
+            [
+                "strace",
+                "-f",
+                "-c",
+                "-e",
+                "trace=fsync,fdatasync",
+                "-o",
+                str(trace),
+                sys.executable,
+                "-c",
+                code,
+            ],
             check=True,
             capture_output=True,
             env={**os.environ, "PYTHONPATH": str(TOP)},
             cwd=TOP,
         )
-        rows = re.findall(r"^\s*[\d.]+\s+[\d.]+\s+\d+\s+(\d+)(?:\s+\d+)?\s+f\w*sync$", trace.read_text(), re.MULTILINE)
+        rows = re.findall(
+            r"^\s*[\d.]+\s+[\d.]+\s+\d+\s+(\d+)(?:\s+\d+)?\s+f\w*sync$", trace.read_text(), re.MULTILINE
+        )
         fsyncs = sum(int(row) for row in rows)
     return {**found, "fsyncs_per_vgpu": round(fsyncs / found["created"], 2), "aim_fsyncs": 3}

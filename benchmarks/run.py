@@ -28,7 +28,9 @@ def main(names: list[str]) -> int:
     """Run the named benchmarks, or all."""
     unknown = set(names) - set(BENCHMARKS)
     if unknown:
-        print(f"no benchmark {', '.join(sorted(unknown))}; there are {', '.join(BENCHMARKS)}", file=sys.stderr)
+        print(
+            f"no benchmark {', '.join(sorted(unknown))}; there are {', '.join(BENCHMARKS)}", file=sys.stderr
+        )
         return 2
     results: dict[str, Any] = {
         "at": datetime.now(UTC).isoformat(timespec="seconds"),

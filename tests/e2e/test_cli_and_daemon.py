@@ -128,7 +128,8 @@ def test_kill_9_and_the_same_state(fresh: Daemon):
 def test_kill_9_in_the_middle_of_an_apply(fresh: Daemon):
     """Killed at any moment, the daemon ends what it had admitted, and nothing stands twice."""
     documents = "---\n".join(
-        f"apiVersion: vgpuctl/v1\nkind: Vgpu\nname: v{n}\ntype: {'T4-1B' if n % 2 else 'L40S-2Q'}\n" for n in range(30)
+        f"apiVersion: vgpuctl/v1\nkind: Vgpu\nname: v{n}\ntype: {'T4-1B' if n % 2 else 'L40S-2Q'}\n"
+        for n in range(30)
     )
     for delay_s in (0.05, 0.3, 0.6):
         done = fresh.cli("apply", "--yes", "--no-wait", "-f", "-", stdin=documents)
@@ -184,7 +185,11 @@ def test_64_clients_at_once(fresh: Daemon):
     """Nothing is held twice, and who gets nothing is told why."""
     clients = [fresh.popen("vgpu", "create", "--type", "L40S-2Q", "-o", "json") for _ in range(64)]
     outcomes = [(each.communicate(timeout=110), each.returncode) for each in clients]
-    made = [json.loads(out)[0] if out.startswith("[") else json.loads(out) for (out, _), status in outcomes if status == 0]
+    made = [
+        json.loads(out)[0] if out.startswith("[") else json.loads(out)
+        for (out, _), status in outcomes
+        if status == 0
+    ]
     refused = [json.loads(err)["code"] for (_, err), status in outcomes if status != 0]
     assert len(made) == 24
     assert refused == ["no-capacity"] * 40

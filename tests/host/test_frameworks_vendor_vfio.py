@@ -13,7 +13,7 @@ from vgpuctl.model.allocation import GpuIdentity
 from vgpuctl.model.fact import Unknown
 from vgpuctl.model.gpu import DeviceId, FrameworkKind, Vf
 from vgpuctl.model.pci import PciAddress
-from vgpuctl.model.step import CreateVgpu, RemoveVgpu
+from vgpuctl.model.step import CreateVgpu, RemoveVgpu, SetParams
 
 PF = PciAddress.parse("0000:41:00.0")
 VF = PciAddress.parse("0000:41:00.4")
@@ -155,23 +155,28 @@ def test_an_odd_text_is_unknown_and_not_none(kernel, framework):
     assert "something new" in seen.type_id.reason
 
 
+def params_step(params):
+    common = {key: value for key, value in COMMON.items() if key not in ("type_id", "type_name")}
+    return SetParams(**common, params=params)
+
+
 def test_params_that_do_not_take_are_said(kernel, framework):
     kernel.files[CURRENT] = "1155"
     kernel.on_write[f"{BASE}/vgpu_params"] = lambda _: None
     with pytest.raises(ReadBackMismatch):
-        framework.create(CreateVgpu(**COMMON, params="frame_rate_limiter=0"))
+        framework.set_params(params_step("frame_rate_limiter=0"))
 
 
 def test_the_order_of_params_is_the_drivers_business(kernel, framework):
     kernel.files[CURRENT] = "1155"
     kernel.files[f"{BASE}/vgpu_params"] = "disable_vnc=1, frame_rate_limiter=0"
-    framework.create(CreateVgpu(**COMMON, params="frame_rate_limiter=0,disable_vnc=1"))
+    framework.set_params(params_step("frame_rate_limiter=0,disable_vnc=1"))
     assert kernel.writes == []
 
 
 def test_a_driver_without_params_refuses_params_only(kernel, framework):
     kernel.files[CURRENT] = "1155"
     del kernel.files[f"{BASE}/vgpu_params"]
-    framework.create(CreateVgpu(**COMMON, params=""))
+    framework.set_params(params_step(""))
     with pytest.raises(UnsupportedHere):
-        framework.create(CreateVgpu(**COMMON, params="frame_rate_limiter=0"))
+        framework.set_params(params_step("frame_rate_limiter=0"))

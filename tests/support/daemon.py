@@ -100,7 +100,9 @@ class Daemon:
 
     # -- the CLI ----------------------------------------------------------------------------------
 
-    def cli(self, *arguments: str, stdin: str | None = None, timeout_s: float = 60) -> subprocess.CompletedProcess[str]:
+    def cli(
+        self, *arguments: str, stdin: str | None = None, timeout_s: float = 60
+    ) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, "-m", "vgpuctl", *arguments],
             env=self.env,

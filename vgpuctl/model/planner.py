@@ -388,6 +388,8 @@ class _Planner:
         assert gpu is not None
         self._forget(allocation)
         card = self.cards[gpu.address]
+        if allocation.type_name == passthrough.WHOLE_GPU.name:
+            return (self._add_creation(allocation, gpu, gpu.address, FrameworkKind.PASSTHROUGH, 0),)
         if not card.vfs_on and gpu.state is GpuState.VFS_OFF:
             self._set_vfs(gpu, enabled=True, reason=f"vGPU {allocation.name} needs a VF")
             card = self.cards[gpu.address]
@@ -409,6 +411,11 @@ class _Planner:
         if parent is None or type_id is None:
             full = f"GPU {gpu.address} has no free place for vGPU {allocation.name} ({allocation.type_name})"
             raise errors.NoCapacity(full, gpu=str(gpu.address))
+        return (self._add_creation(allocation, gpu, parent, framework, type_id),)
+
+    def _add_creation(
+        self, allocation: Allocation, gpu: Gpu, parent: GpuAddress, framework: FrameworkKind, type_id: int
+    ) -> int:
         allocation = replace(
             allocation, framework=framework, parent=parent, type_id=type_id, created_boot=None
         )
@@ -424,7 +431,7 @@ class _Planner:
         )
         self._check(effect)
         self.allocate[allocation.id] = allocation
-        return (self._add(effect, "it is wished and does not exist"),)
+        return self._add(effect, "it is wished and does not exist")
 
     def _keep_place(self, allocation: Allocation) -> None:
         """Reserve room on a card whose VFs are still off."""
