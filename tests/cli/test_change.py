@@ -152,7 +152,24 @@ def test_what_touches_a_running_domain_needs_a_terminal_or_yes(vgpuctl: Run, dae
     result = vgpuctl("detach", "win11-042")
     assert result.status == 2
     assert "--yes" in result.err
+    assert "attach vGPU cad-1 to domain win11-042" in result.err
     assert not daemon.calls(*OPERATIONS)
+    assert json.loads(vgpuctl("detach", "win11-042", "--json").err)["code"] == "invalid-input"
+
+
+def test_a_definition_can_change_without_a_question(vgpuctl: Run, daemon: FakeDaemon) -> None:
+    daemon.answers[PLANS] = canned.TOUCHING
+    assert vgpuctl("attach", "win11-042", "-p", "designer", "--config").status == 0
+    assert vgpuctl("attach", "win11-042", "-p", "designer", "--live").status == 2
+
+
+def test_a_plan_that_is_not_complete_may_still_come_to_its_domain(vgpuctl: Run, daemon: FakeDaemon) -> None:
+    """VFs that are turned on show their types only then: the attach is not in the first plan."""
+    daemon.answers[PLANS] = {**canned.QUIET, "incomplete": True}
+    assert vgpuctl("attach", "win11-042", "-p", "designer").status == 2
+    assert not daemon.calls(*OPERATIONS)
+    assert vgpuctl("attach", "win11-042", "-p", "designer", "--config").status == 0
+    assert vgpuctl("attach", "cad-ws-1", "-p", "designer").status == 0
 
 
 def test_what_touches_only_domains_that_are_off_needs_no_question(vgpuctl: Run, daemon: FakeDaemon) -> None:

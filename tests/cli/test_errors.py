@@ -45,6 +45,12 @@ def test_every_fault_has_its_line(vgpuctl: Run, daemon: FakeDaemon) -> None:
     ]
 
 
+def test_the_only_fault_is_not_told_twice(vgpuctl: Run, daemon: FakeDaemon) -> None:
+    fault = {"document": None, "path": "types", "message": "must not be empty"}
+    daemon.answers["GET", "/v1/gpus"] = InvalidInput("request: types: must not be empty", faults=[fault])
+    assert vgpuctl("gpu", "list").err == "vgpuctl: request: types: must not be empty\n"
+
+
 def test_an_unknown_code_keeps_its_status(vgpuctl: Run, daemon: FakeDaemon) -> None:
     """A newer daemon may know errors that this client does not."""
 

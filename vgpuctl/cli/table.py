@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 _GAP = 2
-_BREAK = re.compile(r" +|(?<=,)(?=\S)")
+_BREAK = re.compile(r"(?<=[ ,])(?=[^ ,])")
 
 
 @dataclass(slots=True)
@@ -64,7 +64,9 @@ def _fitted(columns: Sequence[Column], width: int | None, *, headers: bool) -> l
     least = [
         each.width(headers=headers)
         if each.rigid
-        else max(display_width(word) for text in [each.heading, *each.cells] for word in _words(text))
+        else max(
+            display_width(word.rstrip()) for text in [each.heading, *each.cells] for word in _words(text)
+        )
         for each in columns
     ]
     while sum(widths) + _GAP * (len(widths) - 1) > width:
@@ -76,19 +78,20 @@ def _fitted(columns: Sequence[Column], width: int | None, *, headers: bool) -> l
 
 
 def _words(text: str) -> list[str]:
-    """`text` in pieces that are never cut: a name in two pieces cannot be copied."""
+    """`text` in pieces that are never cut, with what separates them: a name in two cannot be copied."""
     return _BREAK.split(text)
 
 
 def _wrapped(cell: str, limit: int) -> list[str]:
+    if display_width(cell) <= limit:
+        return [cell]
     lines = [""]
     for word in _words(cell):
-        joined = f"{lines[-1]} {word}" if lines[-1] and not lines[-1].endswith(",") else lines[-1] + word
-        if display_width(joined) <= limit or not lines[-1]:
-            lines[-1] = joined
-        else:
+        if lines[-1] and display_width((lines[-1] + word).rstrip()) > limit:
             lines.append(word)
-    return lines
+        else:
+            lines[-1] += word
+    return [each.rstrip() for each in lines]
 
 
 def _line(
