@@ -128,7 +128,7 @@ def test_removing_a_held_one_blocks_until_it_is_released(host):
         host.kernel.write_abandonable(f"{MDEVS}/{UUID_1}/remove", "1", 0.01)
     assert not host.kernel.exists(f"{MDEVS}/{UUID_1}")
     parent_side = f"{DEVICES}/{T4}/{UUID_1}"
-    assert host.kernel.exists(parent_side)
+    assert "remove" not in host.kernel.list(parent_side)
     with refused(errno.ENOENT):
         host.kernel.write(f"{parent_side}/remove", "1")
     with refused(errno.EEXIST):

@@ -102,11 +102,10 @@ def remove_mdev(state: State, uuid: UUID, text: str) -> Outcome:
     value = text.strip()
     if not (value.isascii() and value.isdigit()):
         return Outcome(state, errno=errno.EINVAL)
-    found = find_mdev(state, uuid)
-    if found is None or found[1].removing:
-        return Outcome(state, errno=errno.ENOENT)
     if int(value) == 0:
         return Outcome(state)
+    found = find_mdev(state, uuid)
+    assert found is not None, "the file that was written to belongs to it"
     board, vgpu = found
     event = Uevent("remove", f"{devpath(vgpu.parent)}/{uuid}", "mdev")
     if not state.holds_vgpu(vgpu):
