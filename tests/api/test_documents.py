@@ -68,6 +68,14 @@ def test_a_profile_as_the_design_shows_it() -> None:
     )
 
 
+def test_the_order_of_parameters_makes_no_difference() -> None:
+    one, two = (
+        parse_documents(PROFILE.replace("{frame_rate_limiter: 0}", text), "x")
+        for text in ("{a: 1, b: true}", "{b: 1, a: 1}")
+    )
+    assert one == two
+
+
 def test_every_fault_of_every_document_is_told() -> None:
     text = """
 apiVersion: vgpuctl/v1

@@ -85,6 +85,21 @@ def test_streams_are_capped_and_give_their_place_back(call: Caller, service: Stu
     assert call("GET", "/v1/events?follow=1").status_code == 200
 
 
+def test_head_takes_no_place_in_the_stream(call: Caller, backend: Backend) -> None:
+    backend.waiting.end()
+    for _ in range(20):
+        assert call("HEAD", "/v1/events?follow=1").status_code == 200
+    assert call("GET", "/v1/events?follow=1").status_code == 200
+
+
+def test_nobody_waits_for_a_server_that_ends() -> None:
+    waiting = Waiting()
+    waiting.end()
+    asked: list[float] = []
+    waiting.until(30.0, lambda seconds: (asked.append(seconds), False))
+    assert asked == [0.0]
+
+
 def test_with_too_many_waiting_the_next_is_answered_at_once(service: StubService) -> None:
     waiting = Waiting(waits=1)
     inside = threading.Event()

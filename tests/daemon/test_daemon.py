@@ -163,6 +163,12 @@ def test_reload_takes_profiles_and_a_bad_configuration_changes_nothing(daemon: D
     configuration.write_text("")
 
 
+def test_a_body_that_is_too_large_is_refused_in_words(daemon: Daemon) -> None:
+    """A server that hangs up on a client in the middle of sending leaves it without the answer."""
+    with pytest.raises(InvalidInput, match="a body has at most"):
+        daemon.client.post("/v1/plans", {"action": "apply", "source": "x" * 6_000_000})
+
+
 def test_simulation_controls_reach_the_simulated_host(daemon: Daemon) -> None:
     before = daemon.client.get("/v1/host")["boot_id"]
     with pytest.raises(InvalidInput):

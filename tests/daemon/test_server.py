@@ -130,6 +130,12 @@ def test_a_path_that_no_socket_can_have(tmp_path: Path) -> None:
         open_socket(tmp_path / ("x" * 120))
 
 
+def test_a_place_where_nothing_can_be_made(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(InvalidInput, match="cannot listen at"):
+        open_socket(tmp_path / "file" / "s")
+
+
 def test_a_client_that_sends_nonsense_does_not_hurt(tmp_path: Path) -> None:
     path = tmp_path / "s"
     with serving(path):
