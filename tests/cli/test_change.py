@@ -181,6 +181,8 @@ def test_a_domain_whose_state_is_not_known_counts_as_running(vgpuctl: Run, daemo
     daemon.answers[PLANS] = {**canned.TOUCHING, "touches": ["cad-ws-1"]}
     daemon.answers["GET", "/v1/domains"] = LibvirtUnreachable("libvirt does not answer")
     assert vgpuctl("detach", "cad-ws-1").status == 2
+    daemon.answers["GET", "/v1/domains"] = []
+    assert vgpuctl("detach", "cad-ws-1").status == 2
     assert not daemon.calls(*OPERATIONS)
 
 

@@ -47,6 +47,8 @@ def test_80_columns_are_enough(line: str, daemon: FakeDaemon) -> None:
 def test_gpu_list_draws_what_is_in_use(daemon: FakeDaemon) -> None:
     _, text = terminal.run("gpu", "list", host=daemon.host)
     assert "████░░░░ 24/48 GiB" in text
+    _, text = terminal.run("gpu", "list", host=daemon.host, columns=40)
+    assert "████░░░░ 24/48 GiB" in text
     _, text = terminal.run(
         "gpu", "list", host=daemon.host, PYTHONUTF8="0", LC_ALL="C", PYTHONIOENCODING="ascii"
     )
