@@ -90,7 +90,9 @@ def observed_for(allocation: Allocation, snapshot: Snapshot) -> ObservedVgpu | N
     if allocation.framework is FrameworkKind.PASSTHROUGH:
         return _passed_through(allocation, allocation.parent, snapshot)
     owns = frameworks.rules_of(allocation.framework).owns
-    return next((each for each in snapshot.vgpus() if owns(allocation, each, snapshot.boot_id)), None)
+    named = snapshot.mdev(allocation.id)
+    candidates = (named,) if named is not None else snapshot.on(allocation.parent)
+    return next((each for each in candidates if owns(allocation, each, snapshot.boot_id)), None)
 
 
 def _passed_through(allocation: Allocation, parent: GpuAddress, snapshot: Snapshot) -> ObservedVgpu | None:
