@@ -13,7 +13,7 @@ setup:  ## make .venv (and install what Debian packages are missing)
 	@scripts/setup
 
 demo: setup  ## a walk through vgpuctl on simulated cards
-	@scripts/demo
+	@$(PYTHON) scripts/demo
 
 test: setup  ## all tests, linters among them; as root also those that need it
 	$(PYTHON) -m pytest $(PYTEST_ARGS)
