@@ -12,7 +12,7 @@ help:  ## this text
 setup:  ## make .venv (and install what Debian packages are missing)
 	@scripts/setup
 
-demo: setup  ## a walk through vgpuctl on simulated cards
+demo: setup  ## the main job, step by step (on NVIDIA hardware it only looks)
 	@$(PYTHON) scripts/demo
 
 test: setup  ## all tests, linters among them; as root also those that need it

@@ -74,7 +74,7 @@ apiVersion: vgpuctl/v1
 kind: Profile
 name: 12
 types: [L40S-8Q, L40S-8Q]
-placement: {polcy: pack}
+placement: {policyy: pack}
 params: {a: "0,1", b: "x\\ny", c: [1]}
 ---
 apiVersion: vgpuctl/v2
@@ -94,7 +94,7 @@ vgpus:
     assert set(found) == {
         (one, "name"),
         (one, "types[1]"),
-        (one, "placement.polcy"),
+        (one, "placement.policyy"),
         (one, "params.a"),
         (one, "params.b"),
         (one, "params.c"),
@@ -108,7 +108,7 @@ vgpus:
     }
     assert found[two, "profile"] == "give exactly one of profile and type"
     assert found[two, "profil"] == 'unknown key; did you mean "profile"?'
-    assert found[one, "placement.polcy"] == 'unknown key; did you mean "policy"?'
+    assert found[one, "placement.policyy"] == 'unknown key; did you mean "policy"?'
 
 
 def test_a_fault_names_its_line() -> None:
@@ -378,7 +378,7 @@ def test_edits(body: dict[str, Any], edit: Any) -> None:
             },
             {"colour", "generations.Vgp/foo", "generations.Vgpu/foo"},
         ),
-        ({"action": "atach"}, {"action"}),
+        ({"action": "attachh"}, {"action"}),
         ({}, {"action"}),
         ([], {""}),
     ],

@@ -119,7 +119,11 @@ def test_dry_run_of_what_cannot_be_done_fails_as_it_would(vgpuctl: Run, daemon: 
     daemon.answers[PLANS] = canned.TOUCHING
     result = vgpuctl("vgpu", "create", "-t", "T4-16Q", "-n")
     assert result.status == NoCapacity.exit_status
-    assert "hint: T4-4Q would fit" in result.err
+    assert "hint: T4-4Q would fit" in result.out
+    result = vgpuctl("vgpu", "create", "-t", "T4-16Q", "-n", "--json")
+    assert result.status == NoCapacity.exit_status
+    assert json.loads(result.out) == canned.TOUCHING
+    assert json.loads(result.err)["code"] == "no-capacity"
 
 
 def test_no_wait_prints_the_id(vgpuctl: Run, daemon: FakeDaemon) -> None:

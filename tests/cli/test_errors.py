@@ -98,7 +98,11 @@ def test_a_name_cannot_act_on_the_terminal(vgpuctl: Run, daemon: FakeDaemon) -> 
 
 @pytest.mark.parametrize(
     ("line", "suggestion"),
-    [("gpus list", "Did you mean gpu"), ("vgpu crate", "Did you mean create"), ("aply", "Did you mean apply")],
+    [
+        ("gpus list", "Did you mean gpu"),
+        ("vgpu crate", "Did you mean create"),
+        ("aply", "Did you mean apply"),
+    ],
 )
 def test_unknown_commands_get_near_ones(line: str, suggestion: str, vgpuctl: Run) -> None:
     result = vgpuctl(*line.split())

@@ -192,4 +192,22 @@ def test_a_capture_names_the_card_and_not_the_host(sim):
     document = local(sim).capture()
     assert document["format"] == "vgpuctl-capture/1"
     assert any("0000:41:00.0" in path for path in document["files"])
-    assert "unknown" in document["domains"]
+    assert "without libvirt" in str(document["domains"])
+
+
+def test_nvml_lets_go_before_sriov_manage_runs():
+    """nvidia.md 1.5, 5: an initialised NVML client of our own makes it fail."""
+    sim = SimHost.in_memory("l40s", CATALOG)
+    order = []
+
+    class Nvml:
+        host = staticmethod(sim.nvml.host)
+
+        def release(self):
+            order.append(sim.kernel.operations["sriov_manage"])
+
+    host = local(sim, nvml=Nvml())
+    gpu = host.observe().gpus[0]
+    host.run(SetVfs(gpu=GpuIdentity(gpu.address, gpu.device, known(gpu.uuid)), enabled=True))
+    assert order == [0]
+    assert sim.kernel.operations["sriov_manage"] == 1

@@ -4,9 +4,10 @@ from dataclasses import replace
 
 import pytest
 
+from vgpuctl.host.frameworks import TypeMemory, frameworks
 from vgpuctl.host.frameworks.typefacts import disagreements, enriched, named_type, sized
-from vgpuctl.host.joining import Others, joined
-from vgpuctl.host.sighting import DriverWords, Sighting, driver_words, state_of
+from vgpuctl.host.joining import Others, holders_of, joined
+from vgpuctl.host.sighting import DriverWords, Sighting, driver_words, look, state_of
 from vgpuctl.model.catalog import Catalog
 from vgpuctl.model.fact import Unknown
 from vgpuctl.model.gpu import DeviceId, FrameworkKind, GpuState, Holder, ObservedVgpu, Vf
@@ -15,7 +16,7 @@ from vgpuctl.model.types import TypeKind
 from vgpuctl.ports.framework import FrameworkView
 from vgpuctl.ports.nvml import NvmlGpu, NvmlHost
 
-from scripted_kernel import ScriptedKernel  # isort: skip
+from scripted_kernel import ScriptedKernel, SteppingClock  # isort: skip
 
 PF = PciAddress.parse("0000:41:00.0")
 VF = PciAddress.parse("0000:41:00.4")
@@ -186,3 +187,23 @@ def test_names_outside_nvidias_grammar_stay_whole():
 def test_missing_vfs_of_a_model_that_has_them_are_noted():
     gpu = joined(seen(vfs_total=0), 0, others())
     assert any("firmware" in note for note in gpu.notes)
+
+
+def test_what_has_no_device_node_is_held_by_nobody():
+    assert holders_of((), Unknown("pid 7")) == ()
+    assert holders_of(("/dev/vfio/7",), Unknown("pid 7")) == Unknown("pid 7")
+
+
+def test_a_t4_without_an_mdev_tree_is_a_reported_state_and_not_one_with_its_vfs_off():
+    """nvidia.md 1.4: VEP210 says that kernel 6.8+ shows no tree; traps.md: totalvfs, and never a VF."""
+    path = f"sys/bus/pci/devices/{PF}"
+    ids = {"vendor": "0x10de", "device": "0x1eb8", "subsystem_vendor": "0x10de", "subsystem_device": "0x12a2"}
+    kernel = ScriptedKernel(
+        files={f"{path}/{name}": text for name, text in (ids | {"sriov_totalvfs": "16"}).items()},
+        links={f"{path}/driver": "sys/bus/pci/drivers/nvidia"},
+    )
+    every = frameworks(kernel, SteppingClock(), TypeMemory())
+    catalog = Catalog()
+    without = look(kernel, PF, every, lambda device: catalog.find(device).vfs > 0)
+    assert (without.vfs_total, state_of(without)[0]) == (0, GpuState.NO_TYPES)
+    assert state_of(look(kernel, PF, every, lambda _: True))[0] is GpuState.VFS_OFF

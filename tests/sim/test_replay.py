@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import errno
 import json
+from dataclasses import replace
 
 import pytest
 
-from tests.sim.hosts import DEVICES, FIRST, refused, set_type, vf, with_vfs
+from tests.sim.hosts import DEVICES, FIRST, refused, set_type, with_vfs
 from vgpuctl.errors import InvalidInput
+from vgpuctl.host.capture import capture
+from vgpuctl.host.observer import Observer
+from vgpuctl.model.catalog import Catalog
 from vgpuctl.model.fact import Unknown
 from vgpuctl.ports.kernel import CommandResult
 from vgpuctl.sim.host import SimHost
-from vgpuctl.sim.spec import parse
+from vgpuctl.sim.spec import Spec, parse
 
 REAL = "sys/devices/pci0000:40/0000:40:01.0/0000:41:00.0"
 
@@ -67,14 +71,14 @@ def test_who_held_what_is_not_known(replayed):
     assert isinstance(replayed.handles.holders(), Unknown)
 
 
-@pytest.mark.parametrize("nvml", [None, {"unknown": "no driver"}, {"gpus": 3}])
+@pytest.mark.parametrize("nvml", [None, {"$kind": "Unknown", "reason": "no driver"}, {"gpus": 3}, 7])
 def test_a_capture_without_nvml_says_so(nvml):
     host = SimHost.in_memory(parse_capture(CAPTURE | {"nvml": nvml}))
     assert isinstance(host.nvml.host(1), Unknown)
 
 
 def test_facts_that_nvml_did_not_know_stay_unknown():
-    unknown = {"unknown": "Not Supported"}
+    unknown = {"$kind": "Unknown", "reason": "Not Supported"}
     gpu = dict.fromkeys(
         ("uuid", "name", "fb_mib", "mig_current", "mig_pending", "virtualization_mode", "host_vgpu_mode"),
         unknown,
@@ -94,23 +98,32 @@ def test_a_damaged_capture_is_refused(files):
 
 
 def parse_capture(capture):
-    from vgpuctl.sim.spec import Spec
-
     return Spec(capture=capture)
 
 
-def test_a_simulated_host_that_was_captured_reads_the_same(tmp_path):
-    """What this room writes out of its own tree comes back as it was."""
-    host = with_vfs("l40s")
+def test_a_simulated_host_that_was_captured_reads_the_same():
+    """DESIGN.md: every bug report becomes a test; what `host capture` wrote is observed as the host was."""
+    host = with_vfs("l40s,t4")
     set_type(host, 0, "L40S-8Q")
-    path = f"{DEVICES}/{vf(0)}"
-    real = host.kernel.resolve(path)
-    files = {
-        f"{real}/nvidia/{n}": host.kernel.read(f"{path}/nvidia/{n}")
-        for n in host.kernel.list(f"{path}/nvidia")
-    }
-    again = SimHost.in_memory(
-        parse_capture({"format": "vgpuctl-capture/1", "files": files, "links": {path: real}})
-    )
-    for name in host.kernel.list(f"{path}/nvidia"):
-        assert again.kernel.read(f"{path}/nvidia/{name}") == host.kernel.read(f"{path}/nvidia/{name}")
+    document = capture(host.kernel, host.nvml.host(1), (), taken_at=host.clock.now(), key=b"key")
+    again = SimHost.in_memory(parse_capture(json.loads(json.dumps(document))))
+    here, there = observed(host), observed(again)
+    assert here.gpus[0].vgpus
+    assert [shown(gpu) for gpu in here.gpus] == [shown(gpu) for gpu in there.gpus]
+    assert isinstance(there.gpus[0].vgpus[0].holders, Unknown)
+
+
+def observed(host):
+    return Observer(
+        kernel=host.kernel,
+        nvml=host.nvml,
+        handles=host.handles,
+        hypervisor=None,
+        catalog=Catalog(),
+        clock=host.clock,
+    ).observe()
+
+
+def shown(gpu):
+    """What a capture keeps: not the GPU's UUID, which is redacted, and not who held what."""
+    return replace(gpu, uuid="", holders=(), vgpus=tuple(replace(each, holders=()) for each in gpu.vgpus))

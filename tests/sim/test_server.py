@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.sim.hosts import DEVICES, FIRST, MDEVS, UUID_1, current_type, refused, turn, vf
-from vgpuctl.errors import Conflict, InvalidInput
+from vgpuctl.errors import Conflict, InvalidInput, Unavailable
 from vgpuctl.model.fact import Unknown
 from vgpuctl.sim.host import SimHost
 from vgpuctl.sim.remote import RemoteTransport
@@ -133,6 +133,9 @@ def test_uevents_cross_the_socket(launched):
     uevents = host.kernel.uevents()
     turn(host, FIRST, on=True)
     assert next(uevents).devpath.endswith(vf(0))
+    launched.kill()
+    turn(host, FIRST, on=False)
+    assert [each.action for each in (next(uevents) for _ in range(32)) if each.action == "remove"]
 
 
 def test_a_wrong_specification_starts_nothing(launched):
@@ -187,6 +190,17 @@ def test_without_a_state_the_server_wants_cards(tmp_path):
 
 def test_a_damaged_state_is_reported_and_kept(launched):
     launched.state.write_text("{")
-    with pytest.raises(Exception, match="not JSON"):
+    with pytest.raises(Unavailable, match="not JSON"):
         launched.host("t4")
     assert launched.state.read_text() == "{"
+
+
+def test_a_host_that_nobody_starts_is_an_os_error_to_the_kernel(tmp_path):
+    """ports/kernel.py: OSError and nothing else."""
+    host = SimHost(RemoteTransport(tmp_path / "nobody", connect_s=0))
+    with refused(errno.EIO):
+        host.kernel.read("proc/sys/kernel/hostname")
+    assert isinstance(host.nvml.host(1), Unknown)
+    assert isinstance(host.handles.holders(), Unknown)
+    with pytest.raises(Unavailable):
+        host.control("reboot")

@@ -56,13 +56,15 @@ def make(
     raise AssertionError("the last attempt returns or raises")
 
 
-def show_dry_run(session: Session, client: Client, edit: dict[str, Any]) -> Item:
-    """Print what `edit` would do.  Raises the first thing that cannot be done."""
+def show_dry_run(session: Session, client: Client, edit: dict[str, Any]) -> None:
+    """Print what `edit` would do.  Fails with the first thing that cannot be done."""
     plan: Item = client.post("/v1/plans", edit)
     print_item(session, PLAN, plan, lambda: lines(plan, session.paint()))
     if plan.get("problems"):
-        raise VgpuctlError.from_problem(plan["problems"][0])
-    return plan
+        first = VgpuctlError.from_problem(plan["problems"][0])
+        if session.format in ("table", "wide"):
+            raise SystemExit(first.exit_status)  # the plan has told it
+        raise first
 
 
 def follow_to_end(session: Session, client: Client, operation: Item, timeout_s: float | None) -> Item:

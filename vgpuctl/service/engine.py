@@ -218,6 +218,15 @@ class _Run:
     avoid: set[GpuAddress] = field(default_factory=set)
 
 
+@dataclass(frozen=True, slots=True)
+class _Doubt:
+    """A creation of which it is not known whether it happened; the observation will tell."""
+
+    effect: CreateVgpu
+    boot_id: str
+    observation: int
+
+
 class Engine:
     """Decides everything.  Deterministic: the same inputs give the same records and effects."""
 
@@ -248,6 +257,7 @@ class Engine:
         self._runs: dict[UUID, _Run] = {}
         self._lanes: set[Lane] = set()
         self._interrupted: list[tuple[Operation, StepRun]] = []
+        self._doubtful: list[_Doubt] = []
         for operation in ledger.operations.values():
             if operation.started.idempotency_key is not None:
                 self._keys[operation.started.idempotency_key] = operation.id
@@ -323,7 +333,8 @@ class Engine:
         if self._again:
             self._again = False
             self._need_observation()
-        self._claim_interrupted(snapshot)
+        self._end_interrupted()
+        self._resolve_doubts(number, snapshot)
         lookers, self._lookers = self._lookers, []
         for ticket, wanted in lookers:
             if wanted <= number:
@@ -643,7 +654,9 @@ class Engine:
             run.pending.clear()
             run.failure = run.failure or item.problem
             if isinstance(step.effect, CreateVgpu):
-                self._give_up_place(run, step.effect)
+                run.avoid.add(step.effect.parent)
+                if item.problem.get("code") != errors.Conflict.code:
+                    self._doubt(step.effect, self.snapshot.boot_id if self.snapshot else "")
         if not run.pending and not run.running:
             self._round_over(run)
 
@@ -662,15 +675,8 @@ class Engine:
         elif isinstance(effect, RemoveVgpu) and effect.vgpu in self.ledger.allocations:
             self._record(AllocationDropped(effect.vgpu))
 
-    def _give_up_place(self, run: _Run, effect: CreateVgpu) -> None:
-        """Free a place on which nothing could be made, unless somebody's XML names it already."""
-        run.avoid.add(effect.parent)
-        allocation = self.ledger.allocations.get(effect.vgpu)
-        if allocation is None or allocation.adopted or self._is_named_by_a_domain(allocation):
-            return
-        wish = self.ledger.in_force().vgpus().get(effect.name)
-        if wish is not None and wish.uuid is None:
-            self._record(AllocationDropped(effect.vgpu))
+    def _doubt(self, effect: CreateVgpu, boot_id: str) -> None:
+        self._doubtful.append(_Doubt(effect, boot_id, self._need_observation()))
 
     def _is_named_by_a_domain(self, allocation: Allocation) -> bool:
         domains = self.snapshot.domains if self.snapshot else ()
@@ -708,40 +714,51 @@ class Engine:
         run = _Run(operation.id, frozenset(operation.started.scope), operation.round)
         run.changed = any(each.state != "planned" for each in operation.runs)
         self._runs[operation.id] = run
-        self._interrupted += [(operation, each) for each in operation.runs if each.state == "running"]
+        for each in operation.runs:
+            if each.state == "running":
+                self._interrupted.append((operation, each))
+                if isinstance(each.step.effect, CreateVgpu):
+                    self._doubt(each.step.effect, each.boot_id)
         run.awaits = self._need_observation()
 
-    def _claim_interrupted(self, snapshot: Snapshot) -> None:
-        """Read back the steps that a killed daemon had begun.
-
-        A VF that shows the type which we were about to write, in the boot in which we were about to
-        write it, is ours; the log has it that the VF was empty before.
-        """
+    def _end_interrupted(self) -> None:
+        """Close the steps that a killed daemon had begun; what came of them, the host will tell."""
+        problem = {
+            "code": "interrupted",
+            "detail": "the daemon ended while this step ran; the host was read back and planned anew",
+        }
         interrupted, self._interrupted = self._interrupted, []
         for operation, begun in interrupted:
-            effect = begun.step.effect
-            allocation = self.ledger.allocations.get(effect.vgpu) if isinstance(effect, CreateVgpu) else None
-            if isinstance(effect, CreateVgpu) and allocation is not None:
-                claimed = replace(
-                    allocation,
-                    parent=effect.parent,
-                    framework=effect.framework,
-                    created_boot=begun.boot_id,
-                )
-                if observed_for(claimed, snapshot) is not None:
-                    self._record(AllocationPut(claimed))
-            problem = {
-                "code": "interrupted",
-                "detail": "the daemon ended while this step ran; it was read back and planned anew",
-            }
             self._record(
                 StepEnded(
-                    operation=operation.id,
-                    round=begun.round,
-                    number=begun.step.number,
-                    problem=problem,
+                    operation=operation.id, round=begun.round, number=begun.step.number, problem=problem
                 )
             )
+
+    def _resolve_doubts(self, number: int, snapshot: Snapshot) -> None:
+        """Read back creations that did not end well.
+
+        A VF that shows the type which we were about to write, in the boot in which we were about to
+        write it, is ours; our own log has it that the VF was empty before.  Where nothing shows, the
+        place is free again, unless somebody's XML names it already.
+        """
+        doubtful, self._doubtful = self._doubtful, []
+        for doubt in doubtful:
+            effect = doubt.effect
+            allocation = self.ledger.allocations.get(effect.vgpu)
+            if doubt.observation > number:
+                self._doubtful.append(doubt)
+                continue
+            if allocation is None or allocation.created_boot is not None:
+                continue
+            claimed = replace(
+                allocation, parent=effect.parent, framework=effect.framework, created_boot=doubt.boot_id
+            )
+            wish = self.ledger.in_force().vgpus().get(effect.name)
+            if observed_for(claimed, snapshot) is not None:
+                self._record(AllocationPut(claimed))
+            elif wish is not None and wish.uuid is None and not self._is_named_by_a_domain(allocation):
+                self._record(AllocationDropped(effect.vgpu))
 
     def _sweep(self, snapshot: Snapshot) -> None:
         """Create again what should exist and does not: after a boot, a reload, somebody's removal.

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import Any
 from uuid import UUID
 
 from vgpuctl.model.allocation import Allocation, GpuIdentity
@@ -46,6 +47,8 @@ class Card:
     model: GpuModel | None
     occupants: tuple[Occupant, ...]
     vfs_on: bool
+    memo: dict[str, Any] = field(init=False, default_factory=dict, compare=False, repr=False)
+    """Answers already worked out; a changed card begins with none."""
 
 
 def card_of(gpu: Gpu, model: GpuModel | None, allocations: Iterable[Allocation], boot_id: str) -> Card:
