@@ -82,7 +82,9 @@ def test_each_room_imports_only_those_below() -> None:
 def test_the_spelling_is_right() -> None:
     """Not in the tests, which mistype on purpose."""
     tests = ROOT / "tests"
-    files = [each for each in our_files() if each.suffix not in (".db", ".lock") and tests not in each.parents]
+    files = [
+        each for each in our_files() if each.suffix not in (".db", ".lock") and tests not in each.parents
+    ]
     run(sys.executable, "-m", "codespell_lib", "--", *files)
 
 
