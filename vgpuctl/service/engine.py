@@ -24,6 +24,7 @@ from vgpuctl.model.catalog import Catalog
 from vgpuctl.model.document import DocumentKey, DocumentKind, Wish, Wishes
 from vgpuctl.model.domain import alias_for
 from vgpuctl.model.edit import Edit
+from vgpuctl.model.fact import Unknown
 from vgpuctl.model.gpu import GpuState
 from vgpuctl.model.pci import GpuAddress
 from vgpuctl.model.plan import Plan
@@ -256,6 +257,7 @@ class Engine:
         self._keys: dict[str, UUID] = {}
         self._runs: dict[UUID, _Run] = {}
         self._lanes: set[Lane] = set()
+        self._stirred: set[Lane] = set()
         self._interrupted: list[tuple[Operation, StepRun]] = []
         self._doubtful: list[_Doubt] = []
         for operation in ledger.operations.values():
@@ -323,6 +325,7 @@ class Engine:
             self._again = True
             return self._observation + 1
         self._observing = True
+        self._stirred = set(self._lanes)
         self._observation += 1
         self._effects.append(Observe(self._observation))
         return self._observation
@@ -331,8 +334,21 @@ class Engine:
         """Whether an observation began after the last operation on any of those names had ended."""
         return all(self._fresh_from.get(name, 0) <= number for name in names)
 
+    def _quietened(self, snapshot: Snapshot) -> Snapshot:
+        """The snapshot without what may be torn: a card that changed while it was read.
+
+        Which vGPUs exist is read file by file and joined with our allocations; what else would be
+        creatable is true only of one moment.
+        """
+        torn = Unknown("the card changed while it was read")
+        gpus = tuple(
+            replace(gpu, creatable=torn) if f"gpu/{gpu.address}" in self._stirred else gpu
+            for gpu in snapshot.gpus
+        )
+        return replace(snapshot, gpus=gpus)
+
     def _observed(self, number: int, snapshot: Snapshot) -> None:
-        self.snapshot = snapshot
+        self.snapshot = snapshot = self._quietened(snapshot)
         self._fresh_from = {name: first for name, first in self._fresh_from.items() if first > number}
         self._observing = False
         if self._again:
@@ -642,6 +658,7 @@ class Engine:
                 del run.pending[step.number]
                 run.running[step.number] = step
                 self._lanes.add(step.lane)
+                self._stirred.add(step.lane)
                 self._record(
                     StepStarted(operation=run.operation, round=run.round, step=step, boot_id=assert_boot)
                 )
