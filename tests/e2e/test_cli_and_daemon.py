@@ -12,6 +12,8 @@ import pytest
 
 from tests.support.daemon import Daemon, running
 
+pytestmark = pytest.mark.slow
+
 DESKTOPS = """\
 apiVersion: vgpuctl/v1
 kind: Desktop
