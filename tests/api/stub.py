@@ -23,10 +23,10 @@ _SAMPLES: dict[str, Any] = {
 }
 
 
-def sample(name: str, **values: Any) -> dict[str, Any]:
+def sample(resource: str, /, **values: Any) -> dict[str, Any]:
     """An instance of a resource of `surface`, with every field."""
     made: dict[str, Any] = {}
-    for field in RESOURCES[name].fields:
+    for field in RESOURCES[resource].fields:
         kind = field.kind
         if kind.startswith("["):
             inner = kind[1:-1]
@@ -92,10 +92,10 @@ class StubService:
     def documents(self) -> list[Document]:
         return self.kept
 
-    def plan(self, edit: Edit, who: Requester) -> tuple[dict[str, Any], dict[str, Any]]:
+    def plan(self, edit: Edit, who: Requester) -> dict[str, Any]:
         self.calls.append(("plan", edit, who))
         change = {"key": "Vgpu/a", "before": None, "after": VgpuDocument(name="a", type="L40S-8Q")}
-        return sample("plan", id="p1", changes=[change]), {}
+        return sample("plan", id="p1", changes=[change])
 
     def submit(
         self,

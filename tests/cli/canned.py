@@ -215,7 +215,7 @@ PROFILES = [
     make(
         surface.PROFILE,
         name="designer",
-        description="CAD and 3D work on one or two 4K displays",
+        description="CAD and 3D work, on one or two 4K displays",
         types=["L40S-8Q", "A40-8Q", "T4-8Q"],
         placement={"policy": "pack", "numa": "prefer"},
         params={"frame_rate_limiter": "0"},

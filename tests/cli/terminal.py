@@ -38,6 +38,7 @@ class Terminal:
         self.text = ""
 
     def _read(self, limit: float) -> bool:
+        """Read what comes within `limit` seconds; whether more may come."""
         ready, _, _ = select.select([self.master], [], [], limit)
         if not ready:
             return True
@@ -58,12 +59,23 @@ class Terminal:
     def type(self, text: str) -> None:
         os.write(self.master, text.encode())
 
-    def end(self) -> int:
-        """Read to the end; the exit status."""
-        while self._read(_LIMIT_S):
-            pass
-        os.close(self.master)
-        return self.process.wait(_LIMIT_S)
+    def end(self, *, interrupt: bool = False) -> int:
+        """Read to the end; the exit status.  With `interrupt`, press Ctrl-C, and again where it was lost.
+
+        CPython's input() loses a signal that comes just before its select().
+        """
+        deadline = time.monotonic() + _LIMIT_S
+        try:
+            if interrupt:
+                self.type("\x03")
+            while self._read(5):
+                if interrupt and not select.select([self.master], [], [], 5)[0]:
+                    self.type("\x03")
+                assert time.monotonic() < deadline, f"does not end:\n{self.text}"
+            return self.process.wait(_LIMIT_S)
+        finally:
+            self.process.kill()
+            os.close(self.master)
 
 
 def _own_terminal() -> None:

@@ -119,7 +119,11 @@ def test_dry_run_of_what_cannot_be_done_fails_as_it_would(vgpuctl: Run, daemon: 
     daemon.answers[PLANS] = canned.TOUCHING
     result = vgpuctl("vgpu", "create", "-t", "T4-16Q", "-n")
     assert result.status == NoCapacity.exit_status
-    assert "hint: T4-4Q would fit" in result.err
+    assert "hint: T4-4Q would fit" in result.out
+    result = vgpuctl("vgpu", "create", "-t", "T4-16Q", "-n", "--json")
+    assert result.status == NoCapacity.exit_status
+    assert json.loads(result.out) == canned.TOUCHING
+    assert json.loads(result.err)["code"] == "no-capacity"
 
 
 def test_no_wait_prints_the_id(vgpuctl: Run, daemon: FakeDaemon) -> None:
@@ -148,7 +152,24 @@ def test_what_touches_a_running_domain_needs_a_terminal_or_yes(vgpuctl: Run, dae
     result = vgpuctl("detach", "win11-042")
     assert result.status == 2
     assert "--yes" in result.err
+    assert "attach vGPU cad-1 to domain win11-042" in result.err
     assert not daemon.calls(*OPERATIONS)
+    assert json.loads(vgpuctl("detach", "win11-042", "--json").err)["code"] == "invalid-input"
+
+
+def test_a_definition_can_change_without_a_question(vgpuctl: Run, daemon: FakeDaemon) -> None:
+    daemon.answers[PLANS] = canned.TOUCHING
+    assert vgpuctl("attach", "win11-042", "-p", "designer", "--config").status == 0
+    assert vgpuctl("attach", "win11-042", "-p", "designer", "--live").status == 2
+
+
+def test_a_plan_that_is_not_complete_may_still_come_to_its_domain(vgpuctl: Run, daemon: FakeDaemon) -> None:
+    """VFs that are turned on show their types only then: the attach is not in the first plan."""
+    daemon.answers[PLANS] = {**canned.QUIET, "incomplete": True}
+    assert vgpuctl("attach", "win11-042", "-p", "designer").status == 2
+    assert not daemon.calls(*OPERATIONS)
+    assert vgpuctl("attach", "win11-042", "-p", "designer", "--config").status == 0
+    assert vgpuctl("attach", "cad-ws-1", "-p", "designer").status == 0
 
 
 def test_what_touches_only_domains_that_are_off_needs_no_question(vgpuctl: Run, daemon: FakeDaemon) -> None:
@@ -159,6 +180,8 @@ def test_what_touches_only_domains_that_are_off_needs_no_question(vgpuctl: Run, 
 def test_a_domain_whose_state_is_not_known_counts_as_running(vgpuctl: Run, daemon: FakeDaemon) -> None:
     daemon.answers[PLANS] = {**canned.TOUCHING, "touches": ["cad-ws-1"]}
     daemon.answers["GET", "/v1/domains"] = LibvirtUnreachable("libvirt does not answer")
+    assert vgpuctl("detach", "cad-ws-1").status == 2
+    daemon.answers["GET", "/v1/domains"] = []
     assert vgpuctl("detach", "cad-ws-1").status == 2
     assert not daemon.calls(*OPERATIONS)
 

@@ -45,6 +45,12 @@ def test_every_fault_has_its_line(vgpuctl: Run, daemon: FakeDaemon) -> None:
     ]
 
 
+def test_the_only_fault_is_not_told_twice(vgpuctl: Run, daemon: FakeDaemon) -> None:
+    fault = {"document": None, "path": "types", "message": "must not be empty"}
+    daemon.answers["GET", "/v1/gpus"] = InvalidInput("request: types: must not be empty", faults=[fault])
+    assert vgpuctl("gpu", "list").err == "vgpuctl: request: types: must not be empty\n"
+
+
 def test_an_unknown_code_keeps_its_status(vgpuctl: Run, daemon: FakeDaemon) -> None:
     """A newer daemon may know errors that this client does not."""
 
@@ -98,7 +104,11 @@ def test_a_name_cannot_act_on_the_terminal(vgpuctl: Run, daemon: FakeDaemon) -> 
 
 @pytest.mark.parametrize(
     ("line", "suggestion"),
-    [("gpus list", "Did you mean gpu"), ("vgpu crate", "Did you mean create"), ("aply", "Did you mean apply")],
+    [
+        ("gpus list", "Did you mean gpu"),
+        ("vgpu crate", "Did you mean create"),
+        ("aply", "Did you mean apply"),
+    ],
 )
 def test_unknown_commands_get_near_ones(line: str, suggestion: str, vgpuctl: Run) -> None:
     result = vgpuctl(*line.split())

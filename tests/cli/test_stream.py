@@ -7,8 +7,12 @@ import json
 from tests.cli import canned
 from tests.cli.conftest import Run
 from tests.cli.fakedaemon import FakeDaemon, Raw, Request
+from vgpuctl.errors import Unavailable
 
 LINES = b"\n".join([json.dumps(each).encode() for each in canned.EVENTS] + [b"", b""])
+
+
+NEWER = [{**canned.EVENTS[1], "revision": 413}]
 
 
 def streaming(request: Request) -> object:
@@ -37,8 +41,10 @@ def test_since_reads_page_after_page(vgpuctl: Run, daemon: FakeDaemon) -> None:
 
 
 def test_watch_prints_again_only_what_changed(vgpuctl: Run, daemon: FakeDaemon) -> None:
-    daemon.answers["GET", "/v1/events"] = streaming
+    daemon.in_turn["GET", "/v1/events"] = [[], NEWER, [], Unavailable("the daemon is stopping")]
     daemon.in_turn["GET", "/v1/vgpus"] = [canned.VGPUS, canned.VGPUS, canned.VGPUS[:1]]
     result = vgpuctl("vgpu", "list", "--watch", "--json")
+    assert result.status == 7
     assert [json.loads(each) for each in result.out.splitlines()] == [canned.VGPUS, canned.VGPUS[:1]]
-    assert daemon.calls("GET", "/v1/events")[0].query["since"] == str(canned.HOST["revision"])
+    since = [each.query["since"] for each in daemon.calls("GET", "/v1/events")]
+    assert since == ["412", "412", "413", "413"]

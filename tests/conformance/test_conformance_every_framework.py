@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from conformance_rig import Rig, create_step, new_params, removal
 
-from vgpuctl.errors import KernelRefused, VgpuBusy
+from vgpuctl.errors import Conflict, KernelRefused, VgpuBusy
 from vgpuctl.model.gpu import FrameworkKind, GpuState
 from vgpuctl.model.step import SetVfs
 
@@ -25,10 +25,15 @@ def test_a_created_vgpu_is_seen_with_its_type_and_is_gone_after_removal(ready):
     assert ready.gpu().vgpus == ()
 
 
-def test_create_and_remove_done_twice_are_done_once(ready):
+def test_what_exists_is_not_created_over_and_removal_done_twice_is_done_once(ready):
+    """traps.md: a VF path is reused; the same type on it may be somebody else's."""
     step = ready.create(ready.gpu(), a_type(ready, 4096), params="frame_rate_limiter=0")
     before = ready.kernel.operations["write"]
-    ready.host.run(step)
+    if step.framework is FrameworkKind.VENDOR_VFIO:
+        with pytest.raises(Conflict):
+            ready.host.run(step)
+    else:
+        ready.host.run(step)
     assert ready.kernel.operations["write"] == before
     ready.host.run(removal(step))
     ready.host.run(removal(step))

@@ -83,12 +83,13 @@ def test_what_was_listed_once_is_remembered(l40s):
 
 
 def test_a_set_vf_refuses_even_the_same_id(l40s):
-    """nvidia.md 6.3, traps.md: EPERM until 0 is written; hence compare before write."""
+    """nvidia.md 6.3, traps.md: EPERM until 0 is written; hence look before writing."""
     step = l40s.create(l40s.gpu(), "L40S-8Q")
     path = nvidia(step.parent, "current_vgpu_type")
     fails_with(errno.EPERM, l40s.kernel.write, path, str(step.type_id))
     before = l40s.kernel.operations["write"]
-    l40s.host.run(step)
+    with pytest.raises(Conflict):
+        l40s.host.run(step)
     assert l40s.kernel.operations["write"] == before
 
 

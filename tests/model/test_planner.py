@@ -268,3 +268,17 @@ def test_gpu_document_turns_vfs_on_and_off():
     used = plan_of(make_snapshot(with_vgpu(gpu, "L40S-8Q")), make_wishes(GpuDocument(name="0", vfs=False)))
     assert used.steps == ()
     assert len(used.problems) == 1
+
+
+def test_a_whole_gpu_is_given_away_with_its_vfs_off():
+    gpu = make_gpu(vfs=0)
+    plan = plan_of(make_snapshot(gpu), make_wishes(vgpu("a", "whole-gpu")))
+    assert effects(plan) == [CreateVgpu]
+    (allocation,) = plan.allocate
+    assert (allocation.framework, allocation.parent) == (FrameworkKind.PASSTHROUGH, gpu.address)
+    again = plan_of(make_snapshot(gpu), make_wishes(vgpu("a", "whole-gpu")), (created(allocation),))
+    assert again.verdict is Verdict.MATCH
+    other = plan_of(
+        make_snapshot(gpu), make_wishes(vgpu("a", "whole-gpu"), vgpu("b", "L40S-8Q")), (created(allocation),)
+    )
+    assert [each.subject for each in other.problems] == ["b"]

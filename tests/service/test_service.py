@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import threading
 from pathlib import Path
 
@@ -9,7 +10,13 @@ import pytest
 
 from tests.support.world import WHO, Gate, World, check_shape, world
 from vgpuctl import errors
-from vgpuctl.model.document import Affect, DesktopDocument, DesktopVgpu, VgpuDocument
+from vgpuctl.model.document import (
+    Affect,
+    DesktopDocument,
+    DesktopVgpu,
+    ProfileDocument,
+    VgpuDocument,
+)
 from vgpuctl.model.edit import (
     AdoptVgpus,
     ApplyDocuments,
@@ -444,3 +451,35 @@ def test_a_step_that_throws_anything_is_a_failed_step(one: World, step):
     operation = one.do(AttachVgpu(domain="win1", type="L40S-8Q"))
     assert operation["state"] == "failed"
     assert one.kernel_vgpus() == 0
+
+
+@pytest.mark.parametrize("cards", ["l40s:vendor-vfio", "l40s:sriov-mdev"])
+def test_a_creation_that_half_happened_leaves_nothing(tmp_path: Path, cards: str):
+    """The type was written and the parameters were refused: under the vendor framework only the VF knows."""
+    profile = ProfileDocument(name="odd", types=("L40S-8Q",), params=(("frame_rate_limiter", "0"),))
+    with world(tmp_path, cards=cards) as one:
+        one.succeed(CreateVgpus(type="L40S-8Q", name="first"))
+        write = one.sim.kernel.write
+
+        def refuse(path: str, text: str) -> None:
+            if path.endswith("vgpu_params"):
+                raise OSError(errno.EIO, "Input/output error", path)
+            write(path, text)
+
+        one.sim.kernel.write = refuse
+        edit = ApplyDocuments(documents=(profile, VgpuDocument(name="a", profile="odd")))
+        operation = one.do(edit)
+        assert operation["state"] == "failed", operation
+        assert one.names() == ["first"]
+        assert one.kernel_vgpus() == 1
+
+
+def test_passthrough_of_a_whole_gpu(one: World):
+    before = one.xml("win1")
+    one.succeed(AttachVgpu(domain="win1", type="whole-gpu", gpu=L40S))
+    assert "managed='yes'" in one.xml("win1")
+    with pytest.raises(errors.NoCapacity):
+        one.service.submit(CreateVgpus(type="L40S-8Q"), WHO)
+    one.succeed(DetachVgpu(domain="win1"))
+    assert one.xml("win1") == before
+    one.succeed(CreateVgpus(type="L40S-8Q"))

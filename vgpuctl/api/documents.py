@@ -224,7 +224,7 @@ def _document(shape: Shape) -> Document:
                 placement=Placement(
                     PlacementPolicy(shape.placement.policy), NumaPolicy(shape.placement.numa)
                 ),
-                params=tuple(shape.params.items()),
+                params=tuple(sorted(shape.params.items())),
                 description=shape.description,
             )
         case _:

@@ -104,7 +104,8 @@ def _say(kind: str, path: Path, context: Mapping[str, Any], text: str, model: ty
         return f"must be {context['expected']}"
     if kind in ("too_short", "too_long"):
         limit = context.get("min_length", context.get("max_length"))
-        return f"must have at {'least' if kind == 'too_short' else 'most'} {limit}, not {context['actual_length']}"
+        side = "least" if kind == "too_short" else "most"
+        return f"must have at {side} {limit}, not {context['actual_length']}"
     if kind == "string_too_long":
         return f"must have at most {context['max_length']} characters"
     if kind == "string_too_short":

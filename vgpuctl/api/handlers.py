@@ -18,7 +18,6 @@ from vgpuctl.api.query import MAX_ENTRIES
 from vgpuctl.api.waiting import EventStream, Waiting
 from vgpuctl.errors import InvalidInput, UnsupportedHere
 from vgpuctl.model.edit import Edit
-from vgpuctl.model.edit import Edit
 from vgpuctl.ports.host import Simulator
 from vgpuctl.service.service import Service
 

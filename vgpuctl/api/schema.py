@@ -31,9 +31,7 @@ def _match(pattern: str, text: str, right: str) -> str:
 
 
 def _name(text: str) -> str:
-    return _match(
-        _NAME, text, "use 1 to 128 letters, digits, and . _ : -, beginning with a letter or a digit"
-    )
+    return _match(_NAME, text, "use 1 to 128 letters, digits, . _ : -, with a letter or digit first")
 
 
 def _domain(text: str) -> str:
@@ -98,11 +96,9 @@ DomainName = Annotated[
     str, AfterValidator(_domain), WithJsonSchema({"type": "string", "minLength": 1, "maxLength": 255})
 ]
 TypeName = Annotated[str, AfterValidator(_type), WithJsonSchema({"type": "string", "pattern": f"^{_TYPE}$"})]
-_ADDRESS_SCHEMA = WithJsonSchema({"type": "string", "description": "PCI address, GPU UUID, or mdev parent"})
-GpuName = Annotated[str, AfterValidator(_gpu), BeforeValidator(_quoted_address), _ADDRESS_SCHEMA]
-GpuReference = Annotated[
-    str, AfterValidator(_gpu_or_index), BeforeValidator(_quoted_address), _ADDRESS_SCHEMA
-]
+_GPU_SCHEMA = WithJsonSchema({"type": "string", "description": "PCI address, GPU UUID, or mdev parent"})
+GpuName = Annotated[str, AfterValidator(_gpu), BeforeValidator(_quoted_address), _GPU_SCHEMA]
+GpuReference = Annotated[str, AfterValidator(_gpu_or_index), BeforeValidator(_quoted_address), _GPU_SCHEMA]
 Reference = Annotated[
     str, AfterValidator(_reference), WithJsonSchema({"type": "string", "minLength": 1, "maxLength": 255})
 ]

@@ -91,9 +91,9 @@ def read_yaml(text: str | bytes, source: str) -> list[Read]:
         return list(_documents(yaml.parse(decode(text, source), Loader=_LOADER), source))
     except yaml.MarkedYAMLError as error:
         what = " ".join(part for part in (error.problem, error.context) if part)
-        mark: Any = error.problem_mark
-        column = f", column {mark.column + 1}" if mark else ""
-        fault = Fault("", f"is not YAML: {what}{column}", line=mark.line + 1 if mark else None)
+        mark = error.problem_mark
+        column, line = ("", None) if mark is None else (f", column {mark.column + 1}", mark.line + 1)
+        fault = Fault("", f"is not YAML: {what}{column}", line=line)
         raise refuse(source, [fault]) from error
     except yaml.YAMLError as error:
         raise refuse(source, [Fault("", f"is not YAML: {error}")]) from error
@@ -142,14 +142,15 @@ class _Builder:
                 self.value(next(self.events), path)
                 self.fault(path, "has a key that is no plain text")
                 continue
-            key = event.value
+            key: str = event.value
+            mark: Any = event.start_mark
             if key in found:
                 self.fault((*path, key), f"stands twice (first in line {self.read.lines[(*path, key)]})")
                 self.value(next(self.events), (*path, key))
                 continue
             found[key] = None
             found[key] = self.value(next(self.events), (*path, key))
-            self.read.lines[(*path, key)] = event.start_mark.line + 1
+            self.read.lines[(*path, key)] = mark.line + 1
         return found
 
     def fault(self, path: Path, message: str) -> None:

@@ -41,7 +41,7 @@ class Waiting:
 
         With too many waiting already, it asks once and does not wait.
         """
-        if timeout_s <= 0 or not self._waits.acquire(blocking=False):
+        if timeout_s <= 0 or self.is_ending or not self._waits.acquire(blocking=False):
             return ask(0.0)
         try:
             deadline = time.monotonic() + timeout_s

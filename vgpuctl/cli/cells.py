@@ -8,12 +8,11 @@ from vgpuctl.surface import Field
 
 NULL = "-"
 UNKNOWN = "?"
-_NUMBERS = frozenset({"integer"})
 
 
 def is_number(field: Field) -> bool:
     """Whether a column of it is aligned to the right."""
-    return field.kind in _NUMBERS
+    return field.kind == "integer"
 
 
 def text_of(field: Field, item: dict[str, Any]) -> str:

@@ -44,7 +44,7 @@ def make(
         return _finish(session, client, _submit(session, client, edit), options)
     for attempt in range(1, _ATTEMPTS + 1):
         plan = client.post("/v1/plans", edit)
-        asked = _agree(session, client, plan, options, always_show=always_show)
+        asked = _agree(session, client, edit, plan, options, always_show=always_show)
         try:
             operation = _submit(session, client, {"plan": plan["id"]})
         except PlanStale:
@@ -56,13 +56,15 @@ def make(
     raise AssertionError("the last attempt returns or raises")
 
 
-def show_dry_run(session: Session, client: Client, edit: dict[str, Any]) -> Item:
-    """Print what `edit` would do.  Raises the first thing that cannot be done."""
+def show_dry_run(session: Session, client: Client, edit: dict[str, Any]) -> None:
+    """Print what `edit` would do.  Fails with the first thing that cannot be done."""
     plan: Item = client.post("/v1/plans", edit)
     print_item(session, PLAN, plan, lambda: lines(plan, session.paint()))
     if plan.get("problems"):
-        raise VgpuctlError.from_problem(plan["problems"][0])
-    return plan
+        first = VgpuctlError.from_problem(plan["problems"][0])
+        if session.format in ("table", "wide"):
+            raise SystemExit(first.exit_status)  # the plan has told it
+        raise first
 
 
 def follow_to_end(session: Session, client: Client, operation: Item, timeout_s: float | None) -> Item:
@@ -124,11 +126,18 @@ def _finish(session: Session, client: Client, operation: Item, options: ChangeOp
 
 
 def _agree(
-    session: Session, client: Client, plan: Item, options: ChangeOptions, *, always_show: bool
+    session: Session,
+    client: Client,
+    edit: dict[str, Any],
+    plan: Item,
+    options: ChangeOptions,
+    *,
+    always_show: bool,
 ) -> bool:
     """Show and ask as far as that is needed; whether a person was asked."""
-    noticing = [] if options.yes else _running(client, plan.get("touches") or [])
-    if noticing or (always_show and not (options.yes and session.quiet)):
+    noticing = [] if options.yes else _running(client, _touched(edit, plan))
+    heard = session.can_ask() or session.format != "json"
+    if heard and (noticing or (always_show and not (options.yes and session.quiet))):
         talk("\n".join(lines(plan, session.paint_talk())))
     if options.yes or (not noticing and not always_show):
         return False
@@ -140,6 +149,20 @@ def _agree(
     else:
         session.confirm("Apply this?")
     return True
+
+
+def _touched(edit: dict[str, Any], plan: Item) -> list[str]:
+    """The domains that would notice; of a plan that is not complete, also the one that it is about.
+
+    A change of the definition alone is for the next start: no guest notices.
+    """
+    if edit.get("affect") == ["config"]:
+        return []
+    touched = list(plan.get("touches") or [])
+    domain = edit.get("domain")
+    if plan.get("incomplete") and domain not in (None, *touched):
+        touched.append(domain)
+    return touched
 
 
 def _running(client: Client, touched: list[str]) -> list[str]:

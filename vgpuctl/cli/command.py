@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable
 from importlib import import_module
 from typing import Any
@@ -114,6 +113,8 @@ class Group(click.Group):
         """The command that `args` begin with; an unknown one gets near ones suggested."""
         name = args[0]
         if not name.startswith("-") and not ctx.resilient_parsing and self.get_command(ctx, name) is None:
+            import difflib  # noqa: PLC0415
+
             names = self.list_commands(ctx)
             near = difflib.get_close_matches(name, names, 3, 0.5)
             text = f"No such command '{name}'."

@@ -100,11 +100,8 @@ def apply(session: Session, *, files: tuple[str, ...], prune: bool, options: Cha
     client = session.client()
     operation = make(session, client, _edit(files, prune=prune), options, always_show=True)
     if operation is not None:
-        say_done(
-            session,
-            f"applied {len((operation.get('result') or {}).get('documents') or [])} documents",
-            operation,
-        )
+        count = len((operation.get("result") or {}).get("documents") or [])
+        say_done(session, f"applied {count} document{'' if count == 1 else 's'}", operation)
 
 
 @click.command(

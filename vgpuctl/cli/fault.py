@@ -19,11 +19,17 @@ def tell(session: Session, error: VgpuctlError) -> int:
     talk(f"{paint.red('vgpuctl:')} {printable(first)}")
     for line in rest:
         talk(f"  {printable(line)}")
-    for fault in error.facts.get("faults") or []:
-        talk(f"  - {printable(_fault(fault))}")
+    for fault in _faults(error):
+        talk(f"  - {printable(fault)}")
     if error.hint:
         talk(f"  {paint.bold('hint:')} {printable(error.hint)}")
     return error.exit_status
+
+
+def _faults(error: VgpuctlError) -> list[str]:
+    """Each fault on a line; none where the message has said the only one."""
+    found = [_fault(each) for each in error.facts.get("faults") or []]
+    return [] if len(found) == 1 and found[0] in error.message else found
 
 
 def _fault(fault: object) -> str:

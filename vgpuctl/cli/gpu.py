@@ -11,16 +11,16 @@ from vgpuctl.cli import names
 from vgpuctl.cli.cells import text_of
 from vgpuctl.cli.command import Group
 from vgpuctl.cli.options import output_options
-from vgpuctl.cli.output import Item, print_item
+from vgpuctl.cli.output import BAR, Item, print_item
 from vgpuctl.cli.picture import ASCII, UNICODE, Blocks, card, mini_bar
 from vgpuctl.cli.reading import print_list, watch_option
 from vgpuctl.cli.session import Session, pass_session
-from vgpuctl.cli.style import has_unicode
+from vgpuctl.cli.style import ROOMY, has_unicode, width_of
 from vgpuctl.cli.view import view
 from vgpuctl.client.client import Client, at
 from vgpuctl.surface import GPU, Field
 
-_USAGE = Field("usage", "string", "Frame buffer in use.", column="USAGE")
+_USAGE = Field("usage", BAR, "Frame buffer in use.", column="USAGE")
 _PICTURED = frozenset({"allocated"})
 
 
@@ -34,7 +34,10 @@ def gpu() -> None:
 @output_options
 @pass_session
 def list_(session: Session, *, watch: bool) -> None:
-    """List every GPU.  On a terminal the frame buffer is drawn; -o wide shows it in MiB."""
+    """List every GPU.
+
+    On a terminal the use of the frame buffer is drawn; -o wide shows every column.
+    """
 
     def fetch(client: Client) -> list[Item]:
         found: list[Item] = client.get("/v1/gpus")
@@ -73,7 +76,10 @@ def _view(session: Session, found: Item) -> Iterator[str]:
 
 
 def _terminal_fields() -> tuple[Field, ...]:
-    fields = [each for each in GPU.columns() if each.name != "fb_used_mib"]
+    left_out = {"fb_used_mib"}
+    if (width_of(sys.stdout) or ROOMY) < ROOMY:
+        left_out.add("framework")
+    fields = [each for each in GPU.columns() if each.name not in left_out]
     return tuple(_USAGE if each.name == "fb_mib" else each for each in fields)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -14,10 +15,11 @@ from vgpuctl.cli.options import output_options
 from vgpuctl.cli.output import Item, print_item, table
 from vgpuctl.cli.reading import print_list, watch_option
 from vgpuctl.cli.session import Session, pass_session
+from vgpuctl.cli.style import ROOMY, width_of
 from vgpuctl.cli.view import view
 from vgpuctl.client.client import Client, at
 from vgpuctl.client.operation import failure_of, has_ended
-from vgpuctl.surface import OPERATION, STEP
+from vgpuctl.surface import OPERATION, STEP, Field
 
 
 @click.group(cls=Group)
@@ -36,7 +38,7 @@ def list_(session: Session, *, watch: bool) -> None:
         found: list[Item] = client.get("/v1/operations")
         return found
 
-    print_list(session, OPERATION, fetch, watch=watch)
+    print_list(session, OPERATION, fetch, watch=watch, fields=_terminal_fields())
 
 
 @operation.command(examples="vgpuctl operation show 3f0c5f0e-5d3a-4a8e-9d55-0d6c3b6f7a11")
@@ -103,6 +105,13 @@ def _view(session: Session, found: Item) -> Iterator[str]:
         yield ""
         yield "steps:"
         yield from table(_STEP_FIELDS[0 if several else 1 :], steps, paint, indent=2)
+
+
+def _terminal_fields() -> tuple[Field, ...] | None:
+    """All but the time where the terminal has no room for it beside an id."""
+    if (width_of(sys.stdout) or ROOMY) >= ROOMY:
+        return None
+    return tuple(each for each in OPERATION.columns() if each.name != "started_at")
 
 
 _STEP_FIELDS = tuple(

@@ -26,6 +26,9 @@ _NAMED_BY = {
     "info": "version",
 }
 
+BAR = "bar"
+"""Kind of a field that only a terminal shows: a drawing."""
+
 Item = dict[str, Any]
 Cell = Callable[[Field, Item], str]
 
@@ -55,7 +58,16 @@ def print_items(
             chosen = _chosen(session, resource)
             if session.columns or session.format == "wide" or fields is None:
                 fields, cell = chosen, text_of
-            write(table(fields, items, session.paint(), headers=session.headers, cell=cell))
+            write(
+                table(
+                    fields,
+                    items,
+                    session.paint(),
+                    headers=session.headers,
+                    cell=cell,
+                    wrap=session.format != "wide",
+                )
+            )
 
 
 def print_item(session: Session, resource: Resource, item: Item, view: Callable[[], Iterable[str]]) -> None:
@@ -102,18 +114,20 @@ def table(
     headers: bool = True,
     cell: Cell = text_of,
     indent: int = 0,
+    wrap: bool = True,
 ) -> Iterable[str]:
-    """The lines of a table of `items`, as wide as the terminal at most."""
+    """The lines of a table of `items`; with `wrap` no wider than the terminal, where that can be."""
     columns = [
         Column(
             each.column or each.name.upper(),
             [cell(each, item) for item in items],
             right=is_number(each),
+            rigid=each.kind == BAR,
             paint=paint.word if each.name in ("state", "verdict") else str,
         )
         for each in fields
     ]
-    width = width_of(sys.stdout)
+    width = width_of(sys.stdout) if wrap else None
     lines = render(
         columns, headers=headers, width=None if width is None else width - indent, heading_paint=paint.bold
     )

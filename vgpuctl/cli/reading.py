@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import click
@@ -14,6 +14,8 @@ from vgpuctl.cli.output import Cell, Item, print_items, write
 from vgpuctl.cli.session import Session
 from vgpuctl.client.client import Client
 from vgpuctl.surface import Field, Resource
+
+_WATCH_S = 5
 
 
 def watch_option(function: Any) -> Any:
@@ -32,7 +34,7 @@ def print_list(
     fields: tuple[Field, ...] | None = None,
     cell: Cell = text_of,
 ) -> None:
-    """Print what `fetch` returns; with `watch`, again after each event of the log that changed it.
+    """Print what `fetch` returns; with `watch`, again whenever it has changed.
 
     Under -o json a watched list is one line for each state of it.
     """
@@ -57,7 +59,9 @@ def print_list(
         shown = items
 
 
-def _states(client: Client, fetch: Callable[[Client], list[Item]], revision: int) -> Any:
-    yield fetch(client)
-    for _event in client.stream("/v1/events", since=revision, follow=1):
+def _states(client: Client, fetch: Callable[[Client], list[Item]], revision: int) -> Iterator[list[Item]]:
+    """The list at every event, and now and then: not all that changes on a host is in the log."""
+    while True:
         yield fetch(client)
+        for event in client.get("/v1/events", since=revision, wait=_WATCH_S):
+            revision = event["revision"]

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from vgpuctl.cli import names
-from vgpuctl.cli.cells import plain
+from vgpuctl.cli.cells import NULL, plain
 from vgpuctl.cli.command import Group
 from vgpuctl.cli.options import output_options
 from vgpuctl.cli.output import print_for_programs, write
@@ -150,7 +150,7 @@ def _do(session: Session, client: Client, action: str, arguments: dict[str, Any]
     if print_for_programs(session, answer):
         return
     if answer and isinstance(answer, dict):
-        write(f"{name}: {plain(value)}" for name, value in answer.items())
+        write(f"{name}: {plain(value) or NULL}" for name, value in answer.items())
     session.say(f"{action}: done")
 
 

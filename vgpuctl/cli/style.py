@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
-import shutil
 from typing import TextIO
+
+ROOMY = 100
+"""Columns from which on a table may show what is only good to know."""
 
 _GOOD = frozenset({"present", "ready", "running", "succeeded", "done", "match"})
 _WAITING = frozenset(
     {"absent", "pending", "vfs-off", "paused", "drift", "rolling-back", "planned", "foreign", "reserved"}
 )
-_BAD = frozenset({"conflict", "failed", "unknown", "needs-operator", "unreadable", "cancelled", "?"})
+_BAD = frozenset(
+    {"no-driver", "parked", "conflict", "failed", "unknown", "needs-operator", "unreadable", "cancelled", "?"}
+)
 
 
 def wants_colour(stream: TextIO, mode: str) -> bool:
@@ -31,7 +35,11 @@ def has_unicode(stream: TextIO) -> bool:
 
 def width_of(stream: TextIO) -> int | None:
     """Columns of the terminal; None where `stream` is not one, and nothing is ever shortened."""
-    return shutil.get_terminal_size().columns if stream.isatty() else None
+    if not stream.isatty():
+        return None
+    import shutil  # noqa: PLC0415 - loads every archive format
+
+    return shutil.get_terminal_size().columns
 
 
 class Paint:

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import textwrap
+import re
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 _GAP = 2
-_NARROWEST = 8
+_BREAK = re.compile(r"(?<=[ ,])(?=[^ ,])")
 
 
 @dataclass(slots=True)
 class Column:
-    """A column: its heading, its cells, and how they are shown."""
+    """A column: its heading, its cells, and how they are shown.  A `rigid` one is never wrapped."""
 
     heading: str
     cells: list[str] = field(default_factory=list)
     right: bool = False
+    rigid: bool = False
     paint: Callable[[str], str] = str
 
     def width(self, *, headers: bool) -> int:
@@ -42,7 +43,7 @@ def render(
     width: int | None = None,
     heading_paint: Callable[[str], str] = str,
 ) -> Iterator[str]:
-    """The lines of the table.  Where it is wider than `width`, long text is wrapped in its column."""
+    """The lines of the table.  Where it is wider than `width`, text is wrapped between words."""
     widths = _fitted(columns, width, headers=headers)
     if headers:
         yield _line([each.heading for each in columns], columns, widths, [heading_paint] * len(columns))
@@ -56,33 +57,41 @@ def render(
 
 
 def _fitted(columns: Sequence[Column], width: int | None, *, headers: bool) -> list[int]:
+    """Widths of the columns: the widest that can be wrapped gives way first, down to its longest word."""
     widths = [each.width(headers=headers) for each in columns]
     if width is None:
         return widths
-    prose = [any(" " in cell.strip() for cell in each.cells) for each in columns]
-    least = [max(_NARROWEST, display_width(each.heading)) for each in columns]
-    while sum(widths) + _GAP * (len(widths) - 1) > width:
-        # Prose gives way first: a name that is cut in two cannot be copied.
-        shrinkable = [
-            index
-            for wanted in (True, False)
-            for index, each in enumerate(columns)
-            if prose[index] is wanted and not each.right and widths[index] > least[index]
-        ]
-        if not shrinkable:
-            break
-        first = prose[shrinkable[0]]
-        widest = max(
-            (index for index in shrinkable if prose[index] is first), key=lambda index: widths[index]
+    least = [
+        each.width(headers=headers)
+        if each.rigid
+        else max(
+            display_width(word.rstrip()) for text in [each.heading, *each.cells] for word in _words(text)
         )
-        widths[widest] -= 1
+        for each in columns
+    ]
+    while sum(widths) + _GAP * (len(widths) - 1) > width:
+        room = [has - needs for has, needs in zip(widths, least, strict=True)]
+        if max(room, default=0) <= 0:
+            break
+        widths[max((index for index, more in enumerate(room) if more > 0), key=widths.__getitem__)] -= 1
     return widths
+
+
+def _words(text: str) -> list[str]:
+    """`text` in pieces that are never cut, with what separates them: a name in two cannot be copied."""
+    return _BREAK.split(text)
 
 
 def _wrapped(cell: str, limit: int) -> list[str]:
     if display_width(cell) <= limit:
         return [cell]
-    return textwrap.wrap(cell, limit, break_on_hyphens=False) or [""]
+    lines = [""]
+    for word in _words(cell):
+        if lines[-1] and display_width((lines[-1] + word).rstrip()) > limit:
+            lines.append(word)
+        else:
+            lines[-1] += word
+    return [each.rstrip() for each in lines]
 
 
 def _line(

@@ -13,6 +13,8 @@ from vgpuctl.cli.style import Paint, width_of
 from vgpuctl.surface import RESOURCES, Field, Resource
 
 _NARROWEST = 20
+_FOR_PROGRAMS = frozenset({"uuid", "alias"})
+"""Too wide for a small table, and a name says the same."""
 
 
 def view(
@@ -51,7 +53,7 @@ def fields_of(field: Field, items: list[Item]) -> tuple[Field, ...]:
     inner = RESOURCES.get(field.kind.strip("[]"))
     if inner is not None:
         return inner.columns()
-    names = dict.fromkeys(name for each in items for name in each)
+    names = dict.fromkeys(name for each in items for name in each if name not in _FOR_PROGRAMS)
     return tuple(Field(name, _kind_of(items, name), "", nullable=True, column=name.upper()) for name in names)
 
 

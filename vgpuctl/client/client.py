@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.client
 import json
-import socket
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 from vgpuctl.client.address import socket_path
+from vgpuctl.client.connection import UnixConnection
 from vgpuctl.errors import (
     Conflict,
     DaemonUnreachable,
@@ -30,22 +30,8 @@ REPLY_TIMEOUT_S = 60.0
 _NOT_RUNNING = (
     "is it running? `systemctl status vgpuctl`; to try it without a GPU: `vgpuctl daemon --simulate l40s`"
 )
+_OTHER = "is it a vgpuctl daemon that answers?"
 _BY_STATUS: dict[int, type[VgpuctlError]] = {400: InvalidInput, 403: Denied, 404: NotFound, 409: Conflict}
-
-
-class _UnixConnection(http.client.HTTPConnection):
-    """HTTP to a unix socket; the two timeouts are for connecting and for each read."""
-
-    def __init__(self, path: str, connect_timeout_s: float, reply_timeout_s: float | None) -> None:
-        super().__init__("localhost", timeout=connect_timeout_s)
-        self._path = path
-        self._reply_timeout_s = reply_timeout_s
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(self._path)
-        self.sock.settimeout(self._reply_timeout_s)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +47,7 @@ class Reply:
         if not self.body:
             return None
         text = self.body.decode("utf-8", "replace")
-        return json.loads(text) if self.media_type.endswith("json") else text
+        return _json(text) if self.media_type.endswith("json") else text
 
 
 class Client:
@@ -134,7 +120,7 @@ class Client:
                 raise _refusal(Reply(response.status, _media_type(response), response.read()))
             for line in response:
                 if line.strip():  # blank lines say only that the daemon is alive
-                    yield json.loads(line)
+                    yield _json(line)
         except (OSError, http.client.HTTPException) as error:
             raise self._broken(error, sent=True) from error
         finally:
@@ -149,7 +135,7 @@ class Client:
         params: dict[str, Any],
         headers: dict[str, str],
         reply_timeout_s: float | None,
-    ) -> tuple[_UnixConnection, http.client.HTTPResponse]:
+    ) -> tuple[UnixConnection, http.client.HTTPResponse]:
         query = {
             name: 1 if value is True else value
             for name, value in params.items()
@@ -158,7 +144,7 @@ class Client:
         target = f"{path}?{urlencode(query)}" if query else path
         payload = None if body is None else json.dumps(body).encode()
         self._trace(f"> {method} {target}" + (f" {payload.decode()}" if payload else ""))
-        connection = _UnixConnection(self.path, self._connect_timeout_s, reply_timeout_s)
+        connection = UnixConnection(self.path, self._connect_timeout_s, reply_timeout_s)
         sent = False
         try:
             connection.connect()
@@ -203,12 +189,22 @@ def _media_type(response: http.client.HTTPResponse) -> str:
     return (response.getheader("Content-Type") or "").partition(";")[0].strip()
 
 
+def _json(text: str | bytes) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise DaemonUnreachable(f"what the daemon said is not JSON: {error}", hint=_OTHER) from error
+
+
 def _refusal(reply: Reply) -> VgpuctlError:
     try:
         value = reply.value()
-    except ValueError:
+    except DaemonUnreachable:
         value = None
     if isinstance(value, dict) and "code" in value:
-        return VgpuctlError.from_problem(value)
+        try:
+            return VgpuctlError.from_problem(value)
+        except TypeError:  # facts that are none: the code and the text still stand
+            return VgpuctlError.from_problem({**value, "facts": {}})
     kind = _BY_STATUS.get(reply.status, Unavailable if reply.status >= 500 else InvalidInput)
-    return kind(f"HTTP status {reply.status}, without a reason", hint="is it a vgpuctl daemon that answers?")
+    return kind(f"HTTP status {reply.status}, without a reason", hint=_OTHER)

@@ -129,7 +129,7 @@ def _hypervisor(uri: str) -> HypervisorPort:
 
 
 def _simulated(cards: str, state_dir: Path) -> _Low:
-    from vgpuctl.daemon.simulation import connect  # noqa: PLC0415
+    from vgpuctl.sim.host import SimHost  # noqa: PLC0415
 
-    host = connect(cards, state_dir)
+    host = SimHost.launch(cards, socket=state_dir / "sim.sock", state=state_dir / "sim.json")
     return _Low(host.kernel, host.nvml, host.handles, host.close, host)

@@ -58,7 +58,7 @@ def encode(fields: Mapping[str, str]) -> bytes:
 class Journal:
     """A structlog logger that writes to the journal."""
 
-    def __init__(self, address: str = SOCKET) -> None:
+    def __init__(self, address: str) -> None:
         self._address = address
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
 

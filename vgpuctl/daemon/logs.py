@@ -24,7 +24,7 @@ def configure(level: str) -> None:
     factory: Any
     if journal.is_stderr(os.environ):
         shared += [structlog.processors.format_exc_info, _as_argument]
-        writer = journal.Journal()
+        writer = journal.Journal(journal.SOCKET)
         factory = lambda *_args: writer  # noqa: E731
     elif sys.stderr.isatty():
         plain = structlog.dev.plain_traceback

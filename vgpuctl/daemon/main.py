@@ -45,7 +45,7 @@ def run(options: Options) -> None:
     if inherited is None:
         refuse_live(config.socket)
     signals = Signals()
-    with StateDirectory(config.state_dir, simulate=config.simulate):
+    with StateDirectory(config.state_dir, is_simulated=config.simulate is not None):
         parts = compose(config)
         try:
             service = Service(
@@ -56,7 +56,11 @@ def run(options: Options) -> None:
             server = UnixServer(config.socket, app, inherited=inherited)
             parts.on_event(service.wake)
             service.start()
-            server.prepare()
+            try:
+                server.prepare()
+            except VgpuctlError:
+                service.stop()
+                raise
             serving = threading.Thread(target=server.serve, name="http", daemon=True)
             serving.start()
             watchdog = Watchdog(notifier, lambda: service.seconds_since_last_turn() < LOOP_DEAD_S)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import grp
 import os
@@ -91,10 +92,10 @@ def open_socket(path: Path) -> socket.socket:
         raise InvalidInput(
             f"the socket's path is too long: {path}", hint=f"a unix socket has at most {_PATH_MAX} bytes"
         )
-    path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-    beside.unlink(missing_ok=True)
     made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
     try:
+        path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        beside.unlink(missing_ok=True)
         os.fchmod(made.fileno(), 0o600)
         made.bind(str(beside))
         gid = _gid(OPERATE_GROUP)
@@ -104,10 +105,13 @@ def open_socket(path: Path) -> socket.socket:
         admit_readers(beside)
         made.listen(BACKLOG)
         beside.rename(path)
-    except BaseException:
+    except OSError as error:
         made.close()
-        beside.unlink(missing_ok=True)
-        raise
+        with contextlib.suppress(OSError):
+            beside.unlink(missing_ok=True)
+        raise InvalidInput(
+            f"cannot listen at {path}: {error.strerror}", hint="name another --socket"
+        ) from error
     return made
 
 
@@ -129,7 +133,8 @@ def refuse_live(path: Path) -> None:
     """Conflict when somebody answers at `path`, or when what is there is no socket."""
     try:
         mode = path.lstat().st_mode
-    except FileNotFoundError:
+    except OSError:
+        # Nothing there, or not for us to see: listening there says what is wrong with it.
         return
     if not stat.S_ISSOCK(mode):
         raise Conflict(f"{path} is there and is no socket", hint="name another --socket")

@@ -10,13 +10,11 @@ from typing import Self
 
 from vgpuctl.errors import Conflict, StoreFailure
 
-_REAL = "real"
-
 
 class StateDirectory:
     """A state directory that is ours as long as this is open; the lock ends with the process."""
 
-    def __init__(self, path: Path, *, simulate: str | None) -> None:
+    def __init__(self, path: Path, *, is_simulated: bool) -> None:
         """Take `path`; Conflict when another daemon has it, or when it belongs to another host."""
         self.path = path
         try:
@@ -29,7 +27,7 @@ class StateDirectory:
             ) from error
         try:
             self._lock()
-            self._claim(simulate)
+            self._claim(is_simulated=is_simulated)
         except BaseException:
             os.close(self._fd)
             raise
@@ -47,10 +45,10 @@ class StateDirectory:
         os.ftruncate(self._fd, 0)
         os.pwrite(self._fd, f"{os.getpid()}\n".encode(), 0)
 
-    def _claim(self, simulate: str | None) -> None:
+    def _claim(self, *, is_simulated: bool) -> None:
         """Note whose state this is: wishes for simulated GPUs must never be carried out on real ones."""
         note = self.path / "host"
-        now = _REAL if simulate is None else f"simulated {simulate}"
+        now = "simulated" if is_simulated else "real"
         try:
             before = note.read_text(encoding="utf-8").strip()
         except FileNotFoundError:
@@ -58,7 +56,7 @@ class StateDirectory:
             return
         if before != now:
             raise Conflict(
-                f"{self.path} holds the state of another host ({before}), not of this one ({now})",
+                f"{self.path} holds the state of a {before} host, and this one is {now}",
                 hint="name another --state-dir, or remove that directory to begin anew",
             )
 

@@ -49,7 +49,8 @@ class Discovery:
         for bus, functions in buses.items():
             try:
                 calls[bus] = self._watch.start(
-                    f"bus/{bus[0]:04x}:{bus[1]:02x}", partial(_gpus_on, kernel, functions)
+                    f"bus/{bus[0]:04x}:{bus[1]:02x}",
+                    partial(_gpus_on, kernel, functions, self._known.get(bus, ())),
                 )
             except Hanging:
                 silent += self._known.get(bus, functions[:1])
@@ -79,8 +80,15 @@ def _buses(kernel: Kernel) -> dict[Bus, tuple[PciAddress, ...]]:
     return {bus: tuple(sorted(functions)) for bus, functions in sorted(buses.items())}
 
 
-def _gpus_on(kernel: Kernel, functions: tuple[PciAddress, ...]) -> tuple[PciAddress, ...]:
-    gpus = []
+def _gpus_on(
+    kernel: Kernel, functions: tuple[PciAddress, ...], known: tuple[PciAddress, ...]
+) -> tuple[PciAddress, ...]:
+    """The GPUs among the functions of one bus.
+
+    One that cannot be read now is a GPU when it was one before; on a bus without known GPUs the first
+    such function stands for what may be there.
+    """
+    gpus: list[PciAddress] = []
     vfs: set[str] = set()
     for address in functions:
         if str(address) in vfs:
@@ -93,8 +101,11 @@ def _gpus_on(kernel: Kernel, functions: tuple[PciAddress, ...]) -> tuple[PciAddr
             if not _offers_vgpus(kernel, path, names):
                 continue
             vfs |= {kernel.link(f"{path}/{name}") for name in names if _VIRTFN.fullmatch(name)}
-        except (OSError, ValueError):
+        except (FileNotFoundError, ValueError):
             continue  # it went away meanwhile
+        except OSError:
+            if address not in known and (known or gpus):
+                continue
         gpus.append(address)
     return tuple(gpus)
 

@@ -11,7 +11,7 @@ from vgpuctl.host.sighting import device_id, driver_words
 from vgpuctl.model.allocation import GpuIdentity
 from vgpuctl.model.domain import Domain, Hostdev, MdevSource, PciSource, vgpu_of_alias
 from vgpuctl.model.fact import Fact, Unknown
-from vgpuctl.model.gpu import FrameworkKind
+from vgpuctl.model.gpu import FrameworkKind, Holder, Vf
 from vgpuctl.model.step import RemoveVgpu
 from vgpuctl.ports.handles import VfioHandles
 from vgpuctl.ports.hypervisor import HypervisorPort
@@ -75,23 +75,17 @@ class Guard:
         else:
             path = device_path(step.parent)
         holders = holders_of(vfio_nodes(self._kernel, path), self._handles.holders())
-        if isinstance(holders, Unknown):
-            raise FactUnknown(
-                f"whether somebody holds vGPU {step.name} is not known: {holders.reason}",
-                hint="what cannot be read counts as busy; run the daemon as root",
-                vgpu=step.name,
-            )
-        if holders:
-            who = ", ".join(f"{each.domain or each.command} (pid {each.pid})" for each in holders)
-            raise VgpuBusy(
-                f"vGPU {step.name} on {step.parent} is held open by {who}",
-                hint="stop the domain that has it, gracefully",
-                vgpu=step.name,
-                holders=[
-                    {"pid": each.pid, "command": each.command, "domain": each.domain} for each in holders
-                ],
-            )
+        _refuse_held(holders, f"vGPU {step.name} on {step.parent}")
         self._no_running_domain(step)
+
+    def nobody_holds_a_vf(self, vfs: tuple[Vf, ...]) -> None:
+        """Raise VgpuBusy when a process has one of these VFs, with a vGPU or plain, open."""
+        if not vfs:
+            return
+        handles = self._handles.holders()
+        for vf in vfs:
+            nodes = vfio_nodes(self._kernel, device_path(vf.address))
+            _refuse_held(holders_of(nodes, handles), f"VF {vf.address}")
 
     def _no_running_domain(self, step: RemoveVgpu) -> None:
         domains = self._domains()
@@ -124,6 +118,21 @@ class Guard:
             return self._hypervisor.domains()
         except VgpuctlError as error:
             return Unknown(error.message)
+
+
+def _refuse_held(holders: Fact[tuple[Holder, ...]], what: str) -> None:
+    if isinstance(holders, Unknown):
+        raise FactUnknown(
+            f"whether somebody holds {what} is not known: {holders.reason}",
+            hint="what cannot be read counts as busy; run the daemon as root",
+        )
+    if holders:
+        who = ", ".join(f"{each.domain or each.command} (pid {each.pid})" for each in holders)
+        raise VgpuBusy(
+            f"{what} is held open by {who}",
+            hint="stop the domain that has it, gracefully",
+            holders=[{"pid": each.pid, "command": each.command, "domain": each.domain} for each in holders],
+        )
 
 
 def _names(hostdev: Hostdev, step: RemoveVgpu) -> bool:

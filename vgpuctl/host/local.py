@@ -107,6 +107,7 @@ class LocalHost:
         seen = look(self._kernel, pf, self._frameworks, lambda _: True)
         if bool(seen.vfs) is not effect.enabled:
             _refuse_in_use(seen)
+            self._guard.nobody_holds_a_vf(seen.vfs)
         self._vfs.set(pf, seen.device.vendor, enabled=effect.enabled)
 
     def domain_xml(self, domain: str, *, live: bool = False) -> str:

@@ -25,7 +25,7 @@ from vgpuctl.ports.framework import Framework, FrameworkView
 from vgpuctl.ports.kernel import Kernel
 
 NO_DEVICE: Final = DeviceId(0, 0, 0, 0)
-_EMPTY: Final = FrameworkView(types=(), creatable=Unknown("it offers no types"), vgpus=())
+_EMPTY: Final = FrameworkView(types=(), creatable=Unknown("it offers no types now"), vgpus=())
 _FIELD = re.compile(r"^(?P<key>[A-Za-z ]+?)\s*:\s*(?P<value>.*?)\s*$", re.MULTILINE)
 
 

@@ -169,7 +169,7 @@ class Catalog:
         )
 
     def _keys_of_board(self, short: str) -> Iterable[str]:
-        """The models whose board token begins `short`, so that not every family is read."""
+        """The models whose type names begin as `short` does; asking only these reads one family."""
         name = parse(short.upper())
         board = name.board.casefold() if isinstance(name, TypeName) else short
         return [key for key, head in self._index().items() if head["board"].casefold() == board]

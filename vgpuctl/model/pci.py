@@ -33,6 +33,10 @@ class PciAddress:
             raise ValueError(msg)
         return cls(int(domain or "0", 16), int(bus, 16), int(device, 16), int(function))
 
+    def __hash__(self) -> int:
+        # The generated one hashes a tuple; plans look addresses up by the hundred thousand.
+        return self.domain << 16 | self.bus << 8 | self.device << 3 | self.function
+
     def __str__(self) -> str:
         return f"{self.domain:04x}:{self.bus:02x}:{self.device:02x}.{self.function}"
 

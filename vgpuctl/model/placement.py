@@ -7,7 +7,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from vgpuctl.errors import FactUnknown, GpuState, NoCapacity, TypeUnknown, VgpuctlError
-from vgpuctl.model.card import Card, card_facts, free_parents, refusal, supported_types, type_named
+from vgpuctl.model.card import (
+    Card,
+    card_facts,
+    free_parents,
+    refusal,
+    supported_types,
+    type_named,
+    why_not,
+)
 from vgpuctl.model.catalog import Catalog
 from vgpuctl.model.document import NumaPolicy, Placement, PlacementPolicy
 from vgpuctl.model.frameworks.passthrough import WHOLE_GPU
@@ -26,6 +34,20 @@ class Choice:
     parent: GpuAddress | None
 
 
+@dataclass(frozen=True, slots=True)
+class _PassedOver:
+    """A card that was not taken.  Why is told in full only when no other card was."""
+
+    card: Card
+    refused: VgpuType | None
+    reason: str = ""
+
+    def error(self) -> VgpuctlError:
+        """What the card has against it."""
+        found = refusal(self.card, self.refused) if self.refused is not None else None
+        return found or NoCapacity(self.reason)
+
+
 def choose(
     cards: Sequence[Card],
     types: Sequence[str],
@@ -41,7 +63,7 @@ def choose(
     just failed.  Where nothing fits: TypeUnknown when neither a card nor `catalog` knows any of the
     types; the cards' own kind of refusal where all agree in it (GpuState, FactUnknown); else NoCapacity.
     """
-    passed_over: dict[GpuAddress, tuple[Card, VgpuctlError]] = {}
+    passed_over: dict[GpuAddress, _PassedOver] = {}
     for name in types:
         fitting = []
         for card in cards:
@@ -49,34 +71,34 @@ def choose(
             if isinstance(found, Choice):
                 fitting.append(found)
             elif found is not None:
-                passed_over.setdefault(card.gpu.address, (card, found))
+                passed_over.setdefault(card.gpu.address, found)
         if fitting:
             return min(fitting, key=lambda choice: _rank(choice, policy, numa_node))
     if passed_over:
-        return _nothing_fits(types, list(passed_over.values()))
+        return _nothing_fits(types, [(each.card, each.error()) for each in passed_over.values()])
     return _nobody_offers(cards, types, catalog)
 
 
 def _try(
     card: Card, name: str, policy: Placement, numa_node: int | None, avoid: frozenset[GpuAddress]
-) -> Choice | VgpuctlError | None:
+) -> Choice | _PassedOver | None:
     """The place on one card, why there is none, or None where the card has no such type."""
     vgpu_type = type_named(card, name)
     if vgpu_type is None:
         return None
     if policy.numa is NumaPolicy.REQUIRE and not _is_near(card, numa_node):
-        return NoCapacity(f"GPU {card.gpu.address} is on NUMA node {card.gpu.numa_node}, not {numa_node}")
+        why = f"GPU {card.gpu.address} is on NUMA node {card.gpu.numa_node}, not {numa_node}"
+        return _PassedOver(card, None, why)
     if card.gpu.address in avoid:
-        return NoCapacity(f"GPU {card.gpu.address} has just failed")
-    error = refusal(card, vgpu_type)
-    if error is not None:
-        return error
+        return _PassedOver(card, None, f"GPU {card.gpu.address} has just failed")
+    if why_not(card, vgpu_type) is not None:
+        return _PassedOver(card, vgpu_type)
     if vgpu_type == WHOLE_GPU:
         return Choice(card=card, vgpu_type=vgpu_type, parent=card.gpu.address)
     parents = free_parents(card)
     usable = [each for each in parents if each not in avoid]
     if parents and not usable:
-        return NoCapacity(f"each free VF of GPU {card.gpu.address} has just failed")
+        return _PassedOver(card, None, f"each free VF of GPU {card.gpu.address} has just failed")
     return Choice(card=card, vgpu_type=vgpu_type, parent=usable[0] if usable else None)
 
 

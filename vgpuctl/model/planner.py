@@ -90,7 +90,9 @@ def observed_for(allocation: Allocation, snapshot: Snapshot) -> ObservedVgpu | N
     if allocation.framework is FrameworkKind.PASSTHROUGH:
         return _passed_through(allocation, allocation.parent, snapshot)
     owns = frameworks.rules_of(allocation.framework).owns
-    return next((each for each in snapshot.vgpus() if owns(allocation, each, snapshot.boot_id)), None)
+    named = snapshot.mdev(allocation.id)
+    candidates = (named,) if named is not None else snapshot.on(allocation.parent)
+    return next((each for each in candidates if owns(allocation, each, snapshot.boot_id)), None)
 
 
 def _passed_through(allocation: Allocation, parent: GpuAddress, snapshot: Snapshot) -> ObservedVgpu | None:
@@ -331,14 +333,9 @@ class _Planner:
         cards: list[Card] = list(self.cards.values())
         if wish.gpu is not None:
             cards = [self.cards[find_gpu(self.situation.snapshot, wish.gpu).address]]
-        choice = placement.choose(cards, types, policy, avoid=self.situation.avoid)
-        if isinstance(choice, errors.TypeUnknown):
-            elsewhere = [each for each in types if self.situation.catalog.type_named(each) is not None]
-            if elsewhere:
-                where = f"GPU {wish.gpu} does not" if wish.gpu else "no GPU of this host does"
-                raise errors.NoCapacity(
-                    f"{where} offer {' or '.join(elsewhere)}", hint="vgpuctl type list shows what there is"
-                )
+        choice = placement.choose(
+            cards, types, policy, avoid=self.situation.avoid, catalog=self.situation.catalog
+        )
         if isinstance(choice, errors.VgpuctlError):
             raise choice
         vgpu_type = choice.vgpu_type
@@ -393,6 +390,8 @@ class _Planner:
         assert gpu is not None
         self._forget(allocation)
         card = self.cards[gpu.address]
+        if allocation.type_name == passthrough.WHOLE_GPU.name:
+            return (self._add_creation(allocation, gpu, gpu.address, FrameworkKind.PASSTHROUGH, 0),)
         if not card.vfs_on and gpu.state is GpuState.VFS_OFF:
             self._set_vfs(gpu, enabled=True, reason=f"vGPU {allocation.name} needs a VF")
             card = self.cards[gpu.address]
@@ -414,6 +413,11 @@ class _Planner:
         if parent is None or type_id is None:
             full = f"GPU {gpu.address} has no free place for vGPU {allocation.name} ({allocation.type_name})"
             raise errors.NoCapacity(full, gpu=str(gpu.address))
+        return (self._add_creation(allocation, gpu, parent, framework, type_id),)
+
+    def _add_creation(
+        self, allocation: Allocation, gpu: Gpu, parent: GpuAddress, framework: FrameworkKind, type_id: int
+    ) -> int:
         allocation = replace(
             allocation, framework=framework, parent=parent, type_id=type_id, created_boot=None
         )
@@ -429,7 +433,7 @@ class _Planner:
         )
         self._check(effect)
         self.allocate[allocation.id] = allocation
-        return (self._add(effect, "it is wished and does not exist"),)
+        return self._add(effect, "it is wished and does not exist")
 
     def _keep_place(self, allocation: Allocation) -> None:
         """Reserve room on a card whose VFs are still off."""

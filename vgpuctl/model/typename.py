@@ -23,7 +23,7 @@ _NAME = re.compile(
     r"-(?P<size>0|[1-9][0-9]*)(?P<series>[ABCQ])"
     r"(?P<suffix>4|ME|NOME|MEALL|GFX)?"
 )
-_DRIVER_PREFIXES = ("NVIDIA ", "GRID ")
+_DRIVER_PREFIXES = ("nvidia ", "grid ")
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +97,7 @@ def short_name(raw: str) -> str:
     """
     text = raw.strip()
     last = text.rsplit(maxsplit=1)[-1] if text else ""
-    if text.startswith(_DRIVER_PREFIXES) or _NAME.fullmatch(last):
+    if text.casefold().startswith(_DRIVER_PREFIXES) or _NAME.fullmatch(last):
         return last
     return text
 

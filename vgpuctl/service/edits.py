@@ -34,6 +34,7 @@ from vgpuctl.model.edit import (
     Edit,
 )
 from vgpuctl.model.fact import Unknown, known
+from vgpuctl.model.frameworks import passthrough
 from vgpuctl.model.gpu import ObservedVgpu
 from vgpuctl.model.planner import find_gpu, identity_of, observed_for, profile_named
 from vgpuctl.model.snapshot import Snapshot
@@ -154,6 +155,7 @@ def _check_source(context: Context, profile: str | None, vgpu_type: str | None) 
 def check_type(context: Context, name: str) -> None:
     """Raise TypeUnknown, with near names, for a type that no card and no catalogue knows."""
     here = {each.name for gpu in context.snapshot.gpus for each in gpu.types}
+    here |= {passthrough.WHOLE_GPU.name, passthrough.PLAIN_VF.name}
     if name in here:
         return
     everywhere = here | set(context.type_names())

@@ -40,7 +40,8 @@ class Engine:
         self._now = now
         self._save = save
         self._events: deque[tuple[int, Uevent]] = deque(maxlen=EVENTS_KEPT)
-        self._sequence = 0
+        # Above every number of an engine that ran this host before: callers count on.
+        self._sequence = time.time_ns() // 1_000_000
         self._install(state)
 
     @property

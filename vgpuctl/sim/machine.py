@@ -15,19 +15,20 @@ from vgpuctl.sim.board import Nvrm, vf_addresses
 from vgpuctl.sim.models import Models
 from vgpuctl.sim.node import Dir, File, Found, Link, Store, failure, walk
 from vgpuctl.sim.outcome import Operation, Outcome
-from vgpuctl.sim.place import real_path
+from vgpuctl.sim.place import devpath
 from vgpuctl.sim.replay import replay
 from vgpuctl.sim.state import Board, Fault, State, Vgpu, with_board
 from vgpuctl.sim.tree import tree
 
 
 class Machine:
-    """The rules of one host's models; remembers nothing but the tree of the last state."""
+    """The rules of one host's models; what it remembers (the last state's tree) only saves time."""
 
     def __init__(self, models: Models) -> None:
         self.models = models
         self._seen: State | None = None
         self._root: Dir = Dir(dict)
+        self._found: dict[tuple[str, bool], Found] = {}
 
     def step(self, state: State, operation: Operation, now: float) -> Outcome:
         """Do one operation at the time `now` (seconds; any origin, but always the same)."""
@@ -58,7 +59,7 @@ class Machine:
     def _look(self, state: State, operation: Operation, path: str) -> Outcome:
         verb = operation.verb
         try:
-            found = walk(self._tree(state), path, follow=verb != "link")
+            found = self._walk(state, path, follow=verb != "link")
         except OSError as error:
             if verb == "exists":
                 return Outcome(state, result=False)
@@ -73,7 +74,7 @@ class Machine:
 
     def _write(self, state: State, operation: Operation, path: str, text: str) -> Outcome:
         try:
-            found = walk(self._tree(state), path)
+            found = self._walk(state, path)
         except OSError as error:
             return Outcome(state, errno=error.errno or errno.EIO, about=path)
         if isinstance(found.node, Dir):
@@ -140,10 +141,18 @@ class Machine:
             return Outcome(state, replay(state.capture).nvml)
         return Outcome(state, answers.nvml(state, self.models))
 
+    def _walk(self, state: State, path: str, *, follow: bool = True) -> Found:
+        root = self._tree(state)
+        found = self._found.get((path, follow))
+        if found is None:
+            found = self._found[path, follow] = walk(root, path, follow=follow)
+        return found
+
     def _tree(self, state: State) -> Dir:
         if self._seen is not state:
             self._root = tree(state, self.models) if state.capture is None else replay(state.capture).root
             self._seen = state
+            self._found = {}
         return self._root
 
 
@@ -155,7 +164,7 @@ def settle(state: State, now: float) -> tuple[State, tuple[Uevent, ...]]:
             continue
         board_now = replace(board, vfs_ready_at=None)
         state = with_board(state, board_now)
-        events += [Uevent("change", f"/{real_path(each)}", "pci") for each in vf_addresses(board_now)]
+        events += [Uevent("change", devpath(each), "pci") for each in vf_addresses(board_now)]
     return state, tuple(events)
 
 

@@ -20,6 +20,11 @@ def real_path(address: GpuAddress) -> str:
     return f"sys/devices/pci{root}/{root}:01.0/{address}"
 
 
+def devpath(address: GpuAddress) -> str:
+    """The path of a function as uevents tell it: below `/sys`."""
+    return real_path(address).removeprefix("sys")
+
+
 def group_of(board: Board, parent: GpuAddress, vgpu: Vgpu | None) -> int:
     """The IOMMU group of a vGPU, a VF, or a PF."""
     if vgpu is not None and vgpu.iommu_group is not None:

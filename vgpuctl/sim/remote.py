@@ -21,9 +21,8 @@ from vgpuctl.sim.spec import Spec, to_json
 
 CONNECT_S = 10.0
 _RETRY_S = 0.02
-_REPEATABLE = frozenset(
-    {"read", "list", "link", "resolve", "exists", "log", "holders", "nvml", "events", "install"}
-)
+_ATTEMPTS = 3
+_REPEATABLE = frozenset({"read", "list", "link", "resolve", "exists", "log", "holders", "nvml"})
 
 
 class _Link:
@@ -76,9 +75,9 @@ class RemoteTransport:
         self._last_nvml: tuple[bytes, Any] = (b"", None)
 
     def call(self, verb: str, *arguments: Any, timeout_s: float | None = None) -> Any:
-        """Do one operation of the machine; raises OSError."""
-        message = wire.pack({"call": verb, "arguments": arguments, "timeout_s": timeout_s})
-        line = self._ask(message, is_repeatable=verb in _REPEATABLE)
+        """Do one operation of the machine; raises OSError, also where nobody answers."""
+        message = {"call": verb, "arguments": arguments, "timeout_s": timeout_s}
+        line = self._ask_kernel(message, is_repeatable=verb in _REPEATABLE)
         # NVML's answer names every type of every GPU and seldom changes.
         if verb == "nvml" and line == self._last_nvml[0]:
             return self._last_nvml[1]
@@ -89,19 +88,18 @@ class RemoteTransport:
 
     def control(self, action: str, arguments: dict[str, Any]) -> dict[str, Any]:
         """Do a control; raises VgpuctlError."""
-        line = self._ask(wire.pack({"control": action, "arguments": arguments}), is_repeatable=False)
-        result: dict[str, Any] = _result(line)
-        return result
-
-    def events(self, since: int | None, wait_s: float) -> tuple[int, tuple[Uevent, ...]]:
-        """Uevents after number `since`, and the last number."""
-        line = self._ask(wire.pack({"events": since, "wait_s": wait_s}), is_repeatable=True)
-        result: tuple[int, tuple[Uevent, ...]] = wire.result_of("events", _result(line))
+        result: dict[str, Any] = self._order({"control": action, "arguments": arguments})
         return result
 
     def install(self, spec: Spec) -> None:
         """Make it the host of that specification, unless it is that already; raises VgpuctlError."""
-        _result(self._ask(wire.pack({"install": to_json(spec)}), is_repeatable=True))
+        self._order({"install": to_json(spec)})
+
+    def events(self, since: int | None, wait_s: float) -> tuple[int, tuple[Uevent, ...]]:
+        """Uevents after number `since`, and the last number; raises OSError."""
+        line = self._ask_kernel({"events": since, "wait_s": wait_s}, is_repeatable=True)
+        result: tuple[int, tuple[Uevent, ...]] = wire.result_of("events", _result(line))
+        return result
 
     def close(self) -> None:
         """Hang up every connection that is not in use."""
@@ -110,16 +108,30 @@ class RemoteTransport:
         for each in free:
             each.close()
 
+    def _ask_kernel(self, message: dict[str, Any], *, is_repeatable: bool) -> bytes:
+        try:
+            return self._ask(wire.pack(message), is_repeatable=is_repeatable)
+        except VgpuctlError as error:
+            raise OSError(errno.EIO, error.message) from error
+
+    def _order(self, message: dict[str, Any]) -> Any:
+        try:
+            return _result(self._ask(wire.pack(message), is_repeatable="install" in message))
+        except OSError as error:
+            raise Unavailable(f"the simulated host does not answer: {error.strerror}") from error
+
     def _ask(self, message: bytes, *, is_repeatable: bool) -> bytes:
+        attempts = _ATTEMPTS if is_repeatable else 1
         while True:
             link = self._link()
             try:
                 line = link.ask(message)
             except OSError as error:
                 link.close()
-                if is_repeatable:
-                    continue
-                raise OSError(errno.EIO, "the simulated host died in the middle of it") from error
+                attempts -= 1
+                if not attempts:
+                    raise OSError(errno.EIO, "the simulated host died in the middle of it") from error
+                continue
             with self._lock:
                 self._free.append(link)
             return line
@@ -169,6 +181,7 @@ class Starter:
             return
         log = Path(f"{self._state}.log")
         if self._process is not None and self._process.returncode > 0:
+            self._process = None
             why = log.read_text(encoding="utf-8", errors="replace").strip()
             raise Unavailable(f"the simulated host cannot be started: {why}")
         self._state.parent.mkdir(parents=True, exist_ok=True)

@@ -108,18 +108,8 @@ def _from_root(path: str, target: str) -> str:
 def _nvml(data: Any) -> Fact[NvmlHost]:
     if data is None:
         return Unknown("the capture has nothing from NVML")
-    answer = _tagged(data)
     try:
-        found: Fact[NvmlHost] = decode(answer, Unknown if TAG in answer else NvmlHost)
+        found: Fact[NvmlHost] = decode(data, Unknown if TAG in data else NvmlHost)
     except (DecodeError, TypeError) as error:
         return Unknown(f"the capture's NVML cannot be read: {error}")
     return found
-
-
-def _tagged(data: Any) -> Any:
-    """`data` with each `{"unknown": reason}` of a capture as the codec writes an Unknown."""
-    if isinstance(data, dict):
-        if data.keys() == {"unknown"}:
-            return {TAG: Unknown.__name__, "reason": data["unknown"]}
-        return {key: _tagged(value) for key, value in data.items()}
-    return [_tagged(each) for each in data] if isinstance(data, list) else data

@@ -27,10 +27,11 @@ from vgpuctl.sim.state import Board, State, noted
 _ITEM = re.compile(
     r"(?:(?P<count>\d+)x)?(?P<model>[a-z][a-z0-9-]*)(?::(?P<framework>[a-z-]+))?(?:@numa(?P<numa>\d+))?"
 )
-_BUSES = (0x41, 0x61, 0x81, 0xA1, 0xC1, 0xE1, 0x01, 0x21)
+_BUSES = (0x41, 0x61, 0x81, 0xA1, 0xC1, 0xE1, 0x11, 0x21)
 _BUS_STEP = 4
 GPUS_MAX = 32
 NUMA_NODES = 2
+FIRST_BUS = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,6 +147,11 @@ def initial_state(spec: Spec, source: ModelSource, seed: UUID) -> State:
     twice = sorted({str(each) for each in addresses if addresses.count(each) > 1})
     if twice:
         raise InvalidInput(f"two cards at {', '.join(twice)}")
+    for address in addresses:
+        if isinstance(address, PciAddress) and not _is_slot(address):
+            raise InvalidInput(
+                f"a card cannot stand at {address}", hint=f"at xx:00.0 from bus {FIRST_BUS:02x} on"
+            )
     state = State(
         spec=to_json(replace(spec, capture=None)),
         seed=seed,
@@ -196,6 +202,11 @@ def _address(card: Card, index: int) -> GpuAddress:
     if card.address is not None:
         return card.address
     return PciAddress(0, _BUSES[index % len(_BUSES)] + _BUS_STEP * (index // len(_BUSES)), 0, 0)
+
+
+def _is_slot(address: PciAddress) -> bool:
+    """Whether a card with its VFs has that bus to itself; the first ones are the host's own."""
+    return address.bus >= FIRST_BUS and address.device == address.function == 0
 
 
 def _framework(name: str | None) -> FrameworkKind | None:

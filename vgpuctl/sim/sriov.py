@@ -11,7 +11,7 @@ from vgpuctl.ports.kernel import CommandResult, Uevent
 from vgpuctl.sim import board as rules
 from vgpuctl.sim.models import Models, total_vfs
 from vgpuctl.sim.outcome import Outcome
-from vgpuctl.sim.place import real_path
+from vgpuctl.sim.place import devpath
 from vgpuctl.sim.state import Board, Hold, State, noted, with_board
 
 
@@ -101,7 +101,7 @@ def _changed(
 
 
 def _event(action: str, address: PciAddress) -> Uevent:
-    return Uevent(action, f"/{real_path(address)}", "pci")
+    return Uevent(action, devpath(address), "pci")
 
 
 def _said(state: State, exit_status: int, output: str) -> Outcome:

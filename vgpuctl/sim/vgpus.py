@@ -14,7 +14,7 @@ from vgpuctl.sim import board as rules
 from vgpuctl.sim.board import Nvrm
 from vgpuctl.sim.models import MTTY, Models
 from vgpuctl.sim.outcome import Operation, Outcome
-from vgpuctl.sim.place import real_path
+from vgpuctl.sim.place import devpath
 from vgpuctl.sim.state import Board, State, Vgpu, noted, with_board
 
 UUID_LENGTH = 36
@@ -59,7 +59,7 @@ def create_mdev(
     made = state.made + 1
     vgpu = _new(board, models, parent, vgpu_type, uuid=uuid, iommu_group=FIRST_MDEV_GROUP + made)
     state = with_board(replace(state, made=made), replace(board, vgpus=(*board.vgpus, vgpu)))
-    return Outcome(state, events=(Uevent("add", f"/{real_path(parent)}/{uuid}", "mdev"),))
+    return Outcome(state, events=(Uevent("add", f"{devpath(parent)}/{uuid}", "mdev"),))
 
 
 def set_type(state: State, board: Board, models: Models, vf: GpuAddress, text: str) -> Outcome:
@@ -82,7 +82,7 @@ def set_type(state: State, board: Board, models: Models, vf: GpuAddress, text: s
         return refused(state, vf, code, is_mdev=False)
     assert vgpu_type is not None
     state = with_board(state, replace(board, vgpus=(*board.vgpus, _new(board, models, vf, vgpu_type))))
-    return Outcome(state, events=(Uevent("change", f"/{real_path(vf)}", "pci"),))
+    return Outcome(state, events=(Uevent("change", devpath(vf), "pci"),))
 
 
 def _clear_type(state: State, board: Board, vgpu: Vgpu) -> Outcome:
@@ -102,13 +102,12 @@ def remove_mdev(state: State, uuid: UUID, text: str) -> Outcome:
     value = text.strip()
     if not (value.isascii() and value.isdigit()):
         return Outcome(state, errno=errno.EINVAL)
-    found = find_mdev(state, uuid)
-    if found is None or found[1].removing:
-        return Outcome(state, errno=errno.ENOENT)
     if int(value) == 0:
         return Outcome(state)
+    found = find_mdev(state, uuid)
+    assert found is not None, "the file that was written to belongs to it"
     board, vgpu = found
-    event = Uevent("remove", f"/{real_path(vgpu.parent)}/{uuid}", "mdev")
+    event = Uevent("remove", f"{devpath(vgpu.parent)}/{uuid}", "mdev")
     if not state.holds_vgpu(vgpu):
         return Outcome(without(state, board, vgpu), events=(event,))
     state = _leaving(state, board, vgpu)

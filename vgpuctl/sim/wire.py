@@ -29,10 +29,12 @@ _HINTS: dict[str, Any] = {
 }
 """The results that are more than JSON."""
 
+_ENCODER = json.JSONEncoder(separators=(",", ":"))
+
 
 def pack(message: dict[str, Any]) -> bytes:
     """A message as one line."""
-    return json.dumps(message, separators=(",", ":")).encode() + b"\n"
+    return _ENCODER.encode(message).encode() + b"\n"
 
 
 def unpack(line: bytes) -> dict[str, Any]:

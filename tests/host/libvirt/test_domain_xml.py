@@ -109,6 +109,11 @@ def test_real_domains_keep_everything_else(path: Path, hostdev: Hostdev) -> None
     assert c14n(domain_xml.without_hostdev(edited, hostdev)) == c14n(text)
 
 
+def test_cdata_stays_cdata() -> None:
+    text = (Path(__file__).parent / "domains/by-hand.xml").read_text(encoding="utf-8")
+    assert "<![CDATA[a < b && c]]>" in domain_xml.with_hostdev(text, MDEV)
+
+
 @pytest.mark.parametrize("example", names())
 def test_examples_keep_everything_else(example: str) -> None:
     text = example_domain(example, "d")

@@ -9,7 +9,9 @@ import pytest
 
 from tests.support.libvirtd import Libvirtd, tiny_domain, wait_until
 from vgpuctl.errors import DeadlineExceeded, DomainState, LibvirtUnreachable, UnsupportedHere
+from vgpuctl.host.libvirt import xml_text
 from vgpuctl.host.libvirt.connection import Deadlines, LibvirtHypervisor
+from vgpuctl.host.libvirt.example_domain import example_domain, names
 from vgpuctl.model.document import Affect
 from vgpuctl.model.domain import DomainState as State
 from vgpuctl.model.domain import Hostdev, MdevSource, alias_for
@@ -58,6 +60,22 @@ def test_config_attach_and_detach_keep_what_others_edited(libvirtd: Libvirtd, co
     left = hypervisor.xml("cold")
     assert "hostdev" not in left
     assert ">3</vcpu>" in left
+
+
+@pytest.mark.parametrize("example", names())
+def test_examples_have_room_for_four_vgpus(libvirtd: Libvirtd, connect: Connect, example: str) -> None:
+    libvirtd.define(example_domain(example, "desk", kind="qemu"))
+    hypervisor = connect()
+    for number in range(4):
+        hypervisor.attach("desk", Hostdev(MdevSource(UUID(int=number)), alias_for(UUID(int=number))), CONFIG)
+    root = xml_text.parse(hypervisor.xml("desk"))
+    addresses = [
+        tuple(sorted((key, value) for key, value in address.items() if key != "multifunction"))
+        for address in root.iterfind("devices/*/address[@type='pci']")
+    ]
+    assert len(set(addresses)) == len(addresses)
+    assert len(root.findall("devices/hostdev")) == 4
+    assert len(root.findall("devices/controller[@model='pcie-root-port']")) == 8, "libvirt had to add none"
 
 
 def test_live_needs_a_guest(libvirtd: Libvirtd, connect: Connect) -> None:

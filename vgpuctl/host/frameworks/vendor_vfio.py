@@ -133,30 +133,28 @@ class VendorVfioFramework:
     def create(self, step: CreateVgpu) -> None:
         """Write the type id to the VF, read it back, then set the parameters.
 
-        A VF that has this type already is left as it is: the driver refuses to have the same id
-        written again [nvidia.md 6.3].  One that has another type is a Conflict.
+        A VF that has any type is a Conflict, the same one too: it may be somebody else's.
         """
         present = self._current(step.parent, step.name)
-        if present not in (0, step.type_id):
+        if present:
             raise Conflict(
-                f"VF {step.parent} already has vGPU type {present}, not {step.type_name} ({step.type_id})",
+                f"VF {step.parent} already has vGPU type {present}",
                 hint="somebody else made a vGPU there; `vgpuctl vgpu list` shows it",
                 parent=str(step.parent),
                 type_id=present,
             )
-        if not present:
-            path = f"{device_path(step.parent)}/nvidia/current_vgpu_type"
-            self._writer.write(
-                path,
-                str(step.type_id),
-                f"create vGPU {step.name} ({step.type_name}, type {step.type_id}) on VF {step.parent}",
+        path = f"{device_path(step.parent)}/nvidia/current_vgpu_type"
+        self._writer.write(
+            path,
+            str(step.type_id),
+            f"create vGPU {step.name} ({step.type_name}, type {step.type_id}) on VF {step.parent}",
+        )
+        if not self._writer.until(lambda: current_type(self._kernel, step.parent) == step.type_id):
+            raise ReadBackMismatch(
+                f"type {step.type_id} was written to VF {step.parent}, which does not show it",
+                path=path,
+                wanted=step.type_id,
             )
-            if not self._writer.until(lambda: current_type(self._kernel, step.parent) == step.type_id):
-                raise ReadBackMismatch(
-                    f"type {step.type_id} was written to VF {step.parent}, which does not show it",
-                    path=path,
-                    wanted=step.type_id,
-                )
         if step.params is not None:
             self._params(step.parent, step.params, step.name)
 

@@ -5,7 +5,7 @@ facts/nvidia.md 0 to 3, whose sections the rules name.
 """
 
 from vgpuctl.model.card.effects import after, allowed
-from vgpuctl.model.card.fit import card_facts, creatable_types, refusal, remaining
+from vgpuctl.model.card.fit import card_facts, creatable_types, refusal, remaining, why_not
 from vgpuctl.model.card.occupancy import (
     Card,
     Occupant,
@@ -32,4 +32,5 @@ __all__ = [
     "stands_on",
     "supported_types",
     "type_named",
+    "why_not",
 ]

@@ -27,9 +27,9 @@ from vgpuctl.model.card.occupancy import (
     with_place,
     without,
 )
-from vgpuctl.model.fact import Unknown
+from vgpuctl.model.fact import Fact, Unknown
 from vgpuctl.model.frameworks.passthrough import WHOLE_GPU
-from vgpuctl.model.gpu import FrameworkKind, GpuState, ObservedVgpu
+from vgpuctl.model.gpu import FrameworkKind, GpuState, Holder, ObservedVgpu
 from vgpuctl.model.pci import GpuAddress
 from vgpuctl.model.step import (
     AttachHostdev,
@@ -127,10 +127,7 @@ def _remove_refusal(card: Card, effect: RemoveVgpu) -> VgpuctlError | None:
         return state_refusal(card)
     if not exists(card, effect.vgpu):
         return _not_there(card, effect)
-    holders = next(
-        (each.holders for each in card.gpu.vgpus if _is(each, effect.vgpu, effect.parent, effect.framework)),
-        (),
-    )
+    holders = _holders_of(card, effect)
     if isinstance(holders, Unknown):
         return VgpuBusy(
             f"who holds vGPU {effect.name} open could not be read: {holders.reason}", holders=None
@@ -142,6 +139,16 @@ def _remove_refusal(card: Card, effect: RemoveVgpu) -> VgpuctlError | None:
             holders=holder_facts(holders),
         )
     return None
+
+
+def _holders_of(card: Card, effect: RemoveVgpu) -> Fact[tuple[Holder, ...]]:
+    """Who holds the vGPU open; of a whole GPU that a guest has, who holds the GPU."""
+    if effect.parent == card.gpu.address and card.gpu.state is GpuState.PASSED_THROUGH:
+        return card.gpu.holders
+    for each in card.gpu.vgpus:
+        if _is(each, effect.vgpu, effect.parent, effect.framework):
+            return each.holders
+    return ()
 
 
 def _vfs_on_refusal(card: Card) -> VgpuctlError | None:

@@ -17,7 +17,6 @@ from vgpuctl.model.card.occupancy import (
     free_parents,
     occupancy,
     supported_types,
-    type_of,
     with_place,
 )
 from vgpuctl.model.fact import Unknown, known
@@ -36,14 +35,24 @@ _GIVE_AWAY = (*USABLE, GpuState.NO_TYPES, GpuState.NO_DRIVER)
 
 def creatable_types(card: Card) -> tuple[VgpuType, ...]:
     """The types of which one more fits now."""
-    return tuple(each for each in supported_types(card) if why_not(card, each) is None)
+    if "creatable" not in card.memo:
+        card.memo["creatable"] = tuple(each for each in supported_types(card) if why_not(card, each) is None)
+    found: tuple[VgpuType, ...] = card.memo["creatable"]
+    return found
 
 
 def remaining(card: Card, vgpu_type: VgpuType) -> int:
     """How many more vGPUs of that type fit."""
+    if why_not(card, vgpu_type) is not None:
+        return 0
+    if vgpu_type == WHOLE_GPU:
+        return 1
+    room = _room(card)
+    bound = RM_MAX_VGPUS_MIG if room is None else min(room, RM_MAX_VGPUS_MIG)
+    place = _place(vgpu_type)
     count = 0
-    while count < RM_MAX_VGPUS_MIG and why_not(card, vgpu_type) is None:
-        card = with_place(card, _place(vgpu_type))
+    while count < bound and _limit_refusal(card, vgpu_type) is None:
+        card = with_place(card, place)
         count += 1
     return count
 
@@ -91,7 +100,11 @@ def why_not(card: Card, vgpu_type: VgpuType) -> VgpuctlError | None:
         return state
     if any(each.type_name == WHOLE_GPU.name for each in card.occupants):
         return NoCapacity("it is given away as a whole")
-    rules = (_parent_refusal, _mode_refusal, _size_refusal, _count_refusal, _hardware_refusal)
+    return _parent_refusal(card) or _limit_refusal(card, vgpu_type)
+
+
+def _limit_refusal(card: Card, vgpu_type: VgpuType) -> VgpuctlError | None:
+    rules = (_mode_refusal, _size_refusal, _count_refusal, _hardware_refusal)
     return next((error for rule in rules if (error := rule(card, vgpu_type)) is not None), None)
 
 
@@ -120,19 +133,29 @@ def _whole_gpu_refusal(card: Card) -> VgpuctlError | None:
     return held_refusal(card.gpu, "it cannot be given away")
 
 
-def _parent_refusal(card: Card, _type: VgpuType) -> VgpuctlError | None:
-    """One vGPU per VF (nvidia.md 1.3)."""
+def _parent_refusal(card: Card) -> VgpuctlError | None:
+    room = _room(card)
+    if room is None or room > 0:
+        return None
+    return NoCapacity(f"none of its {len(card.gpu.vfs) or _vfs_to_be(card)} VFs is free and ready")
+
+
+def _room(card: Card) -> int | None:
+    """Parents that nobody has or was promised; None where one carries any number (nvidia.md 1.3)."""
     gpu = card.gpu
     if gpu.framework is not None and not rules_of(gpu.framework).ONE_VGPU_PER_PARENT:
         return None
-    if not gpu.vfs:
-        vfs = gpu.vfs_max or (card.model.vfs if card.model else 0)
-        return NoCapacity(f"it has {vfs} VFs and each has its place") if len(card.occupants) >= vfs else None
-    addresses = {vf.address for vf in gpu.vfs}
-    unplaced = sum(each.parent not in addresses for each in card.occupants)
-    if len(free_parents(card)) > unplaced:
-        return None
-    return NoCapacity(f"none of its {len(gpu.vfs)} VFs is free and ready")
+    if "room" not in card.memo:
+        addresses = {vf.address for vf in gpu.vfs}
+        unplaced = sum(each.parent not in addresses for each in card.occupants)
+        card.memo["room"] = (len(free_parents(card)) if gpu.vfs else _vfs_to_be(card)) - unplaced
+    room: int = card.memo["room"]
+    return room
+
+
+def _vfs_to_be(card: Card) -> int:
+    """The VFs that the card will have when they are on."""
+    return card.gpu.vfs_max or (card.model.vfs if card.model else 0)
 
 
 def _mode_refusal(card: Card, vgpu_type: VgpuType) -> VgpuctlError | None:
@@ -208,8 +231,9 @@ def _gi_refusal(card: Card, vgpu_type: VgpuType) -> VgpuctlError | None:
         return None
     per_gi: dict[int | None, int] = {vgpu_type.fb_mib: vgpu_type.max_per_gi or 1}
     sizes = Counter([vgpu_type.fb_mib])
+    types = {each.name: each for each in supported_types(card)}
     for each in card.occupants:
-        found = type_of(card, each.type_id, each.type_name)
+        found = types.get(each.type_name)
         if (
             found is not None
             and found.gi_profile == vgpu_type.gi_profile

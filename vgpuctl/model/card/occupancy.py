@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import Any
 from uuid import UUID
 
 from vgpuctl.model.allocation import Allocation, GpuIdentity
@@ -46,6 +47,8 @@ class Card:
     model: GpuModel | None
     occupants: tuple[Occupant, ...]
     vfs_on: bool
+    memo: dict[str, Any] = field(init=False, default_factory=dict, compare=False, repr=False)
+    """Answers already worked out; a changed card begins with none."""
 
 
 def card_of(gpu: Gpu, model: GpuModel | None, allocations: Iterable[Allocation], boot_id: str) -> Card:
@@ -55,14 +58,8 @@ def card_of(gpu: Gpu, model: GpuModel | None, allocations: Iterable[Allocation],
     owned: set[UUID] = set()
     occupants = []
     for vgpu in gpu.vgpus:
-        owner = next(
-            (
-                each
-                for each in known_allocations
-                if each.id not in owned and rules_of(vgpu.framework).owns(each, vgpu, boot_id)
-            ),
-            None,
-        )
+        owns = rules_of(vgpu.framework).owns
+        owner = next((each for each in known_allocations if owns(each, vgpu, boot_id)), None)
         if owner is not None:
             owned.add(owner.id)
         occupants.append(_occupant_of(card, vgpu, owner))
@@ -74,7 +71,8 @@ def card_of(gpu: Gpu, model: GpuModel | None, allocations: Iterable[Allocation],
             fb_mib=each.fb_mib,
             parent=each.parent,
             vgpu=each.id,
-            exists=False,
+            # Passthrough leaves no trace in the kernel: what was given away in this boot is there.
+            exists=each.framework is FrameworkKind.PASSTHROUGH and each.created_boot == boot_id,
         )
         for each in known_allocations
         if each.id not in owned and stands_on(each.gpu, gpu)

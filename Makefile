@@ -1,0 +1,40 @@
+# What one does here.  Everything runs in .venv, which scripts/setup makes and keeps up to date.
+
+PYTHON := .venv/bin/python
+PYTEST_ARGS ?=
+
+.PHONY: help setup demo test check lock bench clean
+.DEFAULT_GOAL := help
+
+help:  ## this text
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup:  ## make .venv (and install what Debian packages are missing)
+	@scripts/setup
+
+demo: setup  ## the main job, step by step (on NVIDIA hardware it only looks)
+	@$(PYTHON) scripts/demo
+
+test: setup  ## all tests, linters among them; as root also those that need it
+	$(PYTHON) -m pytest $(PYTEST_ARGS)
+
+check: setup  ## the quick tests, under two minutes, without root
+	$(PYTHON) -m pytest -m "not slow and not root" $(PYTEST_ARGS)
+
+# UPGRADE=1 takes the newest versions that setup.cfg allows; otherwise pins stay that still fit.
+lock: setup  ## write requirements.lock anew
+	$(PYTHON) -m venv --clear build/lock
+	build/lock/bin/pip install --quiet --disable-pip-version-check pip-tools
+	build/lock/bin/pip-compile --quiet --extra test --all-build-deps --generate-hashes --allow-unsafe \
+	    --strip-extras --no-header --no-emit-options --no-emit-index-url --no-emit-trusted-host \
+	    --no-emit-find-links --annotation-style line $(if $(UPGRADE),--upgrade) \
+	    --output-file requirements.lock pyproject.toml
+	sed -i '1i # Made by "make lock" from setup.cfg, for Python 3.11 on Linux.' requirements.lock
+
+bench: setup  ## measure
+	$(PYTHON) benchmarks/run.py
+
+clean:  ## remove whatever was made here
+	rm -rf .venv .demo build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache \
+	    .hypothesis
+	find . -name __pycache__ -not -path './.git/*' -prune -exec rm -rf {} +

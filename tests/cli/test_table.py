@@ -1,0 +1,109 @@
+"""Tables, pictures and YAML as such."""
+
+from __future__ import annotations
+
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vgpuctl.cli.picture import ASCII, UNICODE, card, mini_bar
+from vgpuctl.cli.style import Paint
+from vgpuctl.cli.table import Column, display_width, render
+from vgpuctl.cli.yamltext import dump, dump_all
+
+PLAIN = Paint(enabled=False)
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(JSON)
+def test_yaml_says_what_json_said(value: object) -> None:
+    assert yaml.safe_load(dump(value)) == value
+
+
+def test_yaml_quotes_what_readers_take_for_something_else() -> None:
+    """YAML 1.1 reads 0000:41:00.0 as a base-60 number, and `no` as false."""
+    tricky = [
+        "0000:41:00.0",
+        "no",
+        "1e3",
+        "0x10",
+        "2026-11-09",
+        "~",
+        "",
+        " a",
+        "a: b",
+        "a #b",
+        "- a",
+        "a:",
+        "\t",
+        "\x85",
+    ]
+    assert yaml.safe_load(dump(tricky)) == tricky
+    assert dump({"type": "L40S-8Q", "gpu": "0000:41:00.0"}) == 'type: L40S-8Q\ngpu: "0000:41:00.0"\n'
+
+
+@given(st.lists(st.dictionaries(st.text(min_size=1), st.text(), min_size=1), min_size=1, max_size=3))
+@settings(max_examples=30, deadline=None)
+def test_yaml_documents(documents: list[dict[str, str]]) -> None:
+    assert list(yaml.safe_load_all(dump_all(documents))) == documents
+
+
+@given(st.lists(st.text("abc ", min_size=1, max_size=120), min_size=1, max_size=5), st.integers(30, 100))
+@settings(max_examples=60, deadline=None)
+def test_a_narrow_table_fits_and_loses_nothing(cells: list[str], width: int) -> None:
+    columns = [Column("KEY", ["k"] * len(cells)), Column("TEXT", cells)]
+    lines = list(render(columns, width=width))
+    longest = max(len(word) for cell in cells for word in cell.split() or [""])
+    assert all(display_width(each) <= max(width, 5 + longest) for each in lines)
+    words = [word for each in lines[1:] for word in each[5:].split()]
+    assert words == [word for each in cells for word in each.split()]
+
+
+def test_an_address_is_never_cut() -> None:
+    lines = list(render([Column("A", ["0000:41:00.0"]), Column("B", ["L40S-8Q,A40-8Q,T4-8Q"])], width=10))
+    assert lines == [
+        "A             B",
+        "0000:41:00.0  L40S-8Q,",
+        "              A40-8Q,",
+        "              T4-8Q",
+    ]
+
+
+def test_wide_characters_keep_the_columns_straight() -> None:
+    lines = list(render([Column("N", ["日本", "ab", "e\u0301"]), Column("X", ["1", "2", "3"])]))
+    assert lines == ["N     X", "日本  1", "ab    2", "e\u0301     3"]
+
+
+@given(
+    st.lists(st.integers(256, 49152), max_size=48),
+    st.integers(1, 4),
+)
+@settings(max_examples=100, deadline=None)
+def test_every_vgpu_of_a_card_can_be_seen_in_its_picture(sizes: list[int], share: int) -> None:
+    total = max(1, sum(sizes)) * share
+    allocated = [
+        {"name": f"v{i}", "type": "T", "fb_mib": each, "state": "present"} for i, each in enumerate(sizes)
+    ]
+    bar, *legend = card({"fb_mib": total, "allocated": allocated}, ASCII, PLAIN)
+    inner = bar[1 : bar.index("]")]
+    parts = inner.split("|")
+    assert len(inner.replace("|", "")) == 48
+    assert sum(set(each) <= {"#", "="} for each in parts) == len(sizes)
+    assert all(parts)
+    assert len(legend) == len(sizes) + 1
+
+
+def test_a_card_whose_size_is_not_known_has_no_picture() -> None:
+    assert list(card({"fb_mib": None, "allocated": []}, UNICODE, PLAIN)) == []
+    assert mini_bar({"fb_mib": None, "fb_used_mib": 0}, UNICODE) == "-"
+
+
+def test_mini_bar() -> None:
+    assert mini_bar({"fb_mib": 16384, "fb_used_mib": 1024}, ASCII) == "#....... 1/16 GiB"
+    assert mini_bar({"fb_mib": 23028, "fb_used_mib": 512}, ASCII) == "#....... 0.5/22.5 GiB"
+    assert mini_bar({"fb_mib": 16384, "fb_used_mib": 16384}, ASCII) == "######## 16/16 GiB"

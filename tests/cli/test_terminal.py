@@ -1,0 +1,173 @@
+"""On a real terminal: tables that fit, the picture of a card, colour, questions, progress, Ctrl-C."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from tests.cli import canned, terminal
+from tests.cli.fakedaemon import FakeDaemon, Request
+from tests.cli.terminal import Terminal
+from vgpuctl.cli.table import display_width
+
+PLANS = ("POST", "/v1/plans")
+OPERATIONS = ("POST", "/v1/operations")
+OPERATION = ("GET", f"/v1/operations/{canned.OPERATION_ID}")
+
+_ESCAPE = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
+
+
+def plain(text: str) -> str:
+    return _ESCAPE.sub("", text)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "gpu list",
+        "gpu show 0",
+        "vgpu list",
+        "domain show win11-042",
+        "domain list",
+        "profile list",
+        "type list",
+        "host show",
+        "events",
+        "operation list",
+        "operation show " + canned.OPERATION_ID,
+    ],
+)
+def test_80_columns_are_enough(line: str, daemon: FakeDaemon) -> None:
+    status, text = terminal.run(*line.split(), host=daemon.host)
+    assert status == 0
+    assert max(display_width(each) for each in plain(text).splitlines()) <= 80
+
+
+def test_gpu_list_draws_what_is_in_use(daemon: FakeDaemon) -> None:
+    _, text = terminal.run("gpu", "list", host=daemon.host)
+    assert "████░░░░ 24/48 GiB" in text
+    _, text = terminal.run("gpu", "list", host=daemon.host, columns=40)
+    assert "████░░░░ 24/48 GiB" in text
+    _, text = terminal.run(
+        "gpu", "list", host=daemon.host, PYTHONUTF8="0", LC_ALL="C", PYTHONIOENCODING="ascii"
+    )
+    assert "####.... 24/48 GiB" in text
+
+
+def test_long_text_is_wrapped_and_nothing_is_lost(daemon: FakeDaemon) -> None:
+    words = [f"word{number}" for number in range(40)]
+    daemon.answers["GET", "/v1/profiles"] = [{**canned.PROFILES[0], "description": " ".join(words)}]
+    _, text = terminal.run("profile", "list", host=daemon.host)
+    lines = plain(text).splitlines()
+    assert max(len(each) for each in lines) <= 80
+    assert [each for each in plain(text).split() if each.startswith("word")] == words
+
+
+@pytest.mark.parametrize(
+    ("options", "environment", "painted"),
+    [
+        ([], {}, True),
+        ([], {"NO_COLOR": "1"}, False),
+        ([], {"NO_COLOR": ""}, True),
+        ([], {"TERM": "dumb"}, False),
+        ([], {"NO_COLOR": "1", "CLICOLOR_FORCE": "1"}, False),
+        (["--color", "never"], {}, False),
+        (["--color", "always"], {"NO_COLOR": "1"}, True),
+    ],
+)
+def test_colour(options: list[str], environment: dict[str, str], painted: bool, daemon: FakeDaemon) -> None:
+    _, text = terminal.run("vgpu", "list", *options, host=daemon.host, **environment)
+    assert ("\x1b[" in text) is painted
+
+
+def test_apply_shows_asks_and_does_just_that(daemon: FakeDaemon, tmp_path) -> None:
+    (tmp_path / "d.yaml").write_text("kind: Vgpu\n")
+    shown = Terminal("apply", "-f", str(tmp_path / "d.yaml"), host=daemon.host)
+    shown.expect(r"Apply this\? \[y/N\]")
+    assert not daemon.calls(*OPERATIONS)
+    shown.type("y\n")
+    assert shown.end() == 0
+    assert "applied 1 document\n" in plain(shown.text)
+    assert daemon.calls(*OPERATIONS)[0].body == {"plan": "p-1"}
+
+
+def test_no_is_no(daemon: FakeDaemon) -> None:
+    daemon.answers[PLANS] = canned.TOUCHING
+    shown = Terminal("detach", "win11-042", host=daemon.host)
+    shown.expect(r"touches running domains \(win11-042\). Go on\?")
+    shown.type("n\n")
+    assert shown.end() == 1
+    assert "nothing was changed" in shown.text
+    assert not daemon.calls(*OPERATIONS)
+
+
+def test_ctrl_c_at_the_question(daemon: FakeDaemon) -> None:
+    daemon.answers[PLANS] = canned.TOUCHING
+    shown = Terminal("detach", "win11-042", host=daemon.host)
+    shown.expect(r"Go on\?")
+    assert shown.end(interrupt=True) == 130
+    assert not daemon.calls(*OPERATIONS)
+
+
+def test_a_plan_that_was_shown_and_is_stale_is_not_replaced_silently(daemon: FakeDaemon) -> None:
+    from vgpuctl.errors import PlanStale
+
+    daemon.answers |= {PLANS: canned.TOUCHING, OPERATIONS: PlanStale("the host changed", hint="plan again")}
+    shown = Terminal("detach", "win11-042", host=daemon.host)
+    shown.expect(r"Go on\?")
+    shown.type("y\n")
+    assert shown.end() == 4
+    assert len(daemon.calls(*PLANS)) == 1
+
+
+def test_steps_are_told_as_they_happen(daemon: FakeDaemon) -> None:
+    one, two = canned.STEPS
+
+    def state(first: str, second: str, **given: object) -> canned.Item:
+        return canned.operation(steps=[{**one, "state": first}, {**two, "state": second}], **given)
+
+    daemon.answers[OPERATIONS] = state("planned", "planned") | {"state": "running"}
+    daemon.in_turn[OPERATION] = [
+        state("done", "running") | {"state": "running"},
+        state("done", "failed") | {"state": "rolling-back"},
+        state("done", "failed")
+        | {"state": "failed", "problem": {"code": "libvirt-refused", "detail": "no free PCI slot"}},
+    ]
+    status, text = terminal.run("vgpu", "create", "-t", "L40S-8Q", host=daemon.host)
+    assert status == 8
+    text = plain(text)
+    assert text.count("✓ create vGPU cad-1") == 1
+    assert text.count("✗ attach vGPU cad-1") == 1
+    assert "... attach vGPU cad-1" in text
+    assert "vgpuctl: no free PCI slot (what had been done was undone)" in text
+
+
+def test_ctrl_c_leaves_the_operation_and_says_how_to_come_back(daemon: FakeDaemon) -> None:
+    running = canned.operation("running")
+    daemon.answers |= {OPERATIONS: running, OPERATION: running}
+    shown = Terminal("vgpu", "create", "-t", "L40S-8Q", host=daemon.host)
+    shown.expect(r"\.\.\. create vGPU")
+    daemon.wait_for(*OPERATION)
+    assert shown.end(interrupt=True) == 130
+    assert f"vgpuctl operation wait {canned.OPERATION_ID}" in shown.text
+    assert "Traceback" not in shown.text
+    assert not daemon.calls("POST", f"/v1/operations/{canned.OPERATION_ID}/cancel")
+
+
+def test_ctrl_c_while_watching(daemon: FakeDaemon) -> None:
+    from threading import Event
+
+    never = Event()
+
+    def silent(_request: Request) -> object:
+        never.wait(60)
+        return []
+
+    daemon.answers["GET", "/v1/events"] = silent
+    shown = Terminal("vgpu", "list", "--watch", host=daemon.host)
+    shown.expect("win11-042")
+    daemon.wait_for("GET", "/v1/events")
+    assert shown.end(interrupt=True) == 130
+    assert "Traceback" not in shown.text
+    never.set()

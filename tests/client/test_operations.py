@@ -1,0 +1,87 @@
+"""Operations: admitted once, and followed to their end whatever happens to the daemon."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.cli import canned
+from tests.cli.fakedaemon import FakeDaemon, Raw
+from vgpuctl.client import operation as subject
+from vgpuctl.client.client import Client
+from vgpuctl.client.operation import failure_of, follow, has_ended, submit
+from vgpuctl.errors import DaemonUnreachable, DeadlineExceeded, NameTaken
+
+SUBMIT = ("POST", "/v1/operations")
+SHOW = ("GET", f"/v1/operations/{canned.OPERATION_ID}")
+RUNNING = canned.operation("running")
+DONE = canned.operation()
+
+
+@pytest.fixture(autouse=True)
+def _no_naps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(subject.time, "sleep", lambda _seconds: None)
+
+
+def test_a_lost_answer_is_asked_for_once_more_with_the_same_key(daemon: FakeDaemon) -> None:
+    """The daemon may have admitted it: the key makes the second request find the first."""
+    daemon.in_turn[SUBMIT] = [Raw(None), DONE]
+    assert submit(Client(daemon.host), {"action": "adopt"}) == DONE
+    first, second = daemon.calls(*SUBMIT)
+    assert first.headers["Idempotency-Key"] == second.headers["Idempotency-Key"]
+    submit(Client(daemon.host), {"action": "adopt"})
+    assert daemon.calls(*SUBMIT)[2].headers["Idempotency-Key"] != first.headers["Idempotency-Key"]
+
+
+def test_a_refusal_is_not_asked_again(daemon: FakeDaemon) -> None:
+    daemon.answers[SUBMIT] = NameTaken("there is one")
+    with pytest.raises(NameTaken):
+        submit(Client(daemon.host), {})
+    assert len(daemon.requests) == 1
+
+
+def test_follow_tells_each_state(daemon: FakeDaemon) -> None:
+    undoing = canned.operation("rolling-back")
+    failed = canned.operation("failed")
+    daemon.in_turn[SHOW] = [RUNNING, undoing, failed]
+    seen: list[str] = []
+    ended = follow(Client(daemon.host), RUNNING, seen=lambda each: seen.append(each["state"]))
+    assert ended == failed
+    assert seen == ["running", "running", "rolling-back", "failed"]
+    assert daemon.calls(*SHOW)[0].query == {"wait": "30"}
+
+
+def test_follow_survives_a_restart_of_the_daemon(daemon: FakeDaemon) -> None:
+    daemon.in_turn[SHOW] = [Raw(None), RUNNING, Raw(None), DONE]
+    assert follow(Client(daemon.host), RUNNING) == DONE
+
+
+def test_follow_gives_up_on_a_daemon_that_stays_away(
+    daemon: FakeDaemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(subject, "RESTART_GRACE_S", -subject.LONG_POLL_S)
+    daemon.answers[SHOW] = Raw(None)
+    with pytest.raises(DaemonUnreachable):
+        follow(Client(daemon.host), RUNNING)
+
+
+def test_timeout(daemon: FakeDaemon) -> None:
+    daemon.answers[SHOW] = RUNNING
+    with pytest.raises(DeadlineExceeded) as caught:
+        follow(Client(daemon.host), RUNNING, timeout_s=0.02)
+    assert caught.value.facts == {"operation": canned.OPERATION_ID}
+
+
+def test_success_is_no_failure() -> None:
+    assert has_ended(DONE)
+    assert not has_ended(RUNNING)
+    assert failure_of(DONE) is None
+
+
+def test_a_failure_keeps_its_cause() -> None:
+    problem = {"code": "kernel-refused", "detail": "EIO", "hint": "look at dmesg"}
+    failure = failure_of(canned.operation("failed", steps_done=2, problem=problem))
+    assert failure is not None
+    assert (failure.code, failure.hint, failure.facts["cause"]) == ("rolled-back", "look at dmesg", problem)
+    untouched = failure_of(canned.operation("failed", steps_done=0, problem=problem))
+    assert untouched is not None
+    assert untouched.code == "kernel-refused"

@@ -1,0 +1,238 @@
+"""The daemon as a real process, on a simulated host, with libvirt's test driver."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from vgpuctl.client.client import Client
+from vgpuctl.errors import DaemonUnreachable, InvalidInput, RevisionGone
+
+pytestmark = pytest.mark.slow
+
+CREATE = {"action": "create-vgpu", "type": "L40S-8Q", "name": "one"}
+PATIENCE_S = 60
+
+
+@dataclass
+class Daemon:
+    """One daemon's directory, and the process that runs in it."""
+
+    directory: Path
+    process: subprocess.Popen[bytes] | None = None
+    systemd: socket.socket = field(init=False)
+    arguments: list[str] = field(default_factory=lambda: ["--simulate", "l40s:sriov-mdev"])
+
+    def __post_init__(self) -> None:
+        self.systemd = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.systemd.bind(str(self.directory / "notify"))
+        self.systemd.settimeout(PATIENCE_S)
+        (self.directory / "vgpuctl.toml").touch()
+
+    @property
+    def socket(self) -> Path:
+        return self.directory / "s"
+
+    def start(self, *, pass_socket: socket.socket | None = None, **environ: str) -> None:
+        command = [sys.executable, "-m", "vgpuctl.daemon", *self.arguments]
+        command += ["--libvirt", "test:///default", "--state-dir", str(self.directory / "state")]
+        command += ["--socket", str(self.socket), "--config", str(self.directory / "vgpuctl.toml")]
+        environ = {**os.environ, "NOTIFY_SOCKET": str(self.directory / "notify"), **environ}
+        fds = []
+        if pass_socket is not None:
+            # As systemd does it: descriptor 3, and the pid that it is meant for.
+            shell = 'exec 3<&"$0"; export LISTEN_PID=$$ LISTEN_FDS=1; exec "$@"'
+            command = ["bash", "-c", shell, str(pass_socket.fileno()), *command]
+            fds = [pass_socket.fileno()]
+        with (self.directory / "log").open("ab") as log:
+            self.process = subprocess.Popen(command, env=environ, stderr=log, pass_fds=fds)
+        self.hear("READY=1")
+
+    def hear(self, line: str) -> None:
+        """Wait until the daemon has told systemd so."""
+        while line not in self.systemd.recv(4096).decode().splitlines():
+            pass
+
+    def end(self, number: int = signal.SIGTERM) -> int:
+        """Send a signal, and return the exit status."""
+        assert self.process is not None
+        self.process.send_signal(number)
+        return self.process.wait(PATIENCE_S)
+
+    @property
+    def client(self) -> Client:
+        return Client(str(self.socket))
+
+    def log(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in (self.directory / "log").read_text().splitlines()]
+
+    def logged(self, event: str) -> list[dict[str, Any]]:
+        return [each for each in self.log() if each["event"] == event]
+
+
+@pytest.fixture(scope="module")
+def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
+    """A daemon that the tests of this module share; each leaves it serving."""
+    made = Daemon(tmp_path_factory.mktemp("d"))
+    made.start()
+    try:
+        yield made
+    finally:
+        if made.process is not None and made.process.poll() is None:
+            made.process.kill()
+            made.process.wait()
+        made.systemd.close()
+
+
+def until(happened: Callable[[], Any]) -> Any:
+    """What `happened` says, once it says something."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not (found := happened()):
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.02)
+    return found
+
+
+def vgpus(daemon: Daemon) -> list[tuple[str, str]]:
+    return [(each["name"], each["state"]) for each in daemon.client.get("/v1/vgpus")]
+
+
+def test_it_serves_a_simulated_host(daemon: Daemon) -> None:
+    host = daemon.client.get("/v1/host")
+    assert (host["simulated"], host["gpus"], host["libvirt_uri"]) == (True, 1, "test:///default")
+    assert daemon.client.get("/v1")["role"] == "operate"
+    assert {each["name"] for each in daemon.client.get("/v1/profiles")}
+
+
+def test_a_vgpu_survives_kill_9_and_a_restart(daemon: Daemon) -> None:
+    made = daemon.client.post("/v1/operations", CREATE, wait=PATIENCE_S)
+    assert made["state"] == "succeeded"
+    (admitted,) = daemon.logged("operation admitted")
+    assert (admitted["operation"], admitted["uid"]) == (made["id"], os.getuid())
+    assert all(each["operation"] for each in daemon.logged("step done"))
+    assert daemon.end(signal.SIGKILL) == -signal.SIGKILL
+    assert daemon.socket.exists(), "nobody could take it away"
+    daemon.start()
+    assert vgpus(daemon) == [("one", "present")]
+
+
+def test_a_second_daemon_is_refused(daemon: Daemon) -> None:
+    def second(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "vgpuctl.daemon", "--simulate", "t4", *arguments]
+        return subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False, timeout=PATIENCE_S)
+
+    state, other = str(daemon.directory / "state"), str(daemon.directory / "other")
+    ended = second("--state-dir", other, "--socket", str(daemon.socket))
+    assert (ended.returncode, "another daemon answers" in ended.stderr) == (4, True)
+    assert not Path(other).exists()
+    ended = second("--state-dir", state, "--socket", str(daemon.directory / "s2"))
+    assert (ended.returncode, "another daemon (pid" in ended.stderr) == (4, True)
+    assert "hint: " in ended.stderr
+    assert daemon.client.get("/v1")["api"] == "v1"
+
+
+def test_reload_takes_profiles_and_a_bad_configuration_changes_nothing(daemon: Daemon) -> None:
+    profiles = daemon.directory / "profiles"
+    profiles.mkdir()
+    (profiles / "p.yaml").write_text("apiVersion: vgpuctl/v1\nkind: Profile\nname: fresh\ntypes: [L40S-8Q]\n")
+    configuration = daemon.directory / "vgpuctl.toml"
+    assert daemon.process is not None
+    configuration.write_text(f'profiles_dir = "{profiles}"\nsocket = "/elsewhere"\nlog_level = "debug"\n')
+    daemon.process.send_signal(signal.SIGHUP)
+    daemon.hear("RELOADING=1")
+    daemon.hear("READY=1")
+    assert daemon.client.get("/v1/profiles/fresh")["types"] == ["L40S-8Q"]
+    assert until(lambda: daemon.logged("request")), "the level is debug now"
+    configuration.write_text('profiles_dirs = "x"\n')
+    daemon.process.send_signal(signal.SIGHUP)
+    daemon.hear("RELOADING=1")
+    daemon.hear("READY=1")
+    assert daemon.logged("configuration not reloaded; the old one stays")
+    assert daemon.client.get("/v1/profiles/fresh")["name"] == "fresh"
+    configuration.write_text("")
+
+
+def test_a_body_that_is_too_large_is_refused_in_words(daemon: Daemon) -> None:
+    """A server that hangs up on a client in the middle of sending leaves it without the answer."""
+    with pytest.raises(InvalidInput, match="a body has at most"):
+        daemon.client.post("/v1/plans", {"action": "apply", "source": "x" * 6_000_000})
+
+
+def test_simulation_controls_reach_the_simulated_host(daemon: Daemon) -> None:
+    before = daemon.client.get("/v1/host")["boot_id"]
+    with pytest.raises(InvalidInput):
+        daemon.client.post("/v1/sim/explode", {})
+    daemon.client.post("/v1/sim/reboot", {})
+    assert daemon.client.get("/v1/host")["boot_id"] != before
+
+
+def test_a_stream_goes_on_while_others_are_served_and_ends_with_the_daemon(daemon: Daemon) -> None:
+    seen: list[dict[str, Any]] = []
+    ended = threading.Event()
+
+    def follow() -> None:
+        with contextlib.suppress(DaemonUnreachable):
+            for event in daemon.client.stream("/v1/events", follow=1, since=0):
+                seen.append(event)  # noqa: PERF402 -- seen as they come
+        ended.set()
+
+    watcher = threading.Thread(target=follow, daemon=True)
+    watcher.start()
+    until(lambda: seen)
+    daemon.client.post("/v1/operations", {"action": "delete-vgpu", "vgpu": "one"}, wait=PATIENCE_S)
+    until(lambda: any(each["kind"] == "operation-ended" or "ended" in each["kind"] for each in seen))
+    assert [each["revision"] for each in seen] == sorted(each["revision"] for each in seen)
+    assert daemon.end() == 0
+    assert ended.wait(PATIENCE_S)
+    assert not daemon.socket.exists()
+    daemon.hear("STOPPING=1")
+    assert daemon.log()[-1]["event"] == "stopped"
+    daemon.start()
+
+
+def test_a_socket_of_systemds_is_served_with_credentials(daemon: Daemon) -> None:
+    """ecosystem.md B0.6: as AF_INET its requests would carry no credentials, and be denied."""
+    daemon.end()
+    passed = socket.socket(socket.AF_UNIX)
+    passed.bind(str(daemon.socket))
+    passed.listen()
+    daemon.start(pass_socket=passed)
+    passed.close()
+    assert daemon.client.get("/v1")["role"] == "operate"
+    assert daemon.end(signal.SIGINT) == 0
+    assert daemon.socket.exists()
+    daemon.socket.unlink()
+    daemon.start()
+
+
+def test_the_watchdog_hears_from_us(daemon: Daemon) -> None:
+    daemon.end()
+    daemon.start(WATCHDOG_USEC="200000")
+    daemon.hear("WATCHDOG=1")
+
+
+def test_what_is_wrong_with_the_start_is_said(tmp_path: Path) -> None:
+    (tmp_path / "c.toml").write_text('sockt = "x"\nlog_level = "loud"\n')
+    command = [sys.executable, "-m", "vgpuctl.daemon", "--config", str(tmp_path / "c.toml")]
+    ended = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False, timeout=PATIENCE_S)
+    assert ended.returncode == 2
+    assert 'sockt: unknown key; did you mean "socket"?' in ended.stderr
+    assert "log_level: must be" in ended.stderr
+
+
+def test_a_revision_of_the_future_is_no_error(daemon: Daemon) -> None:
+    with contextlib.suppress(RevisionGone):
+        assert daemon.client.get("/v1/events", since=10**9) == []

@@ -1,0 +1,96 @@
+"""The journal's protocol, against a socket that listens in its place."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+
+import pytest
+import structlog
+
+from vgpuctl.daemon import journal, logs
+
+
+def decode(data: bytes) -> dict[str, str]:
+    """What journald makes of a datagram."""
+    fields = {}
+    while data:
+        line, _, rest = data.partition(b"\n")
+        if b"=" in line:
+            name, _, value = line.partition(b"=")
+            data = rest
+        else:
+            name, size = line, int.from_bytes(rest[:8], "little")
+            value, data = rest[8 : 8 + size], rest[9 + size :]
+        fields[name.decode()] = value.decode()
+    return fields
+
+
+def test_an_event_becomes_fields_that_can_be_asked_for() -> None:
+    event = {
+        "event": "step done",
+        "level": "warning",
+        "gpu": "0000:41:00.0",
+        "operation": "o1",
+        "timestamp": "t",
+    }
+    fields = decode(journal.encode(journal.fields_of(event)))
+    assert fields["VGPUCTL_GPU"] == "0000:41:00.0"
+    assert fields["VGPUCTL_OPERATION"] == "o1"
+    assert fields["MESSAGE"] == "step done gpu=0000:41:00.0 operation=o1"
+    assert (fields["PRIORITY"], fields["SYSLOG_IDENTIFIER"]) == ("4", "vgpuctl")
+    assert "VGPUCTL_TIMESTAMP" not in fields
+
+
+def test_line_breaks_do_not_forge_fields() -> None:
+    event = {"event": "x\nPRIORITY=0", "domain": "a\nMESSAGE=b", "level": "info"}
+    fields = decode(journal.encode(journal.fields_of(event)))
+    assert fields["PRIORITY"] == "6"
+    assert fields["VGPUCTL_DOMAIN"] == "a\nMESSAGE=b"
+
+
+def test_a_message_too_large_for_a_datagram_goes_as_a_file(tmp_path: Path) -> None:
+    address = str(tmp_path / "journal")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listening:
+        listening.bind(address)
+        listening.settimeout(10)
+        writer = journal.Journal(address)
+        writer.info({"event": "small"})
+        assert decode(listening.recv(1 << 16))["MESSAGE"] == "small"
+        writer.info({"event": "x" * 1_000_000})
+        data, fds, _, _ = socket.recv_fds(listening, 1 << 16, 1)
+        assert data == b""
+        with os.fdopen(fds[0], "rb") as file:
+            file.seek(0)
+            assert decode(file.read())["MESSAGE"] == "x" * 1_000_000
+
+
+def test_a_journal_that_is_away_is_no_error(tmp_path: Path) -> None:
+    journal.Journal(str(tmp_path / "nobody")).error({"event": "lost"})
+
+
+def test_under_systemd_the_log_goes_to_the_journal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    address = str(tmp_path / "journal")
+    found = os.fstat(2)
+    monkeypatch.setenv("JOURNAL_STREAM", f"{found.st_dev}:{found.st_ino}")
+    monkeypatch.setattr(journal, "SOCKET", address)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listening:
+        listening.bind(address)
+        listening.settimeout(10)
+        try:
+            structlog.contextvars.clear_contextvars()
+            logs.configure("info")
+            log = structlog.get_logger("x")
+            log.debug("too quiet")
+            log.error("broken", gpu="g", exc_info=ZeroDivisionError("by nothing"))
+            fields = decode(listening.recv(1 << 16))
+        finally:
+            structlog.reset_defaults()
+    assert fields["MESSAGE"] == "broken gpu=g\nZeroDivisionError: by nothing"
+    assert fields["PRIORITY"] == "3"
+
+
+def test_a_stream_that_is_not_the_journals() -> None:
+    assert not journal.is_stderr({})
+    assert not journal.is_stderr({"JOURNAL_STREAM": "1:1"})

@@ -1,0 +1,213 @@
+from __future__ import annotations
+
+from uuid import uuid4
+
+import pytest
+from test_observer import CATALOG, Libvirt, local
+
+from vgpuctl.errors import (
+    CardChanged,
+    FactUnknown,
+    GpuState,
+    LibvirtUnreachable,
+    UnsupportedHere,
+    VgpuBusy,
+)
+from vgpuctl.model.allocation import GpuIdentity
+from vgpuctl.model.document import Affect
+from vgpuctl.model.domain import Domain, DomainState, Hostdev, MdevSource, PciSource, alias_for
+from vgpuctl.model.fact import known
+from vgpuctl.model.gpu import DeviceId, FrameworkKind
+from vgpuctl.model.pci import PciAddress
+from vgpuctl.model.step import AttachHostdev, CreateVgpu, DetachHostdev, RemoveVgpu, SetVfs
+from vgpuctl.sim.host import SimHost
+
+OTHER = uuid4()
+
+
+@pytest.fixture
+def sim():
+    return SimHost.in_memory("t4", CATALOG)
+
+
+def made(sim):
+    """A vGPU on the T4, and the step that takes it away."""
+    host = local(sim)
+    gpu = host.observe().gpus[0]
+    common = {
+        "vgpu": uuid4(),
+        "name": "desk",
+        "gpu": GpuIdentity(gpu.address, gpu.device, known(gpu.uuid)),
+        "framework": gpu.framework,
+        "parent": gpu.address,
+        "type_id": gpu.type_named("T4-4Q").type_id,
+        "type_name": "T4-4Q",
+    }
+    host.run(CreateVgpu(**common))
+    return RemoveVgpu(**common)
+
+
+def domain(state, live):
+    return Domain(name="win11", uuid=uuid4(), state=state, live=live, config=live)
+
+
+@pytest.mark.parametrize("state", [DomainState.RUNNING, DomainState.PAUSED, DomainState.OTHER])
+@pytest.mark.parametrize("by", ["source", "alias"])
+def test_a_running_domain_that_names_it_keeps_it(sim, state, by):
+    """It may be starting: it does not hold a handle yet."""
+    step = made(sim)
+    source = MdevSource(step.vgpu if by == "source" else OTHER)
+    alias = alias_for(step.vgpu) if by == "alias" else None
+    host = local(sim, hypervisor=Libvirt((domain(state, (Hostdev(source, alias),)),)))
+    with pytest.raises(VgpuBusy) as caught:
+        host.run(step)
+    assert caught.value.facts["domain"] == "win11"
+    assert len(host.observe().vgpus()) == 1
+
+
+def test_a_stopped_domain_and_other_hostdevs_do_not(sim):
+    step = made(sim)
+    libvirt = Libvirt(
+        (
+            domain(DomainState.SHUT_OFF, (Hostdev(MdevSource(step.vgpu)),)),
+            domain(DomainState.RUNNING, (Hostdev(MdevSource(OTHER)),)),
+            domain(DomainState.RUNNING, (Hostdev(PciSource(PciAddress(0, 9, 0, 0))),)),
+        )
+    )
+    host = local(sim, hypervisor=libvirt)
+    host.run(step)
+    assert host.observe().vgpus() == ()
+
+
+def test_what_libvirt_does_not_say_is_unknown_and_nothing_is_removed(sim):
+    step = made(sim)
+    for libvirt in (
+        Libvirt(error=LibvirtUnreachable("down")),
+        Libvirt((domain(DomainState.RUNNING, None),)),
+    ):
+        host = local(sim, hypervisor=libvirt)
+        with pytest.raises(FactUnknown):
+            host.run(step)
+        assert len(host.observe().vgpus()) == 1
+
+
+def test_unreadable_handles_count_as_held(sim):
+    step = made(sim)
+    sim.control("fail", {"what": "holders"})
+    before = sim.kernel.operations["write"]
+    with pytest.raises(FactUnknown):
+        local(sim).run(step)
+    assert sim.kernel.operations["write"] == before
+
+
+def test_other_pci_ids_are_another_card_even_without_a_uuid(sim):
+    step = made(sim)
+    gpu = GpuIdentity(step.gpu.address, DeviceId(0x10DE, 0x26B9, 0x10DE, 0x1851), None)
+    fields = {name: getattr(step, name) for name in step.__slots__}
+    with pytest.raises(CardChanged):
+        local(sim).run(RemoveVgpu(**(fields | {"gpu": gpu})))
+
+
+def test_hostdevs_go_to_libvirt_and_need_it(sim):
+    done = []
+
+    class Recording(Libvirt):
+        def attach(self, *arguments):
+            done.append(("attach", *arguments))
+
+        def detach(self, *arguments):
+            done.append(("detach", *arguments))
+
+        def xml(self, name, *, live):
+            return f"<domain live={live}/>"
+
+    common = {
+        "vgpu": OTHER,
+        "name": "desk",
+        "domain": "win11",
+        "hostdev": Hostdev(MdevSource(OTHER)),
+        "affect": frozenset({Affect.CONFIG}),
+    }
+    host = local(sim, hypervisor=Recording())
+    host.run(AttachHostdev(**common))
+    host.run(DetachHostdev(**common))
+    arguments = ("win11", common["hostdev"], common["affect"])
+    assert done == [("attach", *arguments), ("detach", *arguments)]
+    assert host.domain_xml("win11", live=True) == "<domain live=True/>"
+    with pytest.raises(LibvirtUnreachable):
+        local(sim).run(AttachHostdev(**common))
+
+
+def test_a_parent_that_is_no_pci_device_has_no_vfs():
+    host = local(SimHost.in_memory("mtty", CATALOG))
+    gpu = host.observe().gpus[0]
+    with pytest.raises(UnsupportedHere):
+        host.run(SetVfs(gpu=GpuIdentity(gpu.address, gpu.device, None), enabled=True))
+
+
+def passthrough(gpu, parent):
+    return {
+        "vgpu": uuid4(),
+        "name": "desk",
+        "gpu": GpuIdentity(gpu.address, gpu.device, None),
+        "framework": FrameworkKind.PASSTHROUGH,
+        "parent": parent,
+        "type_id": 0,
+        "type_name": "plain-vf",
+    }
+
+
+def test_passthrough_changes_nothing_and_verifies_that_the_function_is_there():
+    sim = SimHost.in_memory("mxgpu", CATALOG)
+    host = local(sim)
+    gpu = host.observe().gpus[0]
+    host.run(SetVfs(gpu=GpuIdentity(gpu.address, gpu.device, None), enabled=True))
+    gpu = host.observe().gpus[0]
+    before = sim.kernel.operations["write"]
+    host.run(CreateVgpu(**passthrough(gpu, gpu.vfs[0].address)))
+    host.run(RemoveVgpu(**passthrough(gpu, gpu.vfs[0].address)))
+    with pytest.raises(GpuState):
+        host.run(CreateVgpu(**passthrough(gpu, PciAddress(0, 0x41, 0x1F, 7))))
+    with pytest.raises(GpuState):
+        host.run(CreateVgpu(**passthrough(gpu, gpu.address)))
+    assert sim.kernel.operations["write"] == before
+
+
+def test_a_vf_in_a_guest_is_not_released():
+    sim = SimHost.in_memory("mxgpu", CATALOG)
+    host = local(sim)
+    gpu = host.observe().gpus[0]
+    host.run(SetVfs(gpu=GpuIdentity(gpu.address, gpu.device, None), enabled=True))
+    gpu = host.observe().gpus[0]
+    vf = gpu.vfs[0].address
+    sim.control("hold", {"vgpu": str(vf), "domain": "win11"})
+    with pytest.raises(VgpuBusy):
+        host.run(RemoveVgpu(**passthrough(gpu, vf)))
+    with pytest.raises(VgpuBusy):
+        host.run(SetVfs(gpu=GpuIdentity(gpu.address, gpu.device, None), enabled=False))
+    assert host.observe().gpus[0].vfs
+
+
+def test_a_capture_names_the_card_and_not_the_host(sim):
+    document = local(sim).capture()
+    assert document["format"] == "vgpuctl-capture/1"
+    assert any("0000:41:00.0" in path for path in document["files"])
+    assert "without libvirt" in str(document["domains"])
+
+
+def test_nvml_lets_go_before_sriov_manage_runs():
+    """nvidia.md 1.5, 5: an initialised NVML client of our own makes it fail."""
+    sim = SimHost.in_memory("l40s", CATALOG)
+    order = []
+
+    class Nvml:
+        host = staticmethod(sim.nvml.host)
+
+        def release(self):
+            order.append(sim.kernel.operations["sriov_manage"])
+
+    host = local(sim, nvml=Nvml())
+    gpu = host.observe().gpus[0]
+    host.run(SetVfs(gpu=GpuIdentity(gpu.address, gpu.device, known(gpu.uuid)), enabled=True))
+    assert order == [0]
+    assert sim.kernel.operations["sriov_manage"] == 1
