@@ -279,6 +279,7 @@ ROUTES = (
     Route("GET", "/v1/domains/{domain}", "One domain, by name or UUID.", "domain"),
     Route("GET", "/v1/domains/{domain}/xml", "Its XML; live=1 for the running guest's.", "object"),
     Route("GET", "/v1/documents", "Every document in force.", "object", many=True),
+    Route("GET", "/v1/generations", "The generation of every document, by kind and name.", "object"),
     Route("POST", "/v1/plans", "Show what an edit would do; changes nothing.", "plan", operate=True),
     Route("POST", "/v1/operations", "Run a shown plan, or an edit.", "operation", operate=True),
     Route("GET", "/v1/operations", "The newest operations.", "operation", many=True),

@@ -339,7 +339,12 @@ class _Planner:
         if wish.gpu is not None:
             cards = [self.cards[find_gpu(self.situation.snapshot, wish.gpu).address]]
         choice = placement.choose(
-            cards, types, policy, avoid=self.situation.avoid, catalog=self.situation.catalog
+            cards,
+            types,
+            policy,
+            numa_node=self._domain(wish.domain).numa_node if wish.domain is not None else None,
+            avoid=self.situation.avoid,
+            catalog=self.situation.catalog,
         )
         if isinstance(choice, errors.VgpuctlError):
             raise choice
