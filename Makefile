@@ -3,7 +3,7 @@
 PYTHON := .venv/bin/python
 PYTEST_ARGS ?=
 
-.PHONY: help setup demo test check lock bench clean
+.PHONY: help setup demo test check docs lock bench clean
 .DEFAULT_GOAL := help
 
 help:  ## this text
@@ -20,6 +20,9 @@ test: setup  ## all tests, linters among them; as root also those that need it
 
 check: setup  ## the quick tests, under two minutes, without root
 	$(PYTHON) -m pytest -m "not slow and not root" $(PYTEST_ARGS)
+
+docs: setup  ## docs/reference anew, from the code
+	$(PYTHON) tools/build_reference.py
 
 # UPGRADE=1 takes the newest versions that setup.cfg allows; otherwise pins stay that still fit.
 lock: setup  ## write requirements.lock anew

@@ -105,7 +105,7 @@ class Guard:
             if any(_names(hostdev, step) for hostdev in domain.live):
                 raise VgpuBusy(
                     f"vGPU {step.name} is in the running domain {domain.name}",
-                    hint=f"stop it or detach the vGPU: vgpuctl detach {domain.name} {step.name}",
+                    hint=f"stop it or detach the vGPU: vgpuctl detach {domain.name} --vgpu {step.name}",
                     vgpu=step.name,
                     domain=domain.name,
                     holders=[],
@@ -148,7 +148,6 @@ def _names(hostdev: Hostdev, step: RemoveVgpu) -> bool:
 def _changed(gpu: GpuIdentity, what: str) -> CardChanged:
     return CardChanged(
         f"another card stands at {gpu.address}: {what}",
-        hint="nothing was done to it; if the card was replaced on purpose: "
-        f"vgpuctl gpu replace {gpu.address}",
+        hint="nothing was done to it; delete the vGPU and create it anew, or put the card back",
         gpu=str(gpu.address),
     )

@@ -65,7 +65,7 @@ class PassthroughFramework:
         if step.parent == step.gpu.address and self._has_vfs(path):
             raise GpuState(
                 f"GPU {step.parent} has VFs; it cannot be given away as a whole",
-                hint=f"turn them off first: vgpuctl gpu set {step.parent} --no-vfs",
+                hint="turn them off first: apply a Gpu document with `vfs: false`",
                 parent=str(step.parent),
             )
         if step.params:
