@@ -536,6 +536,7 @@ class Engine:
             self._give_up(run, problem)
         elif operation.state is OperationState.ROLLING_BACK:
             run.leftovers = result.problems[0].error.to_problem() if result.problems else None
+            run.failure = None
             self._begin_round(run, replace(result, incomplete=result.incomplete and bool(result.steps)))
         elif result.problems:
             run.failure = run.failure or result.problems[0].error.to_problem()
@@ -567,14 +568,16 @@ class Engine:
             run.awaits = self._need_observation()
             return
         rolling_back = self.ledger.operations[run.operation].state is OperationState.ROLLING_BACK
-        if run.failure is not None and rolling_back:
+        if self._may_retry(run):
+            run.retries += 1
+            for allocation in list(self.ledger.allocations.values()):
+                if allocation.id in run.fresh and allocation.created_boot is None:
+                    self._free_place(allocation.id)
+            run.awaits = self._need_observation()
+        elif run.failure is not None and rolling_back:
             self._give_up(run, run.failure)
         elif run.failure is not None or run.cancelled:
-            if self._may_retry(run):
-                run.retries += 1
-                run.awaits = self._need_observation()
-            else:
-                self._roll_back(run)
+            self._roll_back(run)
         elif run.incomplete:
             run.awaits = self._need_observation()
         elif rolling_back:
@@ -583,7 +586,6 @@ class Engine:
             self._end(run, OperationState.SUCCEEDED, None)
 
     def _may_retry(self, run: _Run) -> bool:
-        assert run.failure is not None or run.cancelled
         return (
             not run.cancelled
             and run.retries < RETRIES
@@ -609,6 +611,7 @@ class Engine:
         run.failure, run.cancelled = None, False
         # What refused the new wish may well take back what it had.
         run.avoid.clear()
+        run.retries = 0
         run.awaits = self._need_observation()
 
     def _finish_rollback(self, run: _Run) -> None:
@@ -693,8 +696,8 @@ class Engine:
             run.changed = True
             self._settle(step.effect, boot_id)
         else:
-            run.pending.clear()
             run.failure = run.failure or item.problem
+            self._call_off(run, item.number)
             if isinstance(step.effect, CreateVgpu):
                 run.avoid.add(step.effect.parent)
                 is_fresh = step.effect.vgpu in run.fresh
@@ -704,6 +707,22 @@ class Engine:
                     self._free_place(step.effect.vgpu)
         if not run.pending and not run.running:
             self._round_over(run)
+
+    def _call_off(self, run: _Run, failed: int) -> None:
+        """Drop what cannot be done after a step failed.
+
+        Forwards nothing more is begun.  Backwards, and in a restore, the rest is as welcome as before:
+        one vGPU that fails must not keep the others away.
+        """
+        operation = self.ledger.operations[run.operation]
+        if operation.state is OperationState.RUNNING and operation.started.requester != DAEMON:
+            run.pending.clear()
+            return
+        gone = {failed}
+        for step in list(run.pending.values()):
+            if gone.intersection(step.needs):
+                gone.add(step.number)
+                del run.pending[step.number]
 
     def _settle(self, effect: Effect, boot_id: str) -> None:
         """Record what a step that succeeded means for allocations."""
