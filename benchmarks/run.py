@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import platform
 import sys
 from collections.abc import Callable
@@ -12,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import structlog
 
 from benchmarks import apply, catalog, cli, memory, observe
 
@@ -26,6 +29,7 @@ BENCHMARKS: dict[str, Callable[[], Any]] = {
 
 def main(names: list[str]) -> int:
     """Run the named benchmarks, or all."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
     unknown = set(names) - set(BENCHMARKS)
     if unknown:
         print(

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import threading
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
 from vgpuctl.errors import GpuNotFound, OperationNotFound, PlanStale, RevisionGone
-from vgpuctl.model.document import Document, VgpuDocument
+from vgpuctl.model.document import Document, VgpuDocument, Wish
 from vgpuctl.model.edit import Edit
 from vgpuctl.model.record import Requester
 from vgpuctl.surface import RESOURCES
@@ -91,6 +92,13 @@ class StubService:
 
     def documents(self) -> list[Document]:
         return self.kept
+
+    def wishes(self) -> list[Wish]:
+        now = datetime(2026, 1, 1, tzinfo=UTC)
+        return [Wish(document=each, generation=1, created_at=now, changed_at=now) for each in self.kept]
+
+    def revision(self) -> int:
+        return len(self.log)
 
     def plan(self, edit: Edit, who: Requester) -> dict[str, Any]:
         self.calls.append(("plan", edit, who))

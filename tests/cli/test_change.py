@@ -111,7 +111,7 @@ def test_dry_run_shows_the_plan_and_submits_nothing(vgpuctl: Run, daemon: FakeDa
     result = vgpuctl("vgpu", "create", "-t", "L40S-8Q", "--dry-run")
     assert result.status == 0
     assert "create vGPU cad-1 (L40S-8Q)" in result.out
-    assert result.out.endswith("drift: 1 step, touches no domain\n")
+    assert result.out.endswith("drift: 1 step, touches no running guest\n")
     assert not daemon.calls(*OPERATIONS)
 
 

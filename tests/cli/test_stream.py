@@ -25,7 +25,7 @@ def test_follow_prints_one_line_for_each_event(vgpuctl: Run, daemon: FakeDaemon)
     assert [json.loads(each) for each in result.out.splitlines()] == canned.EVENTS
     assert daemon.requests[-1].query == {"since": "410", "follow": "1"}
     shown = vgpuctl("events", "--follow").out.splitlines()
-    assert shown[0].split() == ["REV", "AT", "KIND", "SUBJECT", "WHAT"]
+    assert shown[0].split() == ["REV", "AT", "SUBJECT", "WHAT"]
     assert shown[2].endswith("somebody else made a vGPU")
 
 

@@ -21,6 +21,8 @@ import pytest
 from vgpuctl.client.client import Client
 from vgpuctl.errors import DaemonUnreachable, InvalidInput, RevisionGone
 
+pytestmark = pytest.mark.slow
+
 CREATE = {"action": "create-vgpu", "type": "L40S-8Q", "name": "one"}
 PATIENCE_S = 60
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,9 @@ from vgpuctl.model.document import (
     Affect,
     DesktopDocument,
     DesktopVgpu,
+    NumaPolicy,
+    Placement,
+    PlacementPolicy,
     ProfileDocument,
     VgpuDocument,
 )
@@ -483,3 +487,31 @@ def test_passthrough_of_a_whole_gpu(one: World):
     one.succeed(DetachVgpu(domain="win1"))
     assert one.xml("win1") == before
     one.succeed(CreateVgpus(type="L40S-8Q"))
+
+
+def test_a_document_that_changed_meanwhile_is_not_overwritten(one: World):
+    document = VgpuDocument(name="a", type="T4-4Q")
+    one.succeed(ApplyDocuments(documents=(document,)))
+    (wish,) = one.service.wishes()
+    one.succeed(ApplyDocuments(documents=(replace(document, owner="somebody"),)))
+    with pytest.raises(errors.GenerationMismatch):
+        one.service.submit(
+            ApplyDocuments(documents=(document,), generations=((wish.key, wish.generation),)), WHO
+        )
+    assert one.service.wishes()[0].generation == 2
+
+
+def test_a_desktop_gets_a_gpu_of_its_numa_node(tmp_path: Path):
+    near = ProfileDocument(
+        name="near",
+        types=("T4-4Q",),
+        placement=Placement(numa=NumaPolicy.PREFER, policy=PlacementPolicy.PACK),
+    )
+    with world(tmp_path, cards="t4@numa0,t4@numa1") as one:
+        xml = one.xml("win1").replace("<os>", "<numatune><memory mode='strict' nodeset='1'/></numatune><os>")
+        one.hypervisor._link.call("defining", lambda connection: connection.defineXML(xml), 10.0)
+        one.succeed(ApplyDocuments(documents=(near,)))
+        one.succeed(AttachVgpu(domain="win1", profile="near"))
+        one.succeed(AttachVgpu(domain="win2", profile="near"))
+        nodes = {gpu["address"]: gpu["numa_node"] for gpu in one.service.gpus()}
+        assert nodes[one.service.vgpu("win1")["gpu"]] == 1

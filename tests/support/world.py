@@ -31,28 +31,30 @@ PROFILES = {
 }
 
 
+def libvirt_file(directory: Path, domains: int) -> str:
+    """The URI of a libvirt test driver with stopped domains `win1`, `win2` ..."""
+    names = "".join(
+        f"<domain type='test' xmlns:test='http://libvirt.org/schemas/domain/test/1.0'><name>win{n}</name><uuid>{uuid4()}</uuid><memory>65536</memory>"
+        "<os><type>hvm</type></os><devices/><test:runstate>5</test:runstate></domain>"
+        for n in range(1, domains + 1)
+    )
+    node = "<cpu><mhz>1000</mhz><model>i686</model><active>1</active><nodes>1</nodes>"
+    node += "<sockets>1</sockets><cores>1</cores><threads>1</threads></cpu><memory>8192000</memory>"
+    (directory / "libvirt.xml").write_text(f"<node>{node}{names}</node>")
+    return f"test://{directory}/libvirt.xml"
+
+
 class World:
     """One host and its daemon, which can be killed and started again."""
 
     def __init__(self, directory: Path, cards: str = "t4:mdev,l40s:sriov-mdev", domains: int = 4) -> None:
         self.directory = directory
         self.sim = SimHost.in_memory(cards)
-        self.uri = f"test://{directory}/libvirt.xml"
-        self._libvirt_file(domains)
+        self.uri = libvirt_file(directory, domains)
         self._keep = libvirt.open(self.uri)
         self.hypervisor = LibvirtHypervisor(self.uri)
         self._stop: list[Callable[[], None]] = []
         self.start()
-
-    def _libvirt_file(self, domains: int) -> None:
-        names = "".join(
-            f"<domain type='test' xmlns:test='http://libvirt.org/schemas/domain/test/1.0'><name>win{n}</name><uuid>{uuid4()}</uuid><memory>65536</memory>"
-            "<os><type>hvm</type></os><devices/><test:runstate>5</test:runstate></domain>"
-            for n in range(1, domains + 1)
-        )
-        node = "<cpu><mhz>1000</mhz><model>i686</model><active>1</active><nodes>1</nodes>"
-        node += "<sockets>1</sockets><cores>1</cores><threads>1</threads></cpu><memory>8192000</memory>"
-        (self.directory / "libvirt.xml").write_text(f"<node>{node}{names}</node>")
 
     def start(self, wrap: Callable[[Any], Any] = lambda host: host) -> None:
         """Start a daemon on the store; `wrap` may put something between it and its host."""

@@ -181,6 +181,12 @@ def list_documents(call: Call) -> Reply:
     return Reply(dump_documents(call.service.documents()))
 
 
+@_route("GET", "/v1/generations")
+def list_generations(call: Call) -> Reply:
+    """Show the generation of every document, as an apply's `generations` takes them."""
+    return Reply({str(wish.key): wish.generation for wish in call.service.wishes()})
+
+
 @_route("POST", "/v1/plans")
 def make_plan(call: Call) -> Reply:
     """Plan an edit."""
@@ -240,11 +246,11 @@ def list_events(call: Call) -> Reply:
     service, query = call.service, call.query
     limit, since = query.get("limit", MAX_ENTRIES), query.get("since")
     if query.get("follow"):
-        since = service.host()["revision"] if since is None else since
+        since = service.revision() if since is None else since
         first = service.events(since, limit)
         return Reply(stream=call.backend.waiting.stream(first, since, service.wait_events))
     if since is None:
-        since = max(0, service.host()["revision"] - min(limit, _NEWEST))
+        since = max(0, service.revision() - min(limit, _NEWEST))
     entries = service.events(since, limit)
     if not entries and query.get("wait"):
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from vgpuctl.surface import Field
 
 NULL = "-"
 UNKNOWN = "?"
+_SECONDS = re.compile(r"\.\d+Z$")
+"""What is left out of a time that a person reads."""
 
 
 def is_number(field: Field) -> bool:
@@ -20,6 +23,8 @@ def text_of(field: Field, item: dict[str, Any]) -> str:
     value = item.get(field.name)
     if value is None and field.name in (item.get("unknown") or {}):
         return UNKNOWN
+    if field.kind == "time" and isinstance(value, str):
+        return _SECONDS.sub("Z", printable(value))
     return plain(value) or NULL
 
 

@@ -17,7 +17,7 @@ from vgpuctl.client.client import Client
 from vgpuctl.surface import EVENT, Field
 
 _PAGE = 1000
-_WIDTHS = {"revision": 6, "at": 24, "kind": 18, "subject": 24}
+_WIDTHS = {"revision": 6, "at": 20, "kind": 18, "subject": 24}
 """A stream cannot know its widest cell beforehand."""
 
 

@@ -35,7 +35,7 @@ class _Share:
 
 def card(gpu: dict[str, Any], blocks: Blocks, paint: Paint, *, cells: int = 48) -> Iterator[str]:
     """The bar with `cells` characters, and under it the legend.  Nothing where the size is not known."""
-    total = gpu.get("fb_mib")
+    total = _total(gpu)
     if not total:
         return
     shares = _shares(gpu, blocks)
@@ -55,9 +55,15 @@ def card(gpu: dict[str, Any], blocks: Blocks, paint: Paint, *, cells: int = 48) 
     yield from ("  " + line for line in render(columns, headers=False))
 
 
+def _total(gpu: dict[str, Any]) -> int | None:
+    """What profiles share out: a driver reports somewhat less than the sizes that it promises."""
+    total: int | None = gpu.get("fb_shared_mib") or gpu.get("fb_mib")
+    return total
+
+
 def mini_bar(gpu: dict[str, Any], blocks: Blocks) -> str:
     """A few characters and the numbers, for a cell of a table."""
-    total, used = gpu.get("fb_mib"), gpu.get("fb_used_mib")
+    total, used = _total(gpu), gpu.get("fb_used_mib")
     if not total or used is None:
         return NULL
     filled = min(MINI_CELLS, -(-used * MINI_CELLS // total))

@@ -47,7 +47,7 @@ def verdict(plan: Item, paint: Paint) -> str:
         changed = len(plan.get("changes") or [])
         rest = "nothing to do on the host" if changed else "nothing to do"
     else:
-        touches = ", ".join(plain(each) for each in plan.get("touches") or []) or "no domain"
+        touches = ", ".join(plain(each) for each in plan.get("touches") or []) or "no running guest"
         parts = [f"{_count(steps, 'step')}, touches {touches}"] if steps else []
         if problems:
             parts.append(f"{_count(problems, 'wish', 'wishes')} cannot be fulfilled")

@@ -167,13 +167,10 @@ def _record_device(tree: _Tree, device: str) -> None:
     _record_files(tree, f"{device}/nvidia")
     for name in tree.directory(f"{device}/vfio-dev"):
         tree.directory(f"{device}/vfio-dev/{name}")
-    _record_types(tree, device)
 
 
 def _record_types(tree: _Tree, parent: str) -> None:
     types = f"{parent}/mdev_supported_types"
-    if types in tree.dirs:
-        return
     for name in tree.directory(types):
         _record_files(tree, f"{types}/{name}")
 

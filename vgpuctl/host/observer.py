@@ -102,7 +102,8 @@ class Observer:
             lambda why: (Unknown(f"open handles: {why}"), Unknown(f"NVML: {why}")),
         )
         info: Fact[Hypervisor] = _NO_LIBVIRT
-        domains: Fact[tuple[Domain, ...]] = _NO_LIBVIRT
+        # No libvirt is an answer, unlike one that does not answer: no domain of ours can be in the way.
+        domains: Fact[tuple[Domain, ...]] = ()
         if libvirt is not None:
             info, domains = self._answer(
                 libvirt, self._libvirt_timeout_s, lambda why: (Unknown(f"libvirt: {why}"),) * 2

@@ -75,7 +75,10 @@ class Hostdev:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Domain:
-    """A libvirt domain.  `live` is None while no guest runs; `config` is None when transient."""
+    """A libvirt domain.  `live` is None while no guest runs; `config` is None when transient.
+
+    `numa_node` is the node to which its memory is bound, None where it is bound to none or to several.
+    """
 
     name: str
     uuid: UUID
@@ -83,6 +86,7 @@ class Domain:
     live: tuple[Hostdev, ...] | None
     config: tuple[Hostdev, ...] | None
     managed_save: bool = False
+    numa_node: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

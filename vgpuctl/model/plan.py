@@ -56,5 +56,5 @@ class Plan:
 
     @property
     def touches(self) -> tuple[str, ...]:
-        """The domains that would notice."""
+        """The domains whose running guest would notice."""
         return tuple(sorted({name for step in self.steps for name in step.touches}))

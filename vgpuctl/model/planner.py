@@ -90,7 +90,9 @@ def observed_for(allocation: Allocation, snapshot: Snapshot) -> ObservedVgpu | N
     if allocation.framework is FrameworkKind.PASSTHROUGH:
         return _passed_through(allocation, allocation.parent, snapshot)
     owns = frameworks.rules_of(allocation.framework).owns
-    return next((each for each in snapshot.vgpus() if owns(allocation, each, snapshot.boot_id)), None)
+    named = snapshot.mdev(allocation.id)
+    candidates = (named,) if named is not None else snapshot.on(allocation.parent)
+    return next((each for each in candidates if owns(allocation, each, snapshot.boot_id)), None)
 
 
 def _passed_through(allocation: Allocation, parent: GpuAddress, snapshot: Snapshot) -> ObservedVgpu | None:
@@ -109,6 +111,11 @@ def _passed_through(allocation: Allocation, parent: GpuAddress, snapshot: Snapsh
         mdev_uuid=None,
         holders=gpu.holders if parent == gpu.address else (),
     )
+
+
+def _guests(effect: AttachHostdev | DetachHostdev) -> tuple[str, ...]:
+    """The domains whose running guest notices."""
+    return (effect.domain,) if Affect.LIVE in effect.affect else ()
 
 
 def find_gpu(snapshot: Snapshot, reference: str) -> Gpu:
@@ -274,7 +281,7 @@ class _Planner:
                 hostdev=hostdev,
                 affect=affect,
             )
-            number = self._add(effect, "the desktop no longer wishes it", touches=(domain.name,))
+            number = self._add(effect, "the desktop no longer wishes it", touches=_guests(effect))
             numbers.append(number)
         return self._Detached(tuple(numbers), from_guest)
 
@@ -332,7 +339,12 @@ class _Planner:
         if wish.gpu is not None:
             cards = [self.cards[find_gpu(self.situation.snapshot, wish.gpu).address]]
         choice = placement.choose(
-            cards, types, policy, avoid=self.situation.avoid, catalog=self.situation.catalog
+            cards,
+            types,
+            policy,
+            numa_node=self._domain(wish.domain).numa_node if wish.domain is not None else None,
+            avoid=self.situation.avoid,
+            catalog=self.situation.catalog,
         )
         if isinstance(choice, errors.VgpuctlError):
             raise choice
@@ -494,7 +506,7 @@ class _Planner:
                     hostdev=old,
                     affect=frozenset({where}),
                 )
-                number = self._add(effect, "the vGPU stands elsewhere now", touches=(domain.name,))
+                number = self._add(effect, "the vGPU stands elsewhere now", touches=_guests(effect))
                 needs = (*needs, number)
         present = {Affect.LIVE: live, Affect.CONFIG: config}
         missing = frozenset(where for where in affect if present[where] is None or stale[where] is not None)
@@ -509,7 +521,7 @@ class _Planner:
         effect_in = AttachHostdev(
             vgpu=allocation.id, name=allocation.name, domain=domain.name, hostdev=hostdev, affect=missing
         )
-        self._add(effect_in, "the desktop wishes it", needs=needs, touches=(domain.name,))
+        self._add(effect_in, "the desktop wishes it", needs=needs, touches=_guests(effect_in))
 
     def _domains(self, why: str) -> tuple[Domain, ...]:
         domains = self.situation.snapshot.domains
@@ -522,6 +534,8 @@ class _Planner:
     def _domain(self, name: str) -> Domain:
         domains = self._domains(f"whether there is a domain {name}")
         found = next((each for each in domains if each.name == name), None)
+        if found is None and isinstance(self.situation.snapshot.hypervisor, Unknown):
+            raise errors.LibvirtUnreachable(self.situation.snapshot.hypervisor.reason)
         if found is None:
             raise errors.DomainNotFound(f"libvirt has no domain {name!r}", domain=name)
         return found

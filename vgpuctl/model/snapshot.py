@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cached_property
 from uuid import UUID
 
 from vgpuctl.model.domain import Domain, Hypervisor
@@ -12,7 +13,7 @@ from vgpuctl.model.gpu import Gpu, ObservedVgpu
 from vgpuctl.model.pci import GpuAddress
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Snapshot:
     """Everything that observe() could read, and what it could not.
 
@@ -38,8 +39,27 @@ class Snapshot:
 
     def vgpus(self) -> tuple[ObservedVgpu, ...]:
         """Every vGPU that exists on this host, whoever made it."""
-        return tuple(vgpu for gpu in self.gpus for vgpu in gpu.vgpus)
+        return self._vgpus
 
     def mdev(self, uuid: UUID) -> ObservedVgpu | None:
         """The mdev of that UUID."""
-        return next((each for each in self.vgpus() if each.mdev_uuid == uuid), None)
+        return self._by_uuid.get(uuid)
+
+    def on(self, parent: GpuAddress) -> tuple[ObservedVgpu, ...]:
+        """The vGPUs on a VF, or on a PF whose types stand on itself."""
+        return self._by_parent.get(parent, ())
+
+    @cached_property
+    def _vgpus(self) -> tuple[ObservedVgpu, ...]:
+        return tuple(vgpu for gpu in self.gpus for vgpu in gpu.vgpus)
+
+    @cached_property
+    def _by_uuid(self) -> dict[UUID, ObservedVgpu]:
+        return {vgpu.mdev_uuid: vgpu for vgpu in self._vgpus if vgpu.mdev_uuid is not None}
+
+    @cached_property
+    def _by_parent(self) -> dict[GpuAddress, tuple[ObservedVgpu, ...]]:
+        found: dict[GpuAddress, tuple[ObservedVgpu, ...]] = {}
+        for vgpu in self._vgpus:
+            found[vgpu.parent] = (*found.get(vgpu.parent, ()), vgpu)
+        return found

@@ -101,7 +101,7 @@ def lane_of(effect: Effect) -> Lane:
 class Step:
     """One effect in a plan: why it is needed, what has to be done before, whom it touches.
 
-    `needs` are the numbers of the steps that come first; `touches` the domains that notice.
+    `needs` are the numbers of the steps that come first; `touches` the domains whose guest notices.
     """
 
     number: int

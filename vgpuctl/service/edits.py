@@ -112,6 +112,8 @@ def find_domain(snapshot: Snapshot, reference: str) -> Domain:
     for domain in snapshot.domains:
         if reference in (domain.name, str(domain.uuid)):
             return domain
+    if isinstance(snapshot.hypervisor, Unknown):
+        raise errors.LibvirtUnreachable(snapshot.hypervisor.reason)
     near = nearest(reference, [each.name for each in snapshot.domains])
     raise errors.DomainNotFound(
         f"libvirt has no domain {reference!r}",

@@ -12,7 +12,7 @@ then to a plan back to the previous wishes.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, Union
@@ -24,6 +24,7 @@ from vgpuctl.model.catalog import Catalog
 from vgpuctl.model.document import DocumentKey, DocumentKind, Wish, Wishes
 from vgpuctl.model.domain import alias_for
 from vgpuctl.model.edit import Edit
+from vgpuctl.model.fact import Unknown
 from vgpuctl.model.gpu import GpuState
 from vgpuctl.model.pci import GpuAddress
 from vgpuctl.model.plan import Plan
@@ -250,12 +251,13 @@ class Engine:
         self._again = False
         self._lookers: list[tuple[int, int]] = []
         self._waiting: list[_Waiting] = []
-        self._sweep_at: int | None = None
+        self._fresh_from: dict[str, int] = {}
         self._backoff: dict[str, tuple[datetime, timedelta]] = {}
         self._shown: dict[str, ShownPlan] = {}
         self._keys: dict[str, UUID] = {}
         self._runs: dict[UUID, _Run] = {}
         self._lanes: set[Lane] = set()
+        self._stirred: set[Lane] = set()
         self._interrupted: list[tuple[Operation, StepRun]] = []
         self._doubtful: list[_Doubt] = []
         for operation in ledger.operations.values():
@@ -274,7 +276,7 @@ class Engine:
             case LookRequested(ticket=ticket):
                 self._lookers.append((ticket, self._need_observation()))
             case SweepDue():
-                self._sweep_at = self._need_observation()
+                self._need_observation()
             case Observed(number=number, snapshot=snapshot):
                 self._observed(number, snapshot)
             case StepDone():
@@ -323,12 +325,31 @@ class Engine:
             self._again = True
             return self._observation + 1
         self._observing = True
+        self._stirred = set(self._lanes)
         self._observation += 1
         self._effects.append(Observe(self._observation))
         return self._observation
 
+    def _shows_what_was_done(self, names: Iterable[str], number: int) -> bool:
+        """Whether an observation began after the last operation on any of those names had ended."""
+        return all(self._fresh_from.get(name, 0) <= number for name in names)
+
+    def _quietened(self, snapshot: Snapshot) -> Snapshot:
+        """The snapshot without what may be torn: a card that changed while it was read.
+
+        Which vGPUs exist is read file by file and joined with our allocations; what else would be
+        creatable is true only of one moment.
+        """
+        torn = Unknown("the card changed while it was read")
+        gpus = tuple(
+            replace(gpu, creatable=torn) if f"gpu/{gpu.address}" in self._stirred else gpu
+            for gpu in snapshot.gpus
+        )
+        return replace(snapshot, gpus=gpus)
+
     def _observed(self, number: int, snapshot: Snapshot) -> None:
-        self.snapshot = snapshot
+        self.snapshot = snapshot = self._quietened(snapshot)
+        self._fresh_from = {name: first for name, first in self._fresh_from.items() if first > number}
         self._observing = False
         if self._again:
             self._again = False
@@ -351,16 +372,14 @@ class Engine:
                 self._waiting.append(each)
                 continue
             try:
-                self._admit(each, snapshot)
+                self._admit(each, number, snapshot)
             except errors.VgpuctlError as error:
                 self._effects.append(Answer(each.request.ticket, error=error))
-        if self._sweep_at is not None and self._sweep_at <= number:
-            self._sweep_at = None
-            self._sweep(snapshot)
+        self._sweep(number, snapshot)
 
     # -- admission --------------------------------------------------------------------------------
 
-    def _admit(self, waiting: _Waiting, snapshot: Snapshot) -> None:
+    def _admit(self, waiting: _Waiting, number: int, snapshot: Snapshot) -> None:
         """Show a plan, or start an operation; waits on where another one works on the same."""
         request = waiting.request
         if request.idempotency_key in self._keys and request.idempotency_key is not None:
@@ -380,6 +399,9 @@ class Engine:
         if any(scope & run.scope for run in self._runs.values()) and not request.dry_run:
             # _end asks for a new observation for whoever waits for the scope.
             self._waiting.append(replace_observation(waiting, 1 << 62))
+            return
+        if not self._shows_what_was_done(scope, number):
+            self._waiting.append(replace_observation(waiting, self._need_observation()))
             return
         if shown is not None and not made.does_the_same_as(shown):
             raise errors.PlanStale(
@@ -613,6 +635,8 @@ class Engine:
         }
         self._record(OperationEnded(run.operation, state, problem, result))
         del self._runs[run.operation]
+        if self._observing:
+            self._fresh_from |= dict.fromkeys(run.scope, self._observation + 1)
         if operation.started.requester == DAEMON:
             self._set_backoff(names, failed=state is not OperationState.SUCCEEDED)
         blocked = [each for each in self._waiting if each.observation == 1 << 62]
@@ -634,6 +658,7 @@ class Engine:
                 del run.pending[step.number]
                 run.running[step.number] = step
                 self._lanes.add(step.lane)
+                self._stirred.add(step.lane)
                 self._record(
                     StepStarted(operation=run.operation, round=run.round, step=step, boot_id=assert_boot)
                 )
@@ -760,7 +785,7 @@ class Engine:
             elif wish is not None and wish.uuid is None and not self._is_named_by_a_domain(allocation):
                 self._record(AllocationDropped(effect.vgpu))
 
-    def _sweep(self, snapshot: Snapshot) -> None:
+    def _sweep(self, number: int, snapshot: Snapshot) -> None:
         """Create again what should exist and does not: after a boot, a reload, somebody's removal.
 
         Only what can hurt nobody is done unasked: a creation on an empty parent, the config of a
@@ -776,6 +801,8 @@ class Engine:
             name = allocation.name
             until, _ = self._backoff.get(name, (now, BACKOFF))
             if name in busy or name not in wished or until > now:
+                continue
+            if not self._shows_what_was_done([name], number):
                 continue
             gpu = snapshot.gpu_at(allocation.gpu.address)
             readable = gpu is not None and gpu.is_readable

@@ -242,7 +242,8 @@ class Loop:
 
     def _step(self, effect: RunStep) -> None:
         step = effect.step
-        bound = log.bind(operation=str(effect.operation), step=describe(step.effect), lane=step.lane)
+        kind, _, name = step.lane.partition("/")
+        bound = log.bind(operation=str(effect.operation), step=describe(step.effect), **{kind: name})
         problem: dict[str, Any] | None = None
         try:
             self._host.run(step.effect)

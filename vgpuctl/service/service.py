@@ -7,7 +7,7 @@ from uuid import UUID
 
 from vgpuctl import errors
 from vgpuctl.model.catalog import Catalog
-from vgpuctl.model.document import Document, ProfileDocument
+from vgpuctl.model.document import Document, ProfileDocument, Wish
 from vgpuctl.model.edit import Edit
 from vgpuctl.model.planner import Situation, find_gpu, observed_for, plan, profile_named
 from vgpuctl.model.record import Requester
@@ -145,8 +145,16 @@ class Service:
 
     def documents(self) -> list[Document]:
         """Every document in force, by kind and name."""
+        return [wish.document for wish in self.wishes()]
+
+    def wishes(self) -> list[Wish]:
+        """Every document in force with its generation, by kind and name."""
         with self._loop.changed:
-            return [wish.document for _, wish in sorted(self._loop.engine.ledger.wishes.items())]
+            return [wish for _, wish in sorted(self._loop.engine.ledger.wishes.items())]
+
+    def revision(self) -> int:
+        """The log's last revision."""
+        return self._loop.revision
 
     def capture(self) -> dict[str, Any]:
         """What sysfs, NVML and libvirt say, redacted."""

@@ -153,6 +153,7 @@ class Scene:
             "framework": str(gpu.framework) if gpu.framework else None,
             "numa_node": gpu.numa_node,
             "fb_mib": read(unknown, "fb_mib", gpu.fb_mib),
+            "fb_shared_mib": max((each.fb_mib or 0 for each in supported_types(card)), default=0) or None,
             "fb_used_mib": sum(each["fb_mib"] or 0 for each in allocated),
             "vfs_max": gpu.vfs_max,
             "vfs_enabled": len(gpu.vfs),
@@ -490,6 +491,10 @@ def event_view(entry: LogEntry) -> View:
     }
 
 
+def _short(operation: UUID) -> str:
+    return f"operation {str(operation)[:8]}"
+
+
 def _tell(record: Record) -> tuple[str, str, UUID | None]:
     """Subject, one line for people, and the operation of a record."""
     match record:
@@ -501,7 +506,7 @@ def _tell(record: Record) -> tuple[str, str, UUID | None]:
             where = place.parent or f"GPU {place.gpu.address}"
             return place.name, f"{place.type_name} has its place on {where}", None
         case AllocationDropped(id=vgpu_id):
-            return str(vgpu_id), "its place is free again", None
+            return f"vGPU {str(vgpu_id)[:8]}", "its place is free again", None
         case OperationStarted(kind=kind, subject=subject, requester=who, id=key):
             return subject, f"{kind} admitted for {who.name}", key
         case StepStarted(step=step, operation=key):
@@ -510,9 +515,9 @@ def _tell(record: Record) -> tuple[str, str, UUID | None]:
             how = f"failed: {problem.get('detail')}" if problem else "done"
             return f"step {number}", how, key
         case OperationRollingBack(id=key, problem=problem):
-            return str(key), f"is undone: {problem.get('detail')}", key
+            return _short(key), f"is undone: {problem.get('detail')}", key
         case OperationEnded(id=key, state=state, problem=problem):
-            return str(key), f"{state}: {problem.get('detail')}" if problem else str(state), key
+            return _short(key), f"{state}: {problem.get('detail')}" if problem else str(state), key
         case PauseSet(paused=paused):
             return "daemon", "background changes are paused" if paused else "background changes go on", None
         case Noticed(subject=subject, text=text):

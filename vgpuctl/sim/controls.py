@@ -12,11 +12,12 @@ from vgpuctl.errors import Conflict, GpuNotFound, InvalidInput, NoCapacity, NotF
 from vgpuctl.model.gpu import FrameworkKind
 from vgpuctl.model.pci import GpuAddress, parse_address
 from vgpuctl.model.types import VgpuType
+from vgpuctl.ports.kernel import Uevent
 from vgpuctl.sim import board as rules
 from vgpuctl.sim import faults, sriov, vgpus
 from vgpuctl.sim.models import MTTY, Models
 from vgpuctl.sim.outcome import Outcome
-from vgpuctl.sim.place import cdev_of, group_of
+from vgpuctl.sim.place import cdev_of, devpath, group_of
 from vgpuctl.sim.spec import gpu_uuid
 from vgpuctl.sim.state import Board, Fault, Hold, State, noted, with_board
 
@@ -63,7 +64,14 @@ def _reboot(state: State, models: Models, _arguments: Arguments) -> Outcome:
     """A boot: nothing is left but what cards keep [nvidia.md 0.9]; a card that fell off is found again."""
     boards = tuple(_fresh(replace(each, present=True), models) for each in state.boards)
     state = replace(state, boards=boards, holds=(), boot=state.boot + 1)
-    return Outcome(noted(state, f"Linux version {state.kernel}"), {"boot_id": state.boot_id})
+    return Outcome(
+        noted(state, f"Linux version {state.kernel}"), {"boot_id": state.boot_id}, events=_appearances(boards)
+    )
+
+
+def _appearances(boards: tuple[Board, ...]) -> tuple[Uevent, ...]:
+    """What udev hears when a driver has found its cards."""
+    return tuple(Uevent("add", devpath(each.address), "pci") for each in boards if each.present)
 
 
 def _reload_driver(state: State, models: Models, _arguments: Arguments) -> Outcome:
@@ -74,7 +82,8 @@ def _reload_driver(state: State, models: Models, _arguments: Arguments) -> Outco
         each if each.framework is FrameworkKind.PASSTHROUGH or not each.present else _fresh(each, models)
         for each in state.boards
     )
-    return Outcome(noted(replace(state, boards=boards), f"NVRM: loading {state.driver_version}"), {})
+    state = noted(replace(state, boards=boards), f"NVRM: loading {state.driver_version}")
+    return Outcome(state, {}, events=_appearances(boards))
 
 
 def _fresh(board: Board, models: Models) -> Board:

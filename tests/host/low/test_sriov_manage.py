@@ -116,6 +116,9 @@ def test_after_the_time_it_goes_on_by_itself(host):
         host.run(timeout_s=0.3)
     (host.root / "go").touch()
     assert host.wait_for("ended") == "done\n"
+    for _ in range(2):
+        host.run()
+    assert [path.name for path in host.results.iterdir()] == [f"{PF}.lock"]  # nor is its late result kept
 
 
 def test_a_killed_daemon_does_not_take_it_along_and_the_next_one_waits(host):

@@ -54,7 +54,9 @@ class TestRealUevents:
 def test_close_ends_every_reader(kernel):
     ended = []
     sources = [kernel.uevents(), kernel.uevents()]
-    readers = [threading.Thread(target=lambda each=each: ended.append(list(each))) for each in sources]
+    readers = [
+        threading.Thread(target=lambda each=each: ended.append(list(each)), daemon=True) for each in sources
+    ]
     for reader in readers:
         reader.start()
     kernel.close()

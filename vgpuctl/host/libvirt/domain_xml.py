@@ -21,6 +21,15 @@ def hostdevs_of(text: str) -> tuple[Hostdev, ...]:
     return tuple(hostdev for _, hostdev in _hostdevs(xml_text.parse(text)))
 
 
+def numa_node_of(text: str) -> int | None:
+    """The NUMA node to which a domain's memory is bound, where its XML binds it to one."""
+    if "numatune" not in text:
+        return None
+    memory = xml_text.parse(text).find("numatune/memory")
+    nodeset = "" if memory is None else memory.get("nodeset", "")
+    return int(nodeset) if nodeset.isdecimal() else None
+
+
 def find(hostdevs: tuple[Hostdev, ...], wanted: Hostdev) -> Hostdev | None:
     """The hostdev with `wanted`'s alias, else the one with its source."""
     if wanted.alias is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
@@ -29,6 +30,14 @@ def state_of(domain: Any) -> DomainState:
     return _STATES.get(state, DomainState.OTHER)
 
 
+@dataclass(frozen=True, slots=True)
+class _Definition:
+    """What of a domain's XML concerns vGPUs."""
+
+    hostdevs: tuple[Hostdev, ...]
+    numa_node: int | None
+
+
 class Listing:
     """Reads all domains; XML that has not changed since the last time is not parsed again.
 
@@ -37,13 +46,13 @@ class Listing:
     """
 
     def __init__(self) -> None:
-        self._parsed: dict[bytes, tuple[Hostdev, ...]] = {}
+        self._parsed: dict[bytes, _Definition] = {}
 
     def read(self, connection: Any) -> tuple[Domain, ...]:
         """Every domain, by name; one that goes away meanwhile is left out."""
         saved = _uuids(connection, libvirt.VIR_CONNECT_LIST_DOMAINS_MANAGEDSAVE)
         transient = _uuids(connection, libvirt.VIR_CONNECT_LIST_DOMAINS_TRANSIENT)
-        parsed: dict[bytes, tuple[Hostdev, ...]] = {}
+        parsed: dict[bytes, _Definition] = {}
         found = []
         for domain in connection.listAllDomains():
             try:
@@ -55,7 +64,7 @@ class Listing:
         return tuple(sorted(found, key=lambda each: each.name))
 
     def _one(
-        self, domain: Any, saved: set[UUID], transient: set[UUID], parsed: dict[bytes, tuple[Hostdev, ...]]
+        self, domain: Any, saved: set[UUID], transient: set[UUID], parsed: dict[bytes, _Definition]
     ) -> Domain:
         uuid = UUID(bytes=domain.UUID())
         state = state_of(domain)
@@ -64,25 +73,27 @@ class Listing:
             text = domain.XMLDesc()
             # Without an id it is the config: the guest has stopped since its state was read.
             if " id='" in text.partition(">")[0]:
-                live = self._hostdevs(text, parsed)
+                live = self._definition(text, parsed)
             else:
                 state = DomainState.SHUT_OFF
         if uuid not in transient:
-            config = self._hostdevs(domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE), parsed)
+            config = self._definition(domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE), parsed)
+        numa_node = next((each.numa_node for each in (live, config) if each is not None), None)
         return Domain(
             name=domain.name(),
             uuid=uuid,
             state=state,
-            live=live,
-            config=config,
+            live=None if live is None else live.hostdevs,
+            config=None if config is None else config.hostdevs,
             managed_save=uuid in saved,
+            numa_node=numa_node,
         )
 
-    def _hostdevs(self, text: str, parsed: dict[bytes, tuple[Hostdev, ...]]) -> tuple[Hostdev, ...]:
+    def _definition(self, text: str, parsed: dict[bytes, _Definition]) -> _Definition:
         digest = hashlib.blake2b(text.encode(), digest_size=16).digest()
         found = self._parsed.get(digest)
         if found is None:
-            found = domain_xml.hostdevs_of(text)
+            found = _Definition(domain_xml.hostdevs_of(text), domain_xml.numa_node_of(text))
         parsed[digest] = found
         return found
 

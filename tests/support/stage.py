@@ -1,0 +1,344 @@
+"""A daemon without threads, on a host that can be put back: each crash and each schedule is exact.
+
+The simulated cards, SQLite, and libvirt's test driver are the same as in `world`; the loop around the
+engine is replaced by `Daemon`, which does one thing after the other, in an order that a test chooses.
+"""
+
+from __future__ import annotations
+
+import random
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from itertools import count
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import libvirt
+
+from tests.support.world import CATALOG, PROFILES, WHO, libvirt_file
+from vgpuctl import errors
+from vgpuctl.host.libvirt.connection import LibvirtHypervisor
+from vgpuctl.host.local import LocalHost
+from vgpuctl.host.store.sqlite import SqliteStore
+from vgpuctl.model.document import Document
+from vgpuctl.model.domain import vgpu_of_alias
+from vgpuctl.model.edit import ApplyDocuments, Edit
+from vgpuctl.model.frameworks import rules_of
+from vgpuctl.model.gpu import ObservedVgpu
+from vgpuctl.model.plan import Verdict
+from vgpuctl.model.planner import observed_for
+from vgpuctl.model.snapshot import Snapshot
+from vgpuctl.service.engine import (
+    Answer,
+    Engine,
+    EngineEffect,
+    Input,
+    Observe,
+    Observed,
+    RunStep,
+    ShownPlan,
+    StepDone,
+    Submitted,
+    SweepDue,
+)
+from vgpuctl.service.ledger import Operation, operation_of
+from vgpuctl.service.loop import ledger_of
+from vgpuctl.sim.host import SimHost
+
+
+class Killed(BaseException):
+    """SIGKILL, as far as Python code can feel it."""
+
+
+class Fuse:
+    """Counts the points at which a daemon can be killed, and kills it at one of them, for good."""
+
+    def __init__(self, blows_at: int | None = None) -> None:
+        self.blows_at = blows_at
+        self.names: list[str] = []
+        self.is_blown = False
+
+    def point(self, name: str) -> None:
+        if self.is_blown:
+            raise Killed(name)
+        self.names.append(name)
+        if len(self.names) - 1 == self.blows_at:
+            self.is_blown = True
+            raise Killed(name)
+
+
+class Fused:
+    """Something whose calls of those names are points, before and after."""
+
+    def __init__(self, inner: Any, names: tuple[str, ...]) -> None:
+        self._inner = inner
+        self._names = names
+        self.fuse = Fuse()
+        self.instead: Callable[..., None] = lambda *_args, **_more: None
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._inner, name)
+        if name not in self._names:
+            return found
+
+        def call(*args: Any, **more: Any) -> Any:
+            self.fuse.point(f"before {name}")
+            self.instead(name, *args, **more)
+            result = found(*args, **more)
+            self.fuse.point(f"after {name}")
+            return result
+
+        return call
+
+
+class Stage:
+    """A host and its libvirt, on which one daemon after the other runs."""
+
+    def __init__(self, directory: Path, cards: str, domains: int = 3) -> None:
+        self.directory = directory
+        self.db = directory / "state.db"
+        self.sim = SimHost.in_memory(cards)
+        uri = libvirt_file(directory, domains)
+        self.libvirt = LibvirtHypervisor(uri)
+        self.hypervisor = Fused(self.libvirt, ("attach", "detach"))
+        self.kernel = Fused(self.sim.kernel, ("write", "write_abandonable", "sriov_manage"))
+        self.host = LocalHost(
+            kernel=self.kernel,
+            nvml=self.sim.nvml,
+            handles=self.sim.handles,
+            hypervisor=self.hypervisor,
+            catalog=CATALOG,
+            clock=self.sim.clock,
+            simulated=True,
+            gpu_timeout_s=10.0,
+        )
+        self.ids = random.Random(1)
+        self.foreign: set[tuple[str, str]] = set()
+
+    def close(self) -> None:
+        self.libvirt.close()
+
+    def new_uuid(self) -> UUID:
+        return UUID(int=self.ids.getrandbits(128), version=4)
+
+    # -- putting it back --------------------------------------------------------------------------
+
+    def save(self) -> Saved:
+        """The whole stage, while no daemon runs."""
+        saved = self.directory / "saved.db"
+        shutil.copy(self.db, saved) if self.db.exists() else saved.unlink(missing_ok=True)
+        return Saved(self.sim.engine.state, saved, self._xml(), self.ids.getstate(), set(self.foreign))
+
+    def restore(self, saved: Saved) -> None:
+        for each in self.directory.glob("state.db*"):
+            each.unlink()
+        if saved.db.exists():
+            shutil.copy(saved.db, self.db)
+        self.sim.engine.install(saved.state)
+        for text in saved.xml:
+            self._on_libvirt(lambda connection, text=text: connection.defineXML(text))
+        self.ids.setstate(saved.ids)
+        self.foreign = set(saved.foreign)
+        self.kernel.fuse = self.hypervisor.fuse = Fuse()
+
+    def _xml(self) -> tuple[str, ...]:
+        flags = libvirt.VIR_DOMAIN_XML_INACTIVE | libvirt.VIR_DOMAIN_XML_SECURE
+        return self._on_libvirt(
+            lambda connection: tuple(each.XMLDesc(flags) for each in connection.listAllDomains())
+        )
+
+    def _on_libvirt(self, work: Callable[[Any], Any]) -> Any:
+        return self.libvirt._link.call("testing", work, 10.0)
+
+    # -- what others do ---------------------------------------------------------------------------
+
+    def make_foreign(self, gpu: str, vgpu_type: str) -> None:
+        """Somebody else makes a vGPU."""
+        made = self.sim.control("foreign", {"gpu": gpu, "type": vgpu_type})
+        self.foreign.add((made["parent"], str(made["uuid"])))
+
+
+@dataclass
+class Saved:
+    state: Any
+    db: Path
+    xml: tuple[str, ...]
+    ids: Any
+    foreign: set[tuple[str, str]]
+
+
+@dataclass
+class Daemon:
+    """One life of a daemon.  Effects wait in `effects` until somebody lets them happen."""
+
+    stage: Stage
+    fuse: Fuse = field(default_factory=Fuse)
+    effects: list[EngineEffect] = field(default_factory=list)
+    answers: dict[int, Answer] = field(default_factory=dict)
+    tickets: Any = field(default_factory=lambda: count(1))
+    run: Callable[[Any], None] | None = None
+    observe: Callable[[], Snapshot] | None = None
+
+    def __post_init__(self) -> None:
+        stage = self.stage
+        stage.kernel.fuse = stage.hypervisor.fuse = self.fuse
+        self.store = Fused(SqliteStore(stage.db), ("commit",))
+        self.store.fuse = self.fuse
+        self.open()
+
+    def open(self) -> None:
+        """Begin from what is on the disk."""
+        self.engine = Engine(
+            ledger_of(self.store.load(), PROFILES),
+            catalog=CATALOG,
+            now=self.stage.sim.clock.now,
+            new_uuid=self.stage.new_uuid,
+        )
+
+    def close(self) -> None:
+        self.store.close()
+
+    def turn(self, *items: Input) -> None:
+        """Decide, commit, and line up what follows."""
+        for each in items:
+            self.engine.handle(each)
+        records, effects = self.engine.take()
+        if records:
+            self.store.commit(records, self.stage.sim.clock.now())
+        for effect in effects:
+            if isinstance(effect, Answer):
+                assert effect.ticket not in self.answers, "answered twice"
+                self.answers[effect.ticket] = effect
+            else:
+                self.effects.append(effect)
+
+    def perform(self, effect: EngineEffect) -> Input:
+        """Carry out an effect; its answer."""
+        if isinstance(effect, Observe):
+            return Observed(effect.number, (self.observe or self.stage.host.observe)())
+        assert isinstance(effect, RunStep)
+        problem = None
+        self.fuse.point(f"before {type(effect.step.effect).__name__}")
+        try:
+            (self.run or self.stage.host.run)(effect.step.effect)
+        except errors.VgpuctlError as error:
+            problem = error.to_problem()
+        self.fuse.point(f"after {type(effect.step.effect).__name__}")
+        return StepDone(effect.operation, effect.round, effect.step.number, problem)
+
+    def until_idle(self) -> None:
+        for _ in range(10_000):
+            if not self.effects:
+                return
+            self.turn(self.perform(self.effects.pop(0)))
+        raise AssertionError("it never comes to rest")
+
+    def submit(self, edit: Edit, **more: Any) -> int:
+        ticket = next(self.tickets)
+        self.turn(Submitted(ticket, WHO, edit, **more))
+        return ticket
+
+    def do(self, edit: Edit) -> Operation:
+        """Run an edit to its end; raises what refuses it."""
+        ticket = self.submit(edit)
+        self.until_idle()
+        return self.operation(ticket)
+
+    def operation(self, ticket: int) -> Operation:
+        answer = self.answers[ticket]
+        if answer.error is not None:
+            raise answer.error
+        found = operation_of(self.store.operation_entries(answer.value))
+        assert found is not None
+        return found
+
+    def operations(self) -> list[Operation]:
+        found = [operation_of(self.store.operation_entries(each)) for each in self.store.operations(100)]
+        return [each for each in found if each is not None]
+
+    def settle(self) -> None:
+        """What the loop does by itself when it is left alone for long enough."""
+        for _ in range(3):
+            self.turn(SweepDue())
+            self.until_idle()
+            self.stage.sim.clock.advance(7200)
+
+    def documents(self) -> tuple[Document, ...]:
+        return tuple(wish.document for _, wish in sorted(self.engine.ledger.wishes.items()))
+
+
+def key_of(vgpu: ObservedVgpu) -> tuple[str, str]:
+    return str(vgpu.parent), str(vgpu.mdev_uuid)
+
+
+def faults_of(daemon: Daemon, *, ended_well: bool = True) -> list[str]:
+    """Every rule that does not hold now, while nothing runs.
+
+    Without `ended_well`, a wish may be unfulfilled where the plan names the problem.
+    """
+    stage = daemon.stage
+    snapshot = stage.host.observe()
+    saved = daemon.store.load()
+    found: list[str] = []
+    if saved.unended:
+        found.append(f"operations without an end: {len(saved.unended)} entries")
+    if (saved.wishes, saved.allocations) != (daemon.engine.ledger.wishes, daemon.engine.ledger.allocations):
+        found.append("memory and disk disagree")
+    owners: dict[tuple[str, str], list[str]] = {}
+    for allocation in saved.allocations.values():
+        vgpu = observed_for(allocation, snapshot)
+        if vgpu is None and ended_well:
+            found.append(f"{allocation.name} has a place and no vGPU")
+        if vgpu is not None:
+            owners.setdefault(key_of(vgpu), []).append(allocation.name)
+    found += [f"{place} belongs to {names}" for place, names in owners.items() if len(names) > 1]
+    for vgpu in snapshot.vgpus():
+        if key_of(vgpu) not in owners and key_of(vgpu) not in stage.foreign:
+            found.append(f"{key_of(vgpu)} belongs to nobody")
+    places: dict[str, list[str]] = {}
+    for allocation in saved.allocations.values():
+        if allocation.framework is not None and rules_of(allocation.framework).ONE_VGPU_PER_PARENT:
+            places.setdefault(str(allocation.parent), []).append(allocation.name)
+    found += [f"{place} was given to {names}" for place, names in places.items() if len(names) > 1]
+    found += _xml_faults(daemon, snapshot)
+    shown = show(daemon, ApplyDocuments(documents=daemon.documents()))
+    wished = daemon.engine.ledger.in_force().vgpus()
+    orphans = [each.name for each in saved.allocations.values() if each.name not in wished]
+    if orphans and ended_well:
+        found.append(f"places without a wish: {orphans}")
+    if isinstance(shown, errors.VgpuctlError):
+        found.append(f"the documents cannot be planned: {shown}")
+    elif shown.plan.verdict is not Verdict.MATCH and ended_well:
+        steps = [each.effect for each in shown.plan.steps]
+        found.append(f"still {shown.plan.verdict}: {steps} {[str(e.error) for e in shown.plan.problems]}")
+    return found
+
+
+def _xml_faults(daemon: Daemon, snapshot: Snapshot) -> list[str]:
+    found = []
+    ledger = daemon.engine.ledger
+    wished = ledger.in_force().vgpus()
+    assert isinstance(snapshot.domains, tuple)
+    for domain in snapshot.domains:
+        for hostdev in domain.config or ():
+            vgpu_id = vgpu_of_alias(hostdev.alias)
+            if vgpu_id is None:
+                continue
+            allocation = ledger.allocations.get(vgpu_id)
+            if allocation is None:
+                found.append(f"{domain.name} names {vgpu_id}, which is nobody's")
+            elif observed_for(allocation, snapshot) is None:
+                found.append(f"{domain.name} names {allocation.name}, which does not exist")
+            elif allocation.name in wished and wished[allocation.name].domain != domain.name:
+                found.append(f"{domain.name} has {allocation.name} of {wished[allocation.name].domain}")
+    return found
+
+
+def show(daemon: Daemon, edit: Edit) -> ShownPlan | errors.VgpuctlError:
+    """The plan of an edit, or what refuses it."""
+    ticket = daemon.submit(edit, dry_run=True)
+    daemon.until_idle()
+    answer = daemon.answers[ticket]
+    return answer.error if answer.error is not None else answer.value
