@@ -99,7 +99,7 @@ def test_every_answer_crosses_the_socket(launched):
 
 
 def test_a_blocked_caller_blocks_nobody_else(launched):
-    """nvidia.md 1.6: removal waits without limit; the host goes on, and so does the removal."""
+    """hardware.md 1.6.1: removal waits without limit; the host goes on, and so does the removal."""
     host = launched.host("t4")
     types = f"sys/class/mdev_bus/{FIRST}/mdev_supported_types"
     host.kernel.write(f"{types}/{host.kernel.list(types)[0]}/create", UUID_1)
