@@ -48,6 +48,12 @@ from vgpuctl.service.loop import ledger_of
 from vgpuctl.sim.host import SimHost
 
 
+_STORE = ("commit",)
+_LIBVIRT = ("attach", "detach")
+_KERNEL = ("write", "write_abandonable", "sriov_manage")
+_CHANGES = {f"after {name}" for name in (*_STORE, *_LIBVIRT, *_KERNEL)}
+
+
 class Killed(BaseException):
     """SIGKILL, as far as Python code can feel it."""
 
@@ -59,6 +65,10 @@ class Fuse:
         self.blows_at = blows_at
         self.names: list[str] = []
         self.is_blown = False
+
+    def instants(self) -> list[int]:
+        """The points that differ: nothing outside of the daemon changes between the others."""
+        return [number for number, name in enumerate(self.names) if number == 0 or name in _CHANGES]
 
     def point(self, name: str) -> None:
         if self.is_blown:
@@ -102,8 +112,8 @@ class Stage:
         self.sim = SimHost.in_memory(cards)
         uri = libvirt_file(directory, domains)
         self.libvirt = LibvirtHypervisor(uri)
-        self.hypervisor = Fused(self.libvirt, ("attach", "detach"))
-        self.kernel = Fused(self.sim.kernel, ("write", "write_abandonable", "sriov_manage"))
+        self.hypervisor = Fused(self.libvirt, _LIBVIRT)
+        self.kernel = Fused(self.sim.kernel, _KERNEL)
         self.host = LocalHost(
             kernel=self.kernel,
             nvml=self.sim.nvml,
@@ -184,7 +194,7 @@ class Daemon:
     def __post_init__(self) -> None:
         stage = self.stage
         stage.kernel.fuse = stage.hypervisor.fuse = self.fuse
-        self.store = Fused(SqliteStore(stage.db), ("commit",))
+        self.store = Fused(SqliteStore(stage.db), _STORE)
         self.store.fuse = self.fuse
         self.open()
 

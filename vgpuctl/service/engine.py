@@ -211,21 +211,26 @@ class _Run:
     done: set[int] = field(default_factory=set)
     incomplete: bool = False
     awaits: int | None = None
+    is_in_doubt: bool = False
     failure: dict[str, Any] | None = None
     leftovers: dict[str, Any] | None = None
     cancelled: bool = False
     changed: bool = False
     retries: int = 0
     avoid: set[GpuAddress] = field(default_factory=set)
+    fresh: set[UUID] = field(default_factory=set)
+    """Allocations that this operation made: only these may be made anew elsewhere."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Doubt:
     """A creation of which it is not known whether it happened; the observation will tell."""
 
+    operation: UUID
     effect: CreateVgpu
     boot_id: str
     observation: int
+    is_fresh: bool
 
 
 class Engine:
@@ -365,7 +370,11 @@ class Engine:
         for run in list(self._runs.values()):
             if run.awaits is not None and run.awaits <= number:
                 run.awaits = None
-                self._next_round(run, snapshot)
+                if run.is_in_doubt:
+                    run.is_in_doubt = False
+                    self._round_over(run)
+                else:
+                    self._next_round(run, snapshot)
         waiting, self._waiting = self._waiting, []
         for each in waiting:
             if each.observation > number:
@@ -503,6 +512,8 @@ class Engine:
         for allocation in result.release:
             self._record(AllocationDropped(allocation.id))
         for allocation in result.allocate:
+            if allocation.id not in self.ledger.allocations:
+                run.fresh.add(allocation.id)
             self._record(AllocationPut(allocation))
         run.round += 1
         run.pending = {step.number: step for step in result.steps}
@@ -524,8 +535,7 @@ class Engine:
             ).to_problem()
             self._give_up(run, problem)
         elif operation.state is OperationState.ROLLING_BACK:
-            if result.problems:
-                run.leftovers = result.problems[0].error.to_problem()
+            run.leftovers = result.problems[0].error.to_problem() if result.problems else None
             self._begin_round(run, replace(result, incomplete=result.incomplete and bool(result.steps)))
         elif result.problems:
             run.failure = run.failure or result.problems[0].error.to_problem()
@@ -551,13 +561,16 @@ class Engine:
 
     def _round_over(self, run: _Run) -> None:
         """All steps of a round have ended, or none will begin any more."""
+        if any(each.operation == run.operation for each in self._doubtful):
+            # Whoever ends with a creation in doubt leaves a vGPU that nobody knows, if it is killed then.
+            run.is_in_doubt = True
+            run.awaits = self._need_observation()
+            return
         rolling_back = self.ledger.operations[run.operation].state is OperationState.ROLLING_BACK
         if run.failure is not None and rolling_back:
             self._give_up(run, run.failure)
         elif run.failure is not None or run.cancelled:
-            if rolling_back:
-                self._finish_rollback(run)
-            elif self._may_retry(run):
+            if self._may_retry(run):
                 run.retries += 1
                 run.awaits = self._need_observation()
             else:
@@ -593,7 +606,9 @@ class Engine:
         for key, wish in operation.started.undo:
             self._record(WishDropped(key) if wish is None else WishPut(wish))
         self._record(OperationRollingBack(run.operation, problem))
-        run.failure = None
+        run.failure, run.cancelled = None, False
+        # What refused the new wish may well take back what it had.
+        run.avoid.clear()
         run.awaits = self._need_observation()
 
     def _finish_rollback(self, run: _Run) -> None:
@@ -667,6 +682,8 @@ class Engine:
     def _step_done(self, item: StepDone) -> None:
         run = self._runs[item.operation]
         step = run.running.pop(item.number)
+        begun = self.ledger.operations[item.operation].run(item.number, item.round)
+        boot_id = begun.boot_id if begun is not None else ""
         self._lanes.discard(step.lane)
         self._record(
             StepEnded(operation=item.operation, round=item.round, number=item.number, problem=item.problem)
@@ -674,34 +691,40 @@ class Engine:
         if item.problem is None:
             run.done.add(item.number)
             run.changed = True
-            self._settle(step.effect)
+            self._settle(step.effect, boot_id)
         else:
             run.pending.clear()
             run.failure = run.failure or item.problem
             if isinstance(step.effect, CreateVgpu):
                 run.avoid.add(step.effect.parent)
+                is_fresh = step.effect.vgpu in run.fresh
                 if item.problem.get("code") != errors.Conflict.code:
-                    self._doubt(step.effect, self.snapshot.boot_id if self.snapshot else "")
+                    self._doubt(run.operation, step.effect, boot_id, is_fresh=is_fresh)
+                elif is_fresh:
+                    self._free_place(step.effect.vgpu)
         if not run.pending and not run.running:
             self._round_over(run)
 
-    def _settle(self, effect: Effect) -> None:
+    def _settle(self, effect: Effect, boot_id: str) -> None:
         """Record what a step that succeeded means for allocations."""
-        if isinstance(effect, CreateVgpu) and self.snapshot is not None:
+        allocation = None
+        if isinstance(effect, (CreateVgpu, RemoveVgpu)):
             allocation = self.ledger.allocations.get(effect.vgpu)
-            if allocation is not None:
-                made = replace(
-                    allocation,
-                    parent=effect.parent,
-                    framework=effect.framework,
-                    created_boot=self.snapshot.boot_id,
-                )
-                self._record(AllocationPut(made))
-        elif isinstance(effect, RemoveVgpu) and effect.vgpu in self.ledger.allocations:
-            self._record(AllocationDropped(effect.vgpu))
+        if allocation is None:
+            return
+        if isinstance(effect, CreateVgpu):
+            self._record(AllocationPut(_claimed(allocation, effect, boot_id)))
+        else:
+            self._record(AllocationDropped(allocation.id))
 
-    def _doubt(self, effect: CreateVgpu, boot_id: str) -> None:
-        self._doubtful.append(_Doubt(effect, boot_id, self._need_observation()))
+    def _doubt(self, operation: UUID, effect: CreateVgpu, boot_id: str, *, is_fresh: bool) -> None:
+        self._doubtful.append(_Doubt(operation, effect, boot_id, self._need_observation(), is_fresh))
+
+    def _free_place(self, vgpu_id: UUID) -> None:
+        """Let the next plan choose another place, unless somebody's XML names this one already."""
+        allocation = self.ledger.allocations.get(vgpu_id)
+        if allocation is not None and not self._is_named_by_a_domain(allocation):
+            self._record(AllocationDropped(vgpu_id))
 
     def _is_named_by_a_domain(self, allocation: Allocation) -> bool:
         domains = self.snapshot.domains if self.snapshot else ()
@@ -739,11 +762,17 @@ class Engine:
         run = _Run(operation.id, frozenset(operation.started.scope), operation.round)
         run.changed = any(each.state != "planned" for each in operation.runs)
         self._runs[operation.id] = run
+        created: dict[UUID, StepRun] = {}
         for each in operation.runs:
             if each.state == "running":
                 self._interrupted.append((operation, each))
-                if isinstance(each.step.effect, CreateVgpu):
-                    self._doubt(each.step.effect, each.boot_id)
+            if isinstance(each.step.effect, CreateVgpu):
+                created[each.step.effect.vgpu] = each
+        for each in created.values():
+            assert isinstance(each.step.effect, CreateVgpu)
+            is_conflict = (each.problem or {}).get("code") == errors.Conflict.code
+            if each.state in ("running", "failed") and not is_conflict:
+                self._doubt(operation.id, each.step.effect, each.boot_id, is_fresh=False)
         run.awaits = self._need_observation()
 
     def _end_interrupted(self) -> None:
@@ -764,8 +793,9 @@ class Engine:
         """Read back creations that did not end well.
 
         A VF that shows the type which we were about to write, in the boot in which we were about to
-        write it, is ours; our own log has it that the VF was empty before.  Where nothing shows, the
-        place is free again, unless somebody's XML names it already.
+        write it, is ours; our own log has it that the VF was empty before.  A GPU that cannot be read
+        may have it.  Where nothing shows, a place that the operation chose is free again; one that was
+        there before stays: a vGPU keeps its id when a restore fails.
         """
         doubtful, self._doubtful = self._doubtful, []
         for doubt in doubtful:
@@ -776,14 +806,13 @@ class Engine:
                 continue
             if allocation is None or allocation.created_boot is not None:
                 continue
-            claimed = replace(
-                allocation, parent=effect.parent, framework=effect.framework, created_boot=doubt.boot_id
-            )
-            wish = self.ledger.in_force().vgpus().get(effect.name)
-            if observed_for(claimed, snapshot) is not None:
+            claimed = _claimed(allocation, effect, doubt.boot_id)
+            gpu = snapshot.gpu_at(effect.gpu.address)
+            is_dark = gpu is not None and not gpu.is_readable
+            if is_dark or observed_for(claimed, snapshot) is not None:
                 self._record(AllocationPut(claimed))
-            elif wish is not None and wish.uuid is None and not self._is_named_by_a_domain(allocation):
-                self._record(AllocationDropped(effect.vgpu))
+            elif doubt.is_fresh:
+                self._free_place(effect.vgpu)
 
     def _sweep(self, number: int, snapshot: Snapshot) -> None:
         """Create again what should exist and does not: after a boot, a reload, somebody's removal.
@@ -868,6 +897,11 @@ class Engine:
             _, wait = self._backoff.pop(name, (self._now(), BACKOFF))
             if failed:
                 self._backoff[name] = (self._now() + wait, min(wait * 2, BACKOFF_MOST))
+
+
+def _claimed(allocation: Allocation, effect: CreateVgpu, boot_id: str) -> Allocation:
+    """The allocation once its vGPU stands where the step made it."""
+    return replace(allocation, parent=effect.parent, framework=effect.framework, created_boot=boot_id)
 
 
 def replace_observation(waiting: _Waiting, number: int) -> _Waiting:
