@@ -11,6 +11,7 @@ from vgpuctl.model.card import (
     Card,
     card_facts,
     free_parents,
+    occupancy,
     refusal,
     supported_types,
     type_named,
@@ -154,9 +155,13 @@ def _in_short(card: Card, error: VgpuctlError) -> str:
     reason, fits = error.facts.get("reason"), error.facts.get("fits")
     if reason is None:
         return str(error)
-    return (
-        f"GPU {card.gpu.address}: {reason}, {'fits ' + _some(fits, ', ', ', ') if fits else 'takes nothing'}"
-    )
+    holds = occupancy(card)
+    told = [
+        reason,
+        *([f"it holds {holds}"] if holds else []),
+        f"fits: {_some(fits, ', ', ', ') if fits else '-'}",
+    ]
+    return f"GPU {card.gpu.address} ({', '.join(told)})"
 
 
 def _some(texts: Sequence[str], between: str = " or ", last: str = " or ") -> str:
