@@ -76,7 +76,7 @@ def model_head(model: Entry, family: str, types: list[Entry]) -> Entry:
 
 
 def has_mixed_size(model: Entry) -> bool:
-    """Whether the model has a mixed-size mode: SR-IOV GPUs only (nvidia.md 3.4)."""
+    """Whether the model has a mixed-size mode: SR-IOV GPUs only (hardware.md 3.4)."""
     return bool(model.get("mixed", model["vfs"] > 0))
 
 

@@ -26,7 +26,7 @@ def test_a_created_vgpu_is_seen_with_its_type_and_is_gone_after_removal(ready):
 
 
 def test_what_exists_is_not_created_over_and_removal_done_twice_is_done_once(ready):
-    """traps.md: a VF path is reused; the same type on it may be somebody else's."""
+    """hardware.md T11: a VF path is reused; the same type on it may be somebody else's."""
     step = ready.create(ready.gpu(), a_type(ready, 4096), params="frame_rate_limiter=0")
     before = ready.kernel.operations["write"]
     if step.framework is FrameworkKind.VENDOR_VFIO:
@@ -41,7 +41,7 @@ def test_what_exists_is_not_created_over_and_removal_done_twice_is_done_once(rea
 
 
 def test_another_size_is_refused_and_the_nvrm_code_says_why(ready):
-    """nvidia.md 0.2, 1.4: only types of the same frame buffer; EIO, and 0x56 in the kernel log."""
+    """hardware.md 0.2, 1.4.10: only types of the same frame buffer; EIO, and 0x56 in the kernel log."""
     ready.create(ready.gpu(), a_type(ready, 4096))
     with pytest.raises(KernelRefused) as caught:
         ready.host.run(create_step(ready.gpu(), a_type(ready, 2048)))
@@ -51,7 +51,7 @@ def test_another_size_is_refused_and_the_nvrm_code_says_why(ready):
 
 
 def test_types_of_one_size_may_mix_and_all_come_back_when_the_last_is_gone(ready):
-    """nvidia.md 0.2: A, B, C and Q of one size mix; it resets only when the count is 0 again."""
+    """hardware.md 0.2: A, B, C and Q of one size mix; it resets only when the count is 0 again."""
     everything = ready.creatable()
     step = ready.create(ready.gpu(), a_type(ready, 2048))
     same = {each.name for each in ready.gpu().types if each.fb_mib == 2048}
@@ -62,7 +62,7 @@ def test_types_of_one_size_may_mix_and_all_come_back_when_the_last_is_gone(ready
 
 
 def test_params_are_written_as_a_whole_and_a_space_clears_them(ready):
-    """nvidia.md 1.2: one parameter cannot be cleared by itself."""
+    """hardware.md 1.2.2, 1.4.8: one parameter cannot be cleared by itself."""
     step = ready.create(ready.gpu(), a_type(ready, 4096), params="frame_rate_limiter=0,disable_vnc=1")
     assert ready.vgpu(step).params == "frame_rate_limiter=0,disable_vnc=1"
     ready.host.run(new_params(step, "enable_uvm=1"))
@@ -72,7 +72,7 @@ def test_params_are_written_as_a_whole_and_a_space_clears_them(ready):
 
 
 def test_a_held_vgpu_is_not_removed(ready):
-    """nvidia.md 1.6, traps.md: check for open VFIO handles first; the removal would never return."""
+    """hardware.md 1.6.1, 1.4.12, T9: check for open VFIO handles first; the removal would never return."""
     step = ready.create(ready.gpu(), a_type(ready, 4096))
     held = str(step.vgpu) if step.framework is not FrameworkKind.VENDOR_VFIO else str(step.parent)
     ready.control("hold", vgpu=held, domain="desk-7")
@@ -85,7 +85,7 @@ def test_a_held_vgpu_is_not_removed(ready):
 
 
 def test_a_holder_by_the_character_device_counts_too(ready):
-    """nvidia.md 1.4: a VF has a cdev, vfio-dev/vfio<N>, beside its group."""
+    """hardware.md 1.4.9: a VF has a cdev, vfio-dev/vfio<N>, beside its group."""
     step = ready.create(ready.gpu(), a_type(ready, 4096))
     held = str(step.vgpu) if step.framework is not FrameworkKind.VENDOR_VFIO else str(step.parent)
     ready.control("hold", vgpu=held, domain="desk-7", cdev=True)
@@ -95,7 +95,7 @@ def test_a_holder_by_the_character_device_counts_too(ready):
 
 
 def test_nothing_survives_a_reboot(ready):
-    """nvidia.md 0.9: VFs and vGPUs vanish; the boot id says so."""
+    """hardware.md 0.9, 1.5.9: VFs and vGPUs vanish; the boot id says so."""
     ready.create(ready.gpu(), a_type(ready, 4096))
     before = ready.host.observe().boot_id
     ready.control("reboot")
@@ -115,7 +115,7 @@ def test_a_refusal_is_told_and_the_same_step_works_later(ready):
 
 
 def test_capacity_is_counted_at_creation(ready):
-    """nvidia.md 0.4, 1.4: memory is taken at VM start, the count is not: 0x1A when the maximum is reached."""
+    """hardware.md 0.4, 1.4.10: memory is taken at VM start, the count is not; 0x1A when it is full."""
     biggest = max((each for each in ready.gpu().types if each.series == "Q"), key=lambda each: each.fb_mib)
     ready.create(ready.gpu(), biggest.name)
     assert biggest.name not in ready.creatable()
@@ -125,7 +125,7 @@ def test_capacity_is_counted_at_creation(ready):
 
 
 def test_turning_vfs_off_under_a_vgpu_is_refused(ready):
-    """nvidia.md 1.5: sriov-manage -d clears every type; traps.md: never under a consumer."""
+    """hardware.md 1.5.8, T9: sriov-manage -d clears every type; never under a consumer."""
     gpu = ready.gpu()
     step = ready.create(gpu, a_type(ready, 4096))
     if gpu.framework is FrameworkKind.MDEV:

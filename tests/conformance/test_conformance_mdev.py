@@ -1,4 +1,4 @@
-"""Mediated devices, on the PF and on VFs (nvidia.md 1.1 to 1.3 and 1.6)."""
+"""Mediated devices, on the PF and on VFs (hardware.md 1.1 to 1.3 and 1.6)."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def fails_with(number, call, *arguments):
 
 
 def test_the_files_of_a_type(t4):
-    """nvidia.md 1.1: name, description in its verbatim format, device_api vfio-pci; the same tree twice."""
+    """hardware.md 1.1.1, 1.1.3, 1.1.5: description verbatim, device_api vfio-pci; the same tree twice."""
     assert t4.kernel.list(T4) == t4.kernel.list("sys/bus/pci/devices/0000:41:00.0/mdev_supported_types")
     for directory in t4.kernel.list(T4):
         assert re.fullmatch(r"nvidia-\d+", directory)
@@ -49,26 +49,26 @@ def test_the_files_of_a_type(t4):
 
 
 def test_the_short_name_is_the_last_word(t4):
-    """nvidia.md 1.1: `GRID T4-4Q`."""
+    """hardware.md 1.1.4: `GRID T4-4Q`."""
     found = t4.gpu().type_named("T4-4Q")
     assert found.raw_name == "GRID T4-4Q"
     assert (found.fb_mib, found.max_per_gpu, found.heads) == (4096, 4, 4)
 
 
 def test_create_wants_36_characters(t4):
-    """nvidia.md 1.1: exactly a 36-character UUID, else EINVAL."""
+    """hardware.md 1.1.2: exactly a 36-character UUID, else EINVAL."""
     for text in ("", "desk", str(uuid4())[:-1], str(uuid4()) + "0"):
         fails_with(errno.EINVAL, t4.kernel.write, f"{T4}/nvidia-232/create", text)
 
 
 def test_create_is_write_only(t4):
-    """nvidia.md 1.1."""
+    """hardware.md 1.1.2: `create` is write-only."""
     with pytest.raises(OSError):
         t4.kernel.read(f"{T4}/nvidia-232/create")
 
 
 def test_a_uuid_exists_once_per_host(host):
-    """nvidia.md 1.6: EEXIST, also on another GPU."""
+    """hardware.md 1.6.4: EEXIST, also on another GPU."""
     rig = host("2xt4")
     step = rig.create(rig.gpu(0), "T4-4Q")
     other = rig.gpu(1)
@@ -85,7 +85,7 @@ def test_a_uuid_exists_once_per_host(host):
 
 
 def test_available_is_maximum_less_created_for_the_size_and_zero_for_others(t4):
-    """nvidia.md 0.3, 1.1: after one 1Q of 16: 1Q 15, 2Q 0."""
+    """hardware.md 0.3, 1.1.7: after one 1Q of 16: 1Q 15, 2Q 0."""
 
     def available(name):
         number = t4.gpu().type_named(name).type_id
@@ -97,7 +97,7 @@ def test_available_is_maximum_less_created_for_the_size_and_zero_for_others(t4):
 
 
 def test_an_mdev_links_to_its_type_below_its_parent(t4):
-    """nvidia.md 1.2."""
+    """hardware.md 1.2.1: a link to its place below its parent."""
     step = t4.create(t4.gpu(), "T4-4Q")
     path = f"sys/bus/mdev/devices/{step.vgpu}"
     assert t4.kernel.resolve(path).split("/")[-2:] == ["0000:41:00.0", str(step.vgpu)]
@@ -105,14 +105,14 @@ def test_an_mdev_links_to_its_type_below_its_parent(t4):
 
 
 def test_a_t4_shows_totalvfs_and_has_its_types_on_the_pf(t4):
-    """traps.md: T4 shows totalvfs but has no VFs."""
+    """hardware.md T19: T4 shows totalvfs but has no VFs."""
     gpu = t4.gpu()
     assert t4.kernel.read("sys/bus/pci/devices/0000:41:00.0/sriov_totalvfs") == "16"
     assert (gpu.framework, gpu.state, gpu.vfs_max, gpu.vfs) == (FrameworkKind.MDEV, GpuState.READY, 0, ())
 
 
 def test_a_removal_waits_for_whoever_holds_it_and_still_occupies_its_place(t4):
-    """nvidia.md 1.6: it waits without limit; the mdev has left the bus, not its parent."""
+    """hardware.md 1.6.1: it waits without limit; the mdev has left the bus, not its parent."""
     step = t4.create(t4.gpu(), "T4-16Q")
     t4.control("hold", vgpu=str(step.vgpu), domain="desk")
     with pytest.raises(TimeoutError):
@@ -165,7 +165,7 @@ def test_a_parent_that_is_no_pci_device(host):
 
 
 def test_vfs_start_at_function_4_and_the_pf_then_lists_no_types(a40):
-    """nvidia.md 0.3, 1.3."""
+    """hardware.md 0.3, 1.3.1, 1.3.2, 1.3.4: from .4 on, types on VFs only."""
     gpu = a40.gpu()
     assert str(gpu.vfs[0].address) == "0000:41:00.4"
     assert gpu.framework is FrameworkKind.SRIOV_MDEV
@@ -174,7 +174,7 @@ def test_vfs_start_at_function_4_and_the_pf_then_lists_no_types(a40):
 
 
 def test_one_mdev_per_vf_ever(a40):
-    """nvidia.md 1.3: available_instances of a VF is 0 or 1; a second create is 0x38."""
+    """hardware.md 0.3, 1.3.3, 1.3.5: available_instances of a VF is 0 or 1; a second create is 0x38."""
     step = a40.create(a40.gpu(), "A40-4Q")
     types = f"sys/bus/pci/devices/{step.parent}/mdev_supported_types"
     assert {a40.kernel.read(f"{types}/{each}/available_instances") for each in a40.kernel.list(types)} == {
@@ -188,14 +188,14 @@ def test_one_mdev_per_vf_ever(a40):
 
 
 def test_a_free_vf_offers_at_most_one_of_each_type(a40):
-    """nvidia.md 0.3."""
+    """hardware.md 0.3: 0 or 1."""
     types = "sys/bus/pci/devices/0000:41:00.4/mdev_supported_types"
     shown = {a40.kernel.read(f"{types}/{each}/available_instances") for each in a40.kernel.list(types)}
     assert shown == {"1"}
 
 
 def test_with_vfs_off_nothing_is_known_of_what_can_be_created(host):
-    """nvidia.md 1.5: types and framework show only once VFs are on."""
+    """hardware.md 1.5.2: types and framework show only once VFs are on."""
     gpu = host("a40:sriov-mdev").gpu()
     assert gpu.state is GpuState.VFS_OFF
     assert gpu.framework is None
@@ -203,7 +203,7 @@ def test_with_vfs_off_nothing_is_known_of_what_can_be_created(host):
 
 
 def test_vfs_appear_late_and_their_types_are_first_named_after_the_bus(host):
-    """traps.md: VFs appear late and may show `pci-NNN` type dirs first."""
+    """hardware.md T18: VFs appear late and may show `pci-NNN` type dirs first."""
     rig = host("a40:sriov-mdev", ready_delay_s=8)
     gpu = rig.gpu()
     rig.kernel.sriov_manage(str(gpu.address), enable=True, timeout_s=60)
@@ -219,7 +219,7 @@ def test_vfs_appear_late_and_their_types_are_first_named_after_the_bus(host):
 
 
 def test_mig_on_without_a_gpu_instance_takes_nothing(host):
-    """nvidia.md 3.3: time-sliced types are never creatable with MIG on; 0x38."""
+    """hardware.md 1.4.10, 3.3: time-sliced types are never creatable with MIG on; 0x38."""
     rig = host("a100-80:sriov-mdev")
     rig.control("mig", gpu=0, enabled=True)
     gpu = rig.turn_on()

@@ -1,4 +1,4 @@
-"""sriov-manage, and who a GPU is (nvidia.md 1.5, traps.md)."""
+"""sriov-manage, and who a GPU is (hardware.md 1.5)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def on(gpu):
 
 
 def test_turning_on_what_is_on_is_done(host):
-    """nvidia.md 1.5: -e on an enabled GPU is a no-op that succeeds; ours does not even ask."""
+    """hardware.md 1.5.3: -e on an enabled GPU is a no-op that succeeds; ours does not even ask."""
     rig = host("l40s")
     rig.turn_on()
     before = rig.kernel.operations["sriov_manage"]
@@ -28,7 +28,7 @@ def test_turning_on_what_is_on_is_done(host):
 
 
 def test_a_plain_write_to_sriov_numvfs_is_rejected(host):
-    """nvidia.md 1.5: sriov-manage is the only way."""
+    """hardware.md 1.5.1: sriov-manage is the only way."""
     rig = host("l40s")
     with pytest.raises(OSError):
         rig.kernel.write(f"{PF}/sriov_numvfs", "32")
@@ -46,7 +46,7 @@ def test_another_vendors_vfs_are_made_by_a_plain_write(host):
 
 
 def test_whoever_holds_the_pf_blocks_sriov_manage(host):
-    """nvidia.md 0.6, 1.5: `Cannot obtain unbindLock` while anything holds the GPU open."""
+    """hardware.md 0.6, 1.5.6, T21: `Cannot obtain unbindLock` while anything holds the GPU open."""
     rig = host("l40s")
     rig.control("hold", parent="0000:41:00.0")
     gpu = rig.gpu()
@@ -60,7 +60,7 @@ def test_whoever_holds_the_pf_blocks_sriov_manage(host):
 
 
 def test_half_done_leaves_the_pf_parked_and_a_second_run_repairs_it(host):
-    """nvidia.md 1.5: PF on pci-pf-stub with sriov_numvfs=0; NVML does not list it [cubecos 1459]."""
+    """hardware.md 1.5.5, T7: PF on pci-pf-stub with sriov_numvfs=0; NVML does not list it [cubecos 1459]."""
     rig = host("l40s")
     before = rig.gpu()
     rig.control("fail", what="sriov-manage", count=1)
@@ -76,7 +76,7 @@ def test_half_done_leaves_the_pf_parked_and_a_second_run_repairs_it(host):
 
 
 def test_another_card_at_the_address_stops_everything(host):
-    """traps.md: the dangerous case is the same address with another card."""
+    """hardware.md T8: the dangerous case is the same address with another card."""
     rig = host("t4")
     step = create_step(rig.gpu(), "T4-4Q")
     rig.control("swap-gpu", gpu=0)
@@ -97,7 +97,7 @@ def test_a_card_that_fell_off_the_bus_is_not_found(host):
 
 
 def test_a_driver_that_does_not_fill_the_vfs_is_said_in_time(host):
-    """nvidia.md 6.2: before nvidia-vgpud has run there are no types."""
+    """hardware.md 6.2: before nvidia-vgpud has run there are no types."""
     rig = host("l40s", ready_delay_s=3600)
     with pytest.raises(HostFailure) as caught:
         rig.turn_on()

@@ -1,4 +1,4 @@
-"""The vendor framework (nvidia.md 1.4)."""
+"""The vendor framework (hardware.md 1.4)."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def fails_with(number, call, *arguments):
 
 
 def test_the_files_are_on_the_vf_only_and_it_stays_bound_to_nvidia(l40s):
-    """nvidia.md 1.4: the PF has no nvidia/; the VF is not on vfio-pci."""
+    """hardware.md 1.4.4, 1.4.9: the PF has no nvidia/; the VF is not on vfio-pci."""
     gpu = l40s.gpu()
     assert gpu.framework is FrameworkKind.VENDOR_VFIO
     assert not l40s.kernel.exists(f"sys/bus/pci/devices/{gpu.address}/nvidia")
@@ -41,14 +41,14 @@ def test_the_files_are_on_the_vf_only_and_it_stays_bound_to_nvidia(l40s):
 
 
 def test_creatable_types_have_a_header_and_ids(l40s):
-    """nvidia.md 1.4: `ID    : vGPU Name`, then `1147  : NVIDIA L40S-1Q`."""
+    """hardware.md 1.4.5: `ID    : vGPU Name`, then `1147  : NVIDIA L40S-1Q`."""
     text = l40s.kernel.read(nvidia("0000:41:00.4", "creatable_vgpu_types"))
     assert text.splitlines()[0].split() == ["ID", ":", "vGPU", "Name"]
     assert known(l40s.gpu().creatable) == frozenset(int(line.split()[0]) for line in text.splitlines()[1:])
 
 
 def test_the_first_write_collapses_what_the_siblings_take(l40s):
-    """nvidia.md 0.5, traps.md: creatable_vgpu_types shrinks as siblings are created."""
+    """hardware.md 0.5, T12, T16: creatable_vgpu_types shrinks as siblings are created."""
     l40s.create(l40s.gpu(), "L40S-48Q")
     assert l40s.gpu().creatable == frozenset()
     text = l40s.kernel.read(nvidia("0000:41:00.5", "creatable_vgpu_types"))
@@ -56,14 +56,14 @@ def test_the_first_write_collapses_what_the_siblings_take(l40s):
 
 
 def test_a_type_that_is_no_longer_listed_keeps_its_name(l40s):
-    """nvidia.md 0.5: the id->name map must come from NVML."""
+    """hardware.md 0.5: the id->name map must come from NVML."""
     step = l40s.create(l40s.gpu(), "L40S-48Q")
     assert l40s.vgpu(step).type_name == "L40S-48Q"
     assert l40s.gpu().type_named("L40S-8Q") is not None
 
 
 def test_without_nvml_the_catalogue_names_the_types(l40s):
-    """nvidia.md 0.5; a host without NVML is no host without names."""
+    """hardware.md 0.5: a host without NVML is no host without names."""
     step = create_step(l40s.gpu(), "L40S-48Q")
     l40s.kernel.write(nvidia(step.parent, "current_vgpu_type"), str(step.type_id))
     l40s.control("fail", what="nvml")
@@ -73,7 +73,7 @@ def test_without_nvml_the_catalogue_names_the_types(l40s):
 
 
 def test_what_was_listed_once_is_remembered(l40s):
-    """nvidia.md 0.5: where neither NVML nor the catalogue knows a type, the listing did."""
+    """hardware.md 0.5: where neither NVML nor the catalogue knows a type, the listing did."""
     gpu = l40s.gpu()
     framework = VendorVfioFramework(l40s.kernel, l40s.clock, TypeMemory())
     framework.view(gpu.address, gpu.vfs)
@@ -83,7 +83,7 @@ def test_what_was_listed_once_is_remembered(l40s):
 
 
 def test_a_set_vf_refuses_even_the_same_id(l40s):
-    """nvidia.md 6.3, traps.md: EPERM until 0 is written; hence look before writing."""
+    """hardware.md T17, 6.2: EPERM until 0 is written; hence look before writing."""
     step = l40s.create(l40s.gpu(), "L40S-8Q")
     path = nvidia(step.parent, "current_vgpu_type")
     fails_with(errno.EPERM, l40s.kernel.write, path, str(step.type_id))
@@ -101,7 +101,7 @@ def test_a_vf_with_another_type_is_a_conflict_not_cleared(l40s):
 
 
 def test_what_is_no_number_is_einval_and_what_is_no_type_is_0x57(l40s):
-    """nvidia.md 1.4, 6.3."""
+    """hardware.md 1.4.10, 6.3: the errno is all that user space gets."""
     path = nvidia("0000:41:00.4", "current_vgpu_type")
     fails_with(errno.EINVAL, l40s.kernel.write, path, "L40S-8Q")
     gpu = l40s.gpu()
@@ -113,7 +113,7 @@ def test_what_is_no_number_is_einval_and_what_is_no_type_is_0x57(l40s):
 
 
 def test_placement_and_gpu_instance_answer_enxio_while_there_is_no_vgpu(l40s):
-    """nvidia.md 1.4."""
+    """hardware.md 1.4.7: ENXIO until a vGPU exists."""
     for name in ("gpu_instance_id", "placement_id"):
         fails_with(errno.ENXIO, l40s.kernel.read, nvidia("0000:41:00.4", name))
     step = l40s.create(l40s.gpu(), "L40S-8Q")
@@ -122,7 +122,7 @@ def test_placement_and_gpu_instance_answer_enxio_while_there_is_no_vgpu(l40s):
 
 
 def test_a_late_removal_does_not_hit_the_next_owner(l40s):
-    """nvidia.md 1.4: a VF path is reused between owners."""
+    """hardware.md 1.4.13, T11: a VF path is reused between owners."""
     step = l40s.create(l40s.gpu(), "L40S-8Q")
     l40s.host.run(removal(step))
     l40s.create(l40s.gpu(), "L40S-8A", parent=step.parent)
@@ -132,7 +132,7 @@ def test_a_late_removal_does_not_hit_the_next_owner(l40s):
 
 @pytest.mark.parametrize("answer", ["EPERM", "EBUSY"])
 def test_clearing_a_vf_in_use_is_busy(l40s, answer):
-    """nvidia.md 8.3: EPERM and "busy" were both reported; asked below the check of open handles."""
+    """hardware.md 8.3: EPERM and "busy" were both reported; asked below the check of open handles."""
     step = l40s.create(l40s.gpu(), "L40S-8Q")
     l40s.control("busy", errno=answer)
     l40s.control("hold", vgpu=str(step.parent), domain="desk")

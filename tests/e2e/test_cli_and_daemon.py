@@ -175,7 +175,7 @@ def test_a_held_vgpu_names_its_holder(fresh: Daemon):
 
 
 def test_libvirt_that_cannot_take_vendor_vfio_is_said_before(fresh: Daemon):
-    """traps.md: libvirt 9.0 refuses a VF bound to nvidia."""
+    """hardware.md T10: libvirt 9.0 refuses a VF bound to nvidia."""
     if fresh.json("host", "show")["libvirt_version"] >= "9.1":
         pytest.skip("this libvirt takes them")
     done = fresh.cli("attach", "win1", "--type", "L4-4Q", "-o", "json")

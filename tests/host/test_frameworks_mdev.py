@@ -69,7 +69,7 @@ def absent(kernel):
 
 
 def test_a_description_is_read_verbatim(kernel):
-    """nvidia.md 1.1."""
+    """hardware.md 1.1.5: the format, verbatim."""
     seen = described_type(kernel, TYPES, "nvidia-232")
     assert (seen.name, seen.type_id, seen.kind, seen.series) == ("T4-4Q", 232, TypeKind.TIME_SLICED, "Q")
     assert (seen.heads, seen.frl_fps, seen.fb_mib, seen.max_resolution, seen.max_per_gpu) == (
@@ -115,7 +115,7 @@ def test_one_unreadable_availability_makes_all_unknown(kernel, framework):
 
 
 def test_types_named_after_the_bus_are_not_ready(kernel):
-    """traps.md: `pci-NNN` while the driver is still probing."""
+    """hardware.md T18: `pci-NNN` while the driver is still probing."""
     kernel.files = {path.replace("nvidia-", "pci-"): text for path, text in kernel.files.items()}
     framework = MdevFramework(kernel, SteppingClock(), TypeMemory())
     assert not framework.serves(PF, ())
@@ -137,6 +137,8 @@ def test_a_create_of_another_type_than_asked_is_said(kernel, framework):
 
 @pytest.mark.parametrize("number", [errno.EINVAL, errno.EIO, errno.ENODEV, errno.EPERM, errno.ENOSPC])
 def test_a_refused_create_says_what_and_why(kernel, framework, number):
+    """hardware.md 1.6.5, 6.3: ENODEV where the parent is going away, EIO for most else."""
+
     def answer(_):
         raise failure(number)
 
@@ -152,7 +154,7 @@ def test_a_refused_create_says_what_and_why(kernel, framework, number):
 
 @pytest.mark.parametrize("number", [errno.ENOENT, errno.EAGAIN, errno.ENODEV])
 def test_somebody_else_removing_it_at_the_same_time_is_done(kernel, framework, number):
-    """nvidia.md 1.6: the `remove` file deletes itself first."""
+    """hardware.md 1.6.2: the `remove` file deletes itself first."""
     present(kernel)
 
     def answer(_):
@@ -164,7 +166,7 @@ def test_somebody_else_removing_it_at_the_same_time_is_done(kernel, framework, n
 
 
 def test_an_old_kernel_answers_ebusy(kernel, framework):
-    """nvidia.md 1.6."""
+    """hardware.md 1.6.3: EBUSY, and not a wait without end."""
     present(kernel)
 
     def answer(_):

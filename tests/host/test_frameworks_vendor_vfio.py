@@ -57,7 +57,7 @@ def framework(kernel, clock):
     ],
 )
 def test_both_forms_of_the_listing_are_read(text, expected):
-    """nvidia.md 1.4: with and without a header; other lines are skipped."""
+    """hardware.md 1.4.5, T13: with and without a header; other lines are skipped."""
     assert {each.type_id: each.name for each in parse_creatable(text, "here")} == expected
 
 
@@ -77,7 +77,7 @@ def test_a_type_that_never_shows_is_said(kernel, framework, clock):
 
 
 def test_a_gpu_that_is_not_initialised_is_asked_again(kernel, framework):
-    """nvidia.md 1.4: 0x66 = GPU not initialised, retry."""
+    """hardware.md 1.4.10: 0x66 = GPU not initialised, retry."""
     refusals = iter([True, True, False])
 
     def answer(text):
@@ -107,7 +107,7 @@ def test_an_old_line_in_the_log_explains_nothing(kernel, framework):
 
 @pytest.mark.parametrize("number", [errno.EPERM, errno.EBUSY])
 def test_a_refused_clear_is_benign_when_the_vf_is_cleared_soon_after(kernel, framework, number):
-    """nvidia.md 1.4: `Operation not permitted` where the VM's stop tears the device down."""
+    """hardware.md 1.4.11: `Operation not permitted` where the VM's stop tears the device down."""
     shown = iter(["1155", "1155", "1155", "0"])
     kernel.files[CURRENT] = lambda: next(shown)
 

@@ -196,7 +196,7 @@ def test_a_capture_names_the_card_and_not_the_host(sim):
 
 
 def test_nvml_lets_go_before_sriov_manage_runs():
-    """nvidia.md 1.5, 5: an initialised NVML client of our own makes it fail."""
+    """hardware.md 1.5.6, 5: an initialised NVML client of our own makes it fail."""
     sim = SimHost.in_memory("l40s", CATALOG)
     order = []
 

@@ -106,7 +106,7 @@ def test_a_gpu_that_nvml_does_not_list_says_so():
 
 
 def test_a_mode_that_nvml_does_not_say_is_unknown_unless_the_model_lacks_it():
-    """nvidia.md 3.2, 3.4: UNKNOWN is never off."""
+    """hardware.md 3.2, 3.4: UNKNOWN is never off."""
     gpu = joined(seen(), 0, others(nvml_with()))
     assert isinstance(gpu.mixed_size, Unknown)
     assert gpu.mig is False
@@ -116,7 +116,7 @@ def test_a_mode_that_nvml_does_not_say_is_unknown_unless_the_model_lacks_it():
 
 
 def test_a_vgpu_of_a_type_that_nobody_lists_any_more_is_named_by_the_catalogue():
-    """nvidia.md 0.5."""
+    """hardware.md 0.5: listed types go, names stay."""
     here = next(each for each in L40S.types if each.name == "L40S-8Q")
     vgpu = ObservedVgpu(
         gpu=PF,
@@ -195,7 +195,7 @@ def test_what_has_no_device_node_is_held_by_nobody():
 
 
 def test_a_t4_without_an_mdev_tree_is_a_reported_state_and_not_one_with_its_vfs_off():
-    """nvidia.md 1.4: VEP210 says that kernel 6.8+ shows no tree; traps.md: totalvfs, and never a VF."""
+    """hardware.md 1.4.3, T19: kernel 6.8+ is said to show no tree; totalvfs, and never a VF."""
     path = f"sys/bus/pci/devices/{PF}"
     ids = {"vendor": "0x10de", "device": "0x1eb8", "subsystem_vendor": "0x10de", "subsystem_device": "0x12a2"}
     kernel = ScriptedKernel(

@@ -59,7 +59,7 @@ def by_the_hardware(card: Card) -> set[str] | None:
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 60)), max_size=8))
 @settings(max_examples=6, deadline=None)
 def test_our_rules_and_the_simulated_kernel_agree(key, history):
-    """nvidia.md 0.2, 0.3, 1.3: what fits, what is refused, and what is left afterwards."""
+    """hardware.md 0.2, 0.3, 1.3.3: what fits, what is refused, and what is left afterwards."""
     host, made = host_of(key), []
     card = observed_card(host)
     for create, pick in history:

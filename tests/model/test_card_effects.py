@@ -61,7 +61,7 @@ def test_an_mdev_is_ours_by_uuid_in_any_boot():
 
 
 def test_a_vendor_vgpu_is_ours_by_vf_type_and_boot():
-    """nvidia.md 1.4: a VF path is reused between owners."""
+    """hardware.md 1.4.13, T11: a VF path is reused between owners."""
     gpu = gpu_of("l40s")
     there = observed(gpu, "L40S-8Q", vf(0))
     mine = allocation(gpu, "L40S-8Q", parent=vf(0), created_boot=BOOT)
@@ -136,7 +136,7 @@ def test_a_creation_takes_the_place_that_was_kept_for_it():
 
 
 def test_a_creation_needs_an_empty_parent_that_is_there():
-    """nvidia.md 1.3: a second create on the same VF is refused."""
+    """hardware.md 1.3.5: a second create on the same VF is refused."""
     start = card()
     start = after(start, creation(start, "L40S-8Q", "a", vf(0)))
     error = allowed(start, creation(start, "L40S-8Q", "b", vf(0)))
@@ -157,7 +157,7 @@ def test_a_creation_of_an_unknown_type_names_near_ones():
 
 @pytest.mark.parametrize("framework", [FrameworkKind.VENDOR_VFIO, FrameworkKind.SRIOV_MDEV])
 def test_a_held_vgpu_is_not_removed(framework):
-    """nvidia.md 1.6: removal of a held mdev waits without limit."""
+    """hardware.md 1.6.1, T9: removal of a held mdev waits without limit."""
     gpu = gpu_of("l40s", framework)
     mine = allocation(gpu, "L40S-8Q", parent=vf(0), created_boot=BOOT)
     step = removal(creation(card("l40s", framework), "L40S-8Q", "desk", vf(0)))
@@ -175,6 +175,7 @@ def test_a_held_vgpu_is_not_removed(framework):
 
 
 def test_what_is_not_ours_is_not_removed():
+    """hardware.md T14: devices that somebody else made are left alone."""
     gpu = gpu_of("l40s")
     step = removal(creation(card(), "L40S-8Q", "desk", vf(0)))
     assert isinstance(allowed(standing(gpu, observed(gpu, "L40S-8Q", vf(0))), step), VgpuForeign)
@@ -238,7 +239,7 @@ def set_vfs(on, *, enabled):
 
 
 def test_vfs_go_on_when_nobody_holds_the_pf():
-    """nvidia.md 1.5: any open client makes sriov-manage fail."""
+    """hardware.md 1.5.6: any open client makes sriov-manage fail."""
     start = vfs_off()
     step = set_vfs(start, enabled=True)
     assert allowed(start, step) is None
@@ -250,7 +251,7 @@ def test_vfs_go_on_when_nobody_holds_the_pf():
 
 
 def test_vfs_do_not_go_off_under_a_vgpu():
-    """nvidia.md 1.5: -d clears every vGPU."""
+    """hardware.md 1.5.8: -d clears every vGPU."""
     start = card()
     step = set_vfs(start, enabled=False)
     assert allowed(start, step) is None
@@ -264,7 +265,7 @@ def test_vfs_do_not_go_off_under_a_vgpu():
 
 
 def test_turning_vfs_takes_mixed_size_mode_with_it():
-    """nvidia.md 0.6: sriov-manage clears heterogeneous mode."""
+    """hardware.md 0.6: sriov-manage clears heterogeneous mode."""
     on = after(vfs_off(mixed_size=True), set_vfs(card(), enabled=True))
     assert (on.vfs_on, on.gpu.mixed_size) == (True, False)
     off = after(card(mixed_size=True), set_vfs(card(), enabled=False))
@@ -272,7 +273,7 @@ def test_turning_vfs_takes_mixed_size_mode_with_it():
 
 
 def test_turning_vfs_the_way_they_are_changes_nothing():
-    """nvidia.md 1.5: -e on an enabled GPU is a no-op that succeeds."""
+    """hardware.md 1.5.3: -e on an enabled GPU is a no-op that succeeds."""
     start = card(mixed_size=True)
     assert after(start, set_vfs(start, enabled=True)) is start
 

@@ -67,7 +67,7 @@ def yes(start, name):
 
 @pytest.mark.parametrize("start", [card("l40s", VENDOR), card("l40s", SRIOV), card("rtx-8000", MDEV)])
 def test_equal_size_is_by_frame_buffer_not_by_type(start):
-    """nvidia.md 0.2: after the first vGPU only the same profileSize; A, B and Q of one size mix."""
+    """hardware.md 0.2: after the first vGPU only the same profileSize; A, B and Q of one size mix."""
     board = start.model.board
     one = filled(start, f"{board}-2Q")
     yes(one, f"{board}-2Q")
@@ -81,7 +81,7 @@ def test_equal_size_is_by_frame_buffer_not_by_type(start):
 
 
 def test_the_size_is_free_again_when_the_count_is_zero():
-    """nvidia.md 0.2: it resets only when the created count returns to 0."""
+    """hardware.md 0.2: it resets only when the created count returns to 0."""
     start = card()
     steps = [creation(start, "L40S-8Q", name, vf(index)) for index, name in enumerate("ab")]
     for step in steps:
@@ -110,7 +110,7 @@ def test_a_foreign_vgpu_counts():
 
 
 def test_mixed_size_mode_lets_sizes_differ_up_to_its_own_limit():
-    """nvidia.md 2: 16 GB types on a 48 GB GPU: 3 of equal size, 2 in mixed-size mode."""
+    """hardware.md 2.14: 16 GB types on a 48 GB GPU: 3 of equal size, 2 in mixed-size mode."""
     start = card(mixed_size=True)
     two = filled(start, "L40S-16Q", "L40S-16Q")
     no(two, "L40S-16Q")
@@ -178,13 +178,13 @@ def test_a_vgpu_of_unknown_type_makes_the_size_unknown_unless_the_hardware_answe
 
 @pytest.mark.parametrize("name", ["L40S-48Q", "L40S-24Q", "L40S-16Q", "L40S-8Q", "L40S-2Q", "L40S-1Q"])
 def test_remaining_on_an_empty_card_is_the_documented_maximum(name):
-    """nvidia.md 2, table of maxima."""
+    """hardware.md 2.8, 2.14: maxima per GPU."""
     start = card()
     assert remaining(start, the_type(start, name)) == the_type(start, name).max_per_gpu
 
 
 def test_mdev_on_the_pf_needs_no_vf():
-    """traps.md: T4 shows totalvfs 16 but has no VFs."""
+    """hardware.md T19: T4 shows totalvfs 16 but has no VFs."""
     start = t4()
     assert free_parents(start) == (start.gpu.address,)
     assert remaining(start, the_type(start, "T4-4Q")) == 4
@@ -194,14 +194,14 @@ def test_mdev_on_the_pf_needs_no_vf():
 
 
 def test_one_vgpu_per_vf():
-    """nvidia.md 1.3: one mdev per VF, ever."""
+    """hardware.md 1.3.3: one mdev per VF, ever."""
     start = filled(card("l40s", SRIOV), "L40S-8Q")
     assert vf(0) not in free_parents(start)
     assert free_parents(start)[0] == vf(1)
 
 
 def test_free_parents_are_ready_and_in_index_order():
-    """nvidia.md 1.3: function order is not text order; traps.md: VFs appear late."""
+    """hardware.md 1.3.1, T18: function order is not text order; VFs appear late."""
     vfs = tuple(
         Vf(address=vf(index), index=index, driver="nvidia", ready=index != 1) for index in (12, 2, 1, 0)
     )
@@ -224,7 +224,7 @@ def test_a_place_without_a_vf_still_needs_one():
 
 
 def test_the_resource_managers_limit_holds_where_no_type_sets_one():
-    """nvidia.md 2: 32 vGPUs per GPU without MIG, 48 with it."""
+    """hardware.md 2.9: 32 vGPUs per GPU without MIG, 48 with it."""
     gpu = gpu_of("rtx-pro-6000")
     gpu = replace(gpu, types=tuple(replace(each, max_per_gpu=None) for each in gpu.types))
     start = card_of(gpu, CATALOG.keyed("rtx-pro-6000"), [], BOOT)
@@ -244,7 +244,7 @@ def mig_card(*names, **facts):
 
 
 def test_time_sliced_and_mig_backed_exclude_each_other():
-    """nvidia.md 3.3: with MIG on, time-sliced types are never creatable, and vice versa."""
+    """hardware.md 3.3: with MIG on, time-sliced types are never creatable, and vice versa."""
     assert "MIG mode is off" in str(no(card("a100-80"), "A100D-1-10C"))
     assert "MIG mode is on" in str(no(mig_card("A100D-1-10C"), "A100D-10C"))
     yes(card("a100-80"), "A100D-10C")
@@ -252,7 +252,7 @@ def test_time_sliced_and_mig_backed_exclude_each_other():
 
 
 def test_with_mig_on_only_what_the_hardware_names():
-    """nvidia.md 3.3: no GPU instance, nothing creatable."""
+    """hardware.md 3.3: no GPU instance, nothing creatable."""
     no(mig_card("A100D-1-10C"), "A100D-2-20C")
     no(mig_card(), "A100D-1-10C")
     no(mig_card(creatable=Unknown("no VF could be asked")), "A100D-1-10C", FactUnknown)
@@ -271,13 +271,13 @@ def test_unknown_mig_mode_matters_only_where_there_is_mig():
 
 
 def test_turning_vfs_on_leaves_a_mig_card_without_instances():
-    """nvidia.md 0.6: sriov-manage destroys every MIG GPU instance."""
+    """hardware.md 0.6, T3: sriov-manage destroys every MIG GPU instance."""
     no(vfs_off("a100-80", mig=True), "A100D-1-10C")
     yes(vfs_off("a100-80", mig=False), "A100D-10C")
 
 
 def test_vgpus_of_one_size_share_a_gpu_instance():
-    """nvidia.md 3.4: GIs needed = sum over sizes of ceil(count / max per GI)."""
+    """hardware.md 3.4: GIs needed = sum over sizes of ceil(count / max per GI)."""
     gpu = gpu_of("rtx-pro-6000")
     names = ("DC-1-2Q", "DC-1-12Q", "DC-1-24Q")
     every = frozenset(gpu.type_named(name).type_id for name in names)
@@ -341,7 +341,7 @@ def test_vfs_that_are_off_are_turned_on_first():
 
 
 def test_a_held_pf_keeps_its_vfs_off():
-    """nvidia.md 1.5: unbindLock is granted only when the usage count is 0."""
+    """hardware.md 1.5.6, T21: unbindLock is granted only when the usage count is 0."""
     held = vfs_off(holders=(Holder(pid=42, command="dcgm"),))
     assert "dcgm (pid 42)" in str(no(held, "L40S-8Q", GpuState))
     no(vfs_off(holders=Unknown("permission denied")), "L40S-8Q", FactUnknown)
@@ -410,6 +410,7 @@ def test_plain_vfs_of_another_vendor():
 
 
 def test_a_whole_gpu_is_given_only_when_empty_unheld_and_without_vfs():
+    """hardware.md 1.5.4: no PF changes its driver while it has VFs."""
     off = vfs_off()
     whole = type_named(off, "whole-gpu")
     assert refusal(off, whole) is None
@@ -446,7 +447,7 @@ histories = st.lists(st.tuples(st.sampled_from("+-"), st.integers(0, 40)), max_s
 @given(st.sampled_from(sorted(BOARDS)), st.booleans(), histories)
 @settings(max_examples=60, deadline=None)
 def test_every_history_keeps_the_rules(key, mixed, history):
-    """nvidia.md 0.2, 0.3, 2: one size unless mixed, never above a maximum, one vGPU per VF."""
+    """hardware.md 0.2, 0.3, 2.8: one size unless mixed, never above a maximum, one vGPU per VF."""
     start = card(key, BOARDS[key][1], mixed_size=mixed and key != "t4")
     state, made = start, []
     types = [each for each in start.gpu.types if each.kind is TypeKind.TIME_SLICED]

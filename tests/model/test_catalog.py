@@ -44,7 +44,7 @@ def test_names_and_ids_are_unique_on_a_gpu_and_ids_across_gpus():
     assert [number for number, count in ids.items() if count > 1] == []
 
 
-# nvidia.md 2, "Table of C-series maxima, equal-size / mixed-size".
+# hardware.md 2.14, "Table of C-series maxima, equal-size / mixed-size".
 MAXIMA = {
     ("a16", "a2"): "16:1/1 8:2/2 4:4/4",
     ("a10", "l4", "rtx-a5000", "rtx-a5500"): "24:1/1 12:2/2 8:3/2 6:4/4 4:6/4",
@@ -77,7 +77,7 @@ def pairs(text: str) -> list[tuple[int, list[int]]]:
 
 @pytest.mark.parametrize(("keys", "table"), MAXIMA.items())
 def test_documented_maxima_of_the_c_series(keys, table):
-    """nvidia.md 2, table of maxima: equal-size and mixed-size, per GPU."""
+    """hardware.md 2.14: equal-size and mixed-size, per GPU."""
     for key in keys:
         model = CATALOG.keyed(key)
         for size, (equal, mixed) in pairs(table):
@@ -87,7 +87,7 @@ def test_documented_maxima_of_the_c_series(keys, table):
 
 @pytest.mark.parametrize(("which", "table"), EQUAL_SIZE_MAXIMA.items())
 def test_documented_maxima_of_equal_size(which, table):
-    """nvidia.md 2, table of maxima: equal-size, with the cap of 32."""
+    """hardware.md 2.8, 2.14: equal-size, with the cap of 32."""
     model = CATALOG.keyed(which[0])
     for size, (equal,) in pairs(table):
         found = next(each for each in model.types if each.name == f"{model.board}-{size}{which[1]}")
@@ -95,14 +95,14 @@ def test_documented_maxima_of_equal_size(which, table):
 
 
 def test_maxima_that_are_not_what_division_gives():
-    """nvidia.md 2: RTX8000P-4C = 8, DC-2B = 32 and not 48, M60-0Q = 16."""
+    """hardware.md 2.8: RTX8000P-4C = 8, DC-2B = 32 and not 48, M60-0Q = 16."""
     for name, limit in (("RTX8000P-4C", 8), ("DC-2B", 32), ("M60-0Q", 16), ("H100L-15C", 6)):
         assert CATALOG.type_named(name)[1].max_per_gpu == limit, name
 
 
 @pytest.mark.parametrize(("slices", "table"), MIG_MAXIMA.items())
 def test_documented_maxima_in_gpu_instances(slices, table):
-    """nvidia.md 2, MIG-backed RTX PRO 6000: Max Instances = Max Instances Per GI x GI count."""
+    """hardware.md 2.14, MIG-backed RTX PRO 6000: Max Instances = Max Instances Per GI x GI count."""
     for size, (equal,) in pairs(table):
         _model, found = CATALOG.type_named(f"DC-{slices}-{size}Q")
         assert found.max_per_gpu == equal, found.name
@@ -116,26 +116,26 @@ def test_an_equal_size_set_always_fits_the_frame_buffer():
 
 
 def test_vfs_are_enough_for_every_set():
-    """nvidia.md 1.3: number of VFs >= max vGPUs."""
+    """hardware.md 1.3.4: number of VFs >= max vGPUs."""
     for model, each in ALL:
         assert model.vfs == 0 or model.vfs >= each.max_per_gpu, each.name
 
 
 def test_t4_has_no_vfs_and_no_mixed_size():
-    """traps.md: T4 shows totalvfs but has no VFs."""
+    """hardware.md T19: T4 shows totalvfs but has no VFs."""
     model = CATALOG.find(nvidia(0x1EB8))
     assert (model.key, model.vfs, model.mixed_size, model.mig) == ("t4", 0, False, False)
 
 
 def test_a16_and_a2_differ_by_subsystem():
-    """nvidia.md 2: A16 and A2 share 0x25b6 and differ by subsystem (0x14a9 / 0x157e)."""
+    """hardware.md 2.5: A16 and A2 share 0x25b6 and differ by subsystem (0x14a9 / 0x157e)."""
     assert CATALOG.find(nvidia(0x25B6, 0x14A9)).key == "a16"
     assert CATALOG.find(nvidia(0x25B6, 0x157E)).key == "a2"
     assert CATALOG.find(nvidia(0x25B6, 0x0001)) is None
 
 
 def test_alias_boards_share_types():
-    """nvidia.md 2: alias boards (0x2336 -> 0x2330, 0x20b8 -> 0x20b5) share type ids."""
+    """hardware.md 2.6: alias boards (0x2336 -> 0x2330, 0x20b8 -> 0x20b5) share type ids."""
     assert CATALOG.find(nvidia(0x2336)) is CATALOG.find(nvidia(0x2330))
     assert CATALOG.find(nvidia(0x20B8)).key == "a100-80"
 
@@ -160,7 +160,7 @@ def test_keys_that_the_simulation_offers_are_there():
 
 
 def test_gpus_per_board():
-    """nvidia.md 2: A16 = 4 GPUs, M10 = 4, M60 = 2, the rest 1."""
+    """hardware.md 2.7: A16 = 4 GPUs, M10 = 4, M60 = 2, the rest 1."""
     many = {model.key: model.gpus_per_board for model in CATALOG.models() if model.gpus_per_board > 1}
     assert many == {"a16": 4, "m10": 4, "m60": 2}
 
@@ -191,7 +191,7 @@ def test_an_inferred_id_says_so():
 
 
 def test_mig_profiles_name_what_the_types_ask_for():
-    """nvidia.md 3.1: 7-slice GPUs: ids 19, 20, 15, 14, 9, 5, 0."""
+    """hardware.md 3.1: 7-slice GPUs: ids 19, 20, 15, 14, 9, 5, 0."""
     for model in CATALOG.models():
         profiles = {each.name: each for each in CATALOG.mig_profiles(model)}
         if not profiles:
@@ -206,7 +206,7 @@ def test_mig_profiles_name_what_the_types_ask_for():
 
 
 def test_mixed_placements():
-    """nvidia.md 3.4: 24 GB region, three 8 GB equal-size but only two (0,16) mixed."""
+    """hardware.md 3.4: 24 GB region, three 8 GB equal-size but only two (0,16) mixed."""
     l4 = CATALOG.keyed("l4")
     placements = CATALOG.mixed_placements(l4, 8192)
     assert (placements.starts, placements.size) == ((0, 16), 8)

@@ -29,7 +29,7 @@ def test_an_mdev_is_named_by_uuid_on_any_parent():
 
 
 def test_a_vendor_vf_is_never_managed():
-    """nvidia.md 0.7: unbound from nvidia, a VF is dead until an SR-IOV cycle."""
+    """hardware.md 0.7: unbound from nvidia, a VF is dead until an SR-IOV cycle."""
     hostdev = frameworks.hostdev(FrameworkKind.VENDOR_VFIO, ID, vf(3))
     assert (hostdev.source, hostdev.managed) == (PciSource(vf(3)), False)
 
@@ -45,7 +45,7 @@ def test_a_pci_hostdev_needs_a_pci_address(kind):
 
 
 def test_types_stand_on_the_pf_or_on_the_vfs():
-    """nvidia.md 0.3: the PF lists no types at all once VFs are on."""
+    """hardware.md 0.3: the PF lists no types at all once VFs are on."""
     gpu = t4().gpu
     assert frameworks.rules_of(FrameworkKind.MDEV).parents(gpu) == (gpu.address,)
     gpu = gpu_of("l40s")

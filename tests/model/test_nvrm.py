@@ -14,7 +14,7 @@ PROBE = "nvidia-vgpu-vfio: probe failed with error -12"
 
 
 def test_the_three_lines_of_one_refusal():
-    """nvidia.md 1.1: what R535 prints when a 2Q is forced beside a 1Q."""
+    """hardware.md 1.1.8: what R535 prints when a 2Q is forced beside a 1Q."""
     refusal = explain(["usb 1-1: new device", REQUEST, "NVRM: something else", CREATION, PROBE])
     assert refusal is not None
     assert (refusal.code, refusal.errno, refusal.device) == (0x56, errno.EIO, 0x400)
@@ -34,7 +34,7 @@ def test_the_three_lines_of_one_refusal():
     ],
 )
 def test_the_codes(code, word):
-    """nvidia.md 1.4: user space sees EIO for all of these, the code is the only detail."""
+    """hardware.md 1.4.10: user space sees EIO for all of these, the code is the only detail."""
     refusal = explain([f"NVRM: Failed to add vgpu create request: {code}"])
     assert refusal is not None
     assert word in refusal.meaning

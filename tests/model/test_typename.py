@@ -31,7 +31,7 @@ from vgpuctl.model.typename import OtherName, TypeName, lookup, nearest, parse, 
     ],
 )
 def test_names_of_the_grammar(name, parts):
-    """nvidia.md 2: the grammar, and the driver's prefixes before it."""
+    """hardware.md 2.3: the grammar, and the driver's prefixes before it."""
     assert parse(name) == parts
     assert str(parts) == short_name(name)
 
@@ -58,7 +58,7 @@ def test_other_names_are_kept_and_never_raise(name):
 
 
 def test_size_zero_is_half_a_gibibyte():
-    """nvidia.md 2: `0` in the size means 512 MB (M60-0Q)."""
+    """hardware.md 2.2: `0` in the size means 512 MB (M60-0Q)."""
     assert parse("GRID M60-0Q").nominal_fb_mib == 512
     assert parse("M60-1Q").nominal_fb_mib == 1024
 

@@ -128,7 +128,7 @@ def test_a_refusal_names_what_would_be_right_and_changes_nothing(one: World, edi
 
 
 def test_a_full_card_says_what_occupies_it_and_what_fits(one: World):
-    """nvidia.md 0.2: the exclusion rule is the frame-buffer size."""
+    """hardware.md 0.2: the exclusion rule is the frame-buffer size."""
     one.succeed(CreateVgpus(type="L40S-24Q", name="big"))
     with pytest.raises(errors.NoCapacity) as caught:
         one.service.submit(CreateVgpus(type="L40S-8Q"), WHO)
@@ -174,6 +174,7 @@ def test_live_needs_a_guest(one: World):
 
 
 def test_apply_is_idempotent_and_prune_takes_only_what_is_not_listed(one: World):
+    """hardware.md T14: what no file lists is left alone, unless --prune says otherwise."""
     wanted = (
         VgpuDocument(name="a", type="L40S-8Q"),
         DesktopDocument(name="win1", vgpus=(DesktopVgpu(name="w1", type="L40S-8Q"),)),
@@ -203,6 +204,7 @@ def test_contradictions_are_reported_together(one: World):
 
 
 def test_foreign_vgpus_are_shown_counted_and_adopted(one: World):
+    """hardware.md T14: what we did not create is not deleted."""
     one.sim.control("foreign", {"gpu": "0000:41:00.0", "type": "T4-8Q"})
     (row,) = one.service.vgpus()
     assert row["state"] == "foreign"

@@ -32,7 +32,7 @@ BOOT_ID = "proc/sys/kernel/random/boot_id"
 
 
 def test_nothing_survives_a_reboot():
-    """nvidia.md 0.9: VFs, vGPUs, holds and mixed-size mode vanish; the boot id is another."""
+    """hardware.md 0.9, 1.5.9: VFs, vGPUs, holds and mixed-size mode vanish; the boot id is another."""
     host = with_vfs("t4,l40s")
     create(host, T4, "T4-4Q", UUID_1)
     host.control("hold", {"vgpu": UUID_1})
@@ -47,7 +47,7 @@ def test_nothing_survives_a_reboot():
 @pytest.mark.parametrize(("model", "stays"), [("a100-80", True), ("h100", False)])
 @pytest.mark.parametrize("action", ["reboot", "reload-driver"])
 def test_mig_mode_outlives_a_boot_on_ampere_only(model, stays, action):
-    """nvidia.md 3.2: an InfoROM bit on Ampere; lost with the module from Hopper on."""
+    """hardware.md T20, 3.2: an InfoROM bit on Ampere; lost with the module from Hopper on."""
     host = SimHost.in_memory(model)
     host.control("mig", {"gpu": FIRST})
     host.control(action)
@@ -55,14 +55,14 @@ def test_mig_mode_outlives_a_boot_on_ampere_only(model, stays, action):
 
 
 def test_mig_is_refused_while_vfs_are_on():
-    """nvidia.md 3.3: refused while VFs are on."""
+    """hardware.md 1.6.7: refused while VFs are on."""
     host = with_vfs("a100-80")
     with pytest.raises(Conflict):
         host.control("mig", {"gpu": FIRST})
 
 
 def test_mixed_size_is_refused_while_a_vgpu_is_there():
-    """nvidia.md 3.4: IN_USE."""
+    """hardware.md 1.6.8, 3.4: IN_USE."""
     host = with_vfs("l40s")
     set_type(host, 0, "L40S-8Q")
     with pytest.raises(Conflict):
@@ -83,7 +83,7 @@ def test_the_driver_cannot_be_reloaded_while_held():
 
 
 def test_a_held_vgpu_has_a_holder_and_runs():
-    """nvidia.md 5: NVML lists only vGPUs whose VM runs."""
+    """hardware.md 5: NVML lists only vGPUs whose VM runs."""
     host = with_vfs("l40s")
     set_type(host, 0, "L40S-8Q")
     set_type(host, 1, "L40S-8Q")
@@ -98,7 +98,7 @@ def test_a_held_vgpu_has_a_holder_and_runs():
 
 
 def test_a_holder_may_use_the_device_cdev():
-    """nvidia.md 1.4: vfio-dev/vfioN."""
+    """hardware.md 1.4.9: vfio-dev/vfioN."""
     host = with_vfs("l40s")
     held = host.control("hold", {"vgpu": vf(0), "cdev": True})
     assert held["device"] == f"/dev/vfio/devices/{host.kernel.list(f'{DEVICES}/{vf(0)}/vfio-dev')[0]}"
@@ -179,7 +179,7 @@ def test_a_gpu_that_fell_off_the_bus_is_gone_until_the_next_boot():
 
 
 def test_another_card_has_another_uuid_at_the_same_address():
-    """traps.md: the dangerous case is the same address with another card."""
+    """hardware.md T8: the dangerous case is the same address with another card."""
     host = with_vfs("l40s")
     before = host.nvml.host(1).gpus[0]
     set_type(host, 0, "L40S-8Q")

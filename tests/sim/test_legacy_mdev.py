@@ -29,7 +29,7 @@ def host() -> MemoryHost:
 
 
 def test_type_files_read_as_the_driver_writes_them(host):
-    """nvidia.md 1.1: description verbatim, device_api, names with GRID."""
+    """hardware.md 1.1.1, 1.1.3, 1.1.4, 1.1.5: description verbatim, device_api, names with GRID."""
     base = f"{types_of(T4)}/nvidia-{type_id(host, 'T4-4Q')}"
     assert host.kernel.read(f"{base}/name") == "GRID T4-4Q"
     assert host.kernel.read(f"{base}/device_api") == "vfio-pci"
@@ -44,7 +44,7 @@ def test_type_files_read_as_the_driver_writes_them(host):
 
 
 def test_only_the_size_that_is_there_stays_creatable(host):
-    """nvidia.md 0.2, 0.3, 1.1: 1Q=16, 2Q=8; after one 1Q: 1Q=15, others 0; series of one size mix."""
+    """hardware.md 0.2, 0.3, 1.1.7: 1Q=16, 2Q=8; after one 1Q: 1Q=15, others 0; series of one size mix."""
     assert (available(host, T4, "T4-1Q"), available(host, T4, "T4-2Q")) == (16, 8)
     create(host, T4, "T4-1Q", UUID_1)
     assert (available(host, T4, "T4-1Q"), available(host, T4, "T4-1B")) == (15, 15)
@@ -54,7 +54,7 @@ def test_only_the_size_that_is_there_stays_creatable(host):
 
 
 def test_another_size_is_eio_and_the_log_says_0x56(host):
-    """nvidia.md 1.1: EIO, and the three lines that dmesg had."""
+    """hardware.md 1.1.8: EIO, and the three lines that dmesg had."""
     create(host, T4, "T4-1Q", UUID_1)
     with refused(errno.EIO):
         create(host, T4, "T4-2Q", UUID_2)
@@ -66,7 +66,7 @@ def test_another_size_is_eio_and_the_log_says_0x56(host):
 
 
 def test_full_is_eio_and_the_log_says_0x1a(host):
-    """nvidia.md 1.4: 0x1A = insufficient resources."""
+    """hardware.md 1.4.10: 0x1A = insufficient resources."""
     create(host, T4, "T4-16Q", UUID_1)
     assert available(host, T4, "T4-16Q") == 0
     with refused(errno.EIO):
@@ -78,21 +78,21 @@ def test_full_is_eio_and_the_log_says_0x1a(host):
     "text", ["", "x", UUID_1[:-1], UUID_1 + "\n\n", "g" + UUID_1[1:], UUID_1.replace("-", "0")]
 )
 def test_a_malformed_uuid_is_einval(host, text):
-    """nvidia.md 1.1: exactly 36 characters (or 37 with the newline), else EINVAL."""
+    """hardware.md 1.1.2: exactly 36 characters (or 37 with the newline), else EINVAL."""
     with refused(errno.EINVAL):
         create(host, T4, "T4-1Q", text)
     create(host, T4, "T4-1Q", UUID_1 + "\n")
 
 
 def test_a_uuid_is_taken_on_the_whole_host(host):
-    """nvidia.md 1.6: an existing UUID is EEXIST, on another parent too."""
+    """hardware.md 1.6.4: an existing UUID is EEXIST, on another parent too."""
     create(host, T4, "T4-1Q", UUID_1)
     with refused(errno.EEXIST):
         create(host, "0000:61:00.0", "T4-2Q", UUID_1)
 
 
 def test_an_mdev_stands_where_the_kernel_puts_it(host):
-    """nvidia.md 1.2: links to its type, group and parent."""
+    """hardware.md 1.2.1: links to its type, group and parent."""
     create(host, T4, "T4-1Q", UUID_1)
     mdev = f"{MDEVS}/{UUID_1}"
     assert host.kernel.resolve(mdev) == f"sys/devices/pci0000:40/0000:40:01.0/{T4}/{UUID_1}"
@@ -106,7 +106,7 @@ def test_an_mdev_stands_where_the_kernel_puts_it(host):
 
 
 def test_params_are_a_whole_file(host):
-    """nvidia.md 1.2: vgpu_params is replaced as a whole, and a single space clears it."""
+    """hardware.md 1.2.2: vgpu_params is replaced as a whole, and a single space clears it."""
     create(host, T4, "T4-1Q", UUID_1)
     params = f"{MDEVS}/{UUID_1}/nvidia/vgpu_params"
     host.kernel.write(params, "frame_rate_limiter=0,disable_vnc=1")
@@ -121,7 +121,7 @@ def test_params_are_a_whole_file(host):
 
 
 def test_removing_a_held_one_blocks_until_it_is_released(host):
-    """nvidia.md 1.6: it waits without limit; meanwhile it is listed no more, counts, and has its UUID."""
+    """hardware.md 1.6.1, 1.6.2: it waits without limit; it is listed no more, counts, and has its UUID."""
     create(host, T4, "T4-16Q", UUID_1)
     host.control("hold", {"vgpu": UUID_1, "domain": "desk-1"})
     with pytest.raises(TimeoutError):
@@ -141,7 +141,7 @@ def test_removing_a_held_one_blocks_until_it_is_released(host):
 
 
 def test_t4_shows_totalvfs_and_never_has_vfs(host):
-    """traps.md: T4 shows totalvfs but has no VFs."""
+    """hardware.md T19: T4 shows totalvfs but has no VFs."""
     assert host.kernel.read(f"{DEVICES}/{T4}/sriov_totalvfs") == "16"
     assert turn(host, T4, on=True)[0] == 0
     assert host.kernel.read(f"{DEVICES}/{T4}/sriov_numvfs") == "0"

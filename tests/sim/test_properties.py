@@ -90,7 +90,7 @@ def check(state: State, host: MemoryHost) -> None:
 @settings(max_examples=60, deadline=None)
 @given(deeds)
 def test_the_rules_hold_after_any_deeds(sequence):
-    """nvidia.md 0.2, 0.3, 1.3: one size, at most the type's maximum, one vGPU per VF; state as JSON."""
+    """hardware.md 0.2, 0.3, 1.3.3: one size, at most the type's maximum, one vGPU per VF; state as JSON."""
     host = SimHost.in_memory(CARDS)
     for index in range(3):
         turn(host, str(host.engine.state.boards[index].address), on=True)
@@ -107,7 +107,7 @@ def test_the_rules_hold_after_any_deeds(sequence):
 @settings(max_examples=40, deadline=None)
 @given(deeds)
 def test_what_is_offered_can_be_had(sequence):
-    """nvidia.md 0.3: available_instances and creatable_vgpu_types tell the truth, both ways."""
+    """hardware.md 0.3: available_instances and creatable_vgpu_types tell the truth, both ways."""
     host = SimHost.in_memory(CARDS)
     for board in host.engine.state.boards:
         turn(host, str(board.address), on=True)

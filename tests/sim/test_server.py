@@ -99,7 +99,7 @@ def test_every_answer_crosses_the_socket(launched):
 
 
 def test_a_blocked_caller_blocks_nobody_else(launched):
-    """nvidia.md 1.6: removal waits without limit; the host goes on, and so does the removal."""
+    """hardware.md 1.6.1: removal waits without limit; the host goes on, and so does the removal."""
     host = launched.host("t4")
     types = f"sys/class/mdev_bus/{FIRST}/mdev_supported_types"
     host.kernel.write(f"{types}/{host.kernel.list(types)[0]}/create", UUID_1)
@@ -204,3 +204,14 @@ def test_a_host_that_nobody_starts_is_an_os_error_to_the_kernel(tmp_path):
     assert isinstance(host.handles.holders(), Unknown)
     with pytest.raises(Unavailable):
         host.control("reboot")
+
+
+def test_a_state_directory_may_lie_deep(tmp_path):
+    """unix(7): a socket's address has at most 107 bytes."""
+    deep = tmp_path / ("d" * 120)
+    deep.mkdir()
+    host = SimHost.launch("t4", deep / "sim.sock", deep / "state.json")
+    try:
+        assert host.kernel.exists(f"{DEVICES}/{FIRST}")
+    finally:
+        host.close()

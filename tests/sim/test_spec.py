@@ -35,7 +35,7 @@ def test_slots_and_uuids_are_always_the_same():
 
 
 def test_a_board_of_four_gpus_is_four_gpus():
-    """nvidia.md 2: A16 = 4 GPUs; A16 and A2 share 0x25b6 and differ by subsystem."""
+    """hardware.md 2.5, 2.7: A16 = 4 GPUs; A16 and A2 share 0x25b6 and differ by subsystem."""
     host = SimHost.in_memory("a16,a2")
     gpus = host.nvml.host(1).gpus
     assert [gpu.name for gpu in gpus] == ["NVIDIA A16"] * 4 + ["NVIDIA A2"]

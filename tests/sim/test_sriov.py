@@ -31,7 +31,7 @@ from vgpuctl.sim.spec import Card, Spec
 
 
 def test_vfs_begin_at_function_4():
-    """nvidia.md 1.3: virtfnN links; the first VF is function .4; types on VFs only."""
+    """hardware.md 1.3.1, 1.3.2: virtfnN links; the first VF is function .4; types on VFs only."""
     host = SimHost.in_memory("l40s:sriov-mdev")
     pf = f"{DEVICES}/{FIRST}"
     assert host.kernel.list("sys/class/mdev_bus") == ()
@@ -49,7 +49,7 @@ def test_vfs_begin_at_function_4():
 
 
 def test_a_vf_takes_one_mdev_ever():
-    """nvidia.md 1.3: available_instances on a VF is 0 or 1; a second create there is 0x38."""
+    """hardware.md 0.3, 1.3.5: available_instances on a VF is 0 or 1; a second create there is 0x38."""
     host = with_vfs("l40s:sriov-mdev")
     assert available(host, vf(0), "L40S-1Q") == 1
     create(host, vf(0), "L40S-1Q", UUID_1)
@@ -61,7 +61,7 @@ def test_a_vf_takes_one_mdev_ever():
 
 
 def test_sriov_manage_is_refused_while_anybody_has_the_pf():
-    """nvidia.md 0.6: any open client makes it fail with `Cannot obtain unbindLock`."""
+    """hardware.md 0.6, T21: any open client makes it fail with `Cannot obtain unbindLock`."""
     host = SimHost.in_memory("l40s")
     host.control("hold", {"parent": FIRST})
     status, output = turn(host, FIRST, on=True)
@@ -72,7 +72,7 @@ def test_sriov_manage_is_refused_while_anybody_has_the_pf():
 
 
 def test_sriov_manage_is_refused_while_a_vgpu_runs():
-    """nvidia.md 1.5: the lock is granted only when nobody uses the device."""
+    """hardware.md 1.5.6: the lock is granted only when nobody uses the device."""
     host = with_vfs("l40s")
     set_type(host, 0, "L40S-8Q")
     host.control("hold", {"vgpu": vf(0)})
@@ -81,7 +81,7 @@ def test_sriov_manage_is_refused_while_a_vgpu_runs():
 
 
 def test_turning_on_what_is_on_changes_nothing():
-    """nvidia.md 1.5: -e on an enabled GPU is a no-op that succeeds."""
+    """hardware.md 1.5.3: -e on an enabled GPU is a no-op that succeeds."""
     host = with_vfs("l40s")
     set_type(host, 0, "L40S-8Q")
     assert turn(host, FIRST, on=True)[0] == 0
@@ -89,7 +89,7 @@ def test_turning_on_what_is_on_changes_nothing():
 
 
 def test_turning_off_clears_everything():
-    """nvidia.md 1.5, 3.4: -d clears every type; mixed-size mode is lost in both directions."""
+    """hardware.md 1.5.8, T2, 3.4: -d clears every type; mixed-size mode is lost in both directions."""
     host = with_vfs("l40s")
     host.control("mixed-size", {"gpu": FIRST})
     set_type(host, 0, "L40S-8Q")
@@ -102,7 +102,7 @@ def test_turning_off_clears_everything():
 
 
 def test_mixed_size_mode_that_was_set_before_the_vfs_is_wiped():
-    """traps.md: heterogeneous mode set before SR-IOV reads back Enabled and is wiped."""
+    """hardware.md T2: heterogeneous mode set before SR-IOV reads back Enabled and is wiped."""
     host = SimHost.in_memory("l40s")
     host.control("mixed-size", {"gpu": FIRST})
     nvml = host.nvml.host(1)
@@ -113,7 +113,7 @@ def test_mixed_size_mode_that_was_set_before_the_vfs_is_wiped():
 
 
 def test_numvfs_of_nvidia_cannot_be_written():
-    """nvidia.md 1.5: a raw write is rejected by the driver."""
+    """hardware.md 1.5.1: a raw write is rejected by the driver."""
     host = SimHost.in_memory("l40s")
     with refused(errno.EPERM):
         host.kernel.write(f"{DEVICES}/{FIRST}/sriov_numvfs", "4")
@@ -136,7 +136,7 @@ def test_numvfs_of_others_follows_the_kernel():
 
 
 def test_an_interrupted_sriov_manage_parks_the_pf():
-    """nvidia.md 1.5: PF on pci-pf-stub with numvfs 0, and NVML does not list it; -e brings it back."""
+    """hardware.md 1.5.5, 1.5.2: PF on pci-pf-stub with numvfs 0, unknown to NVML; -e brings it back."""
     host = with_vfs("l40s,t4")
     set_type(host, 0, "L40S-8Q")
     host.control("fail", {"what": "sriov-manage", "count": 1})
@@ -151,7 +151,7 @@ def test_an_interrupted_sriov_manage_parks_the_pf():
 
 
 def test_vfs_are_late_and_show_pci_types_first():
-    """traps.md: VFs appear late and may show `pci-NNN` type dirs first."""
+    """hardware.md T18: VFs appear late and may show `pci-NNN` type dirs first."""
     host = SimHost.in_memory(
         Spec(cards=(Card(model="l40s", framework=FrameworkKind.SRIOV_MDEV, ready_delay_s=3.0),))
     )
@@ -169,7 +169,7 @@ def test_vfs_are_late_and_show_pci_types_first():
 
 
 def test_late_vendor_vfs_have_no_nvidia_directory():
-    """traps.md: VFs appear late; nvidia.md 1.4: the vendor's files come with the driver."""
+    """hardware.md T18, 1.4.4: VFs appear late; the vendor's files come with the driver."""
     host = SimHost.in_memory(Spec(cards=(Card(model="l40s"),), ready_delay_s=1.0))
     turn(host, FIRST, on=True)
     assert host.kernel.exists(f"{DEVICES}/{vf(0)}")
@@ -180,6 +180,6 @@ def test_late_vendor_vfs_have_no_nvidia_directory():
 
 @pytest.mark.parametrize("address", ["0000:99:00.0", "41:00.0", ""])
 def test_sriov_manage_wants_an_address_that_is_there(address):
-    """nvidia.md 1.5: a tool that passes an empty address gets nowhere."""
+    """hardware.md 1.5.5: a tool that passes an empty address gets nowhere."""
     host = SimHost.in_memory("l40s")
     assert turn(host, address, on=True)[0] == 1

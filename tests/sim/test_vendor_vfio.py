@@ -34,14 +34,14 @@ def file(number: int, name: str) -> str:
 
 
 def test_the_pf_has_no_nvidia_directory(host):
-    """nvidia.md 1.4: files on the VF only; the VF keeps the driver nvidia and has a VFIO cdev."""
+    """hardware.md 1.4.4, 1.4.9: files on the VF only; the VF keeps the driver nvidia and has a VFIO cdev."""
     assert not host.kernel.exists(f"{DEVICES}/{FIRST}/nvidia")
     assert host.kernel.link(f"{DEVICES}/{vf(0)}/driver") == "nvidia"
     assert len(host.kernel.list(f"{DEVICES}/{vf(0)}/vfio-dev")) == 1
 
 
 def test_the_list_shrinks_for_all_after_the_first_write(host):
-    """traps.md: the first write collapses the siblings' creatable_vgpu_types; the VF's own is empty."""
+    """hardware.md T16, 0.5: the first write collapses the siblings' lists; the VF's own is empty."""
     everything = creatable(host, 1)
     assert {"L40S-1Q", "L40S-8Q", "L40S-48C"} <= set(everything)
     set_type(host, 0, "L40S-8Q")
@@ -52,7 +52,7 @@ def test_the_list_shrinks_for_all_after_the_first_write(host):
 
 
 def test_capacity_used_up_empties_every_list(host):
-    """nvidia.md 0.5, 1.4: creatable is empty when capacity is gone, and a write is 0x1A."""
+    """hardware.md 0.5, 1.4.5: creatable is empty when capacity is gone, and a write is 0x1A."""
     for number in range(6):
         set_type(host, number, "L40S-8Q")
     assert creatable(host, 6) == []
@@ -62,7 +62,7 @@ def test_capacity_used_up_empties_every_list(host):
 
 
 def test_another_size_is_0x56(host):
-    """traps.md: a bigger one fails with EIO until frame-buffer is free; nvidia.md 1.4: 0x56."""
+    """hardware.md T17, 1.4.10: a bigger one fails with EIO until frame-buffer is free; 0x56."""
     set_type(host, 0, "L40S-1Q")
     with refused(errno.EIO):
         set_type(host, 1, "L40S-2Q")
@@ -71,14 +71,14 @@ def test_another_size_is_0x56(host):
 
 @pytest.mark.parametrize("again", ["L40S-8Q", "L40S-8A", 424242])
 def test_a_vf_in_use_refuses_every_type(host, again):
-    """traps.md, nvidia.md 6.2: EPERM until 0 is written, even for the same id."""
+    """hardware.md T17, 6.2: EPERM until 0 is written, even for the same id."""
     set_type(host, 0, "L40S-8Q")
     with refused(errno.EPERM):
         set_type(host, 0, again)
 
 
 def test_what_is_no_number_is_einval_and_an_unknown_id_is_0x57(host):
-    """nvidia.md 6.3, 1.4."""
+    """hardware.md 6.3, 1.4.10."""
     for text in ("", "L40S-8Q", "-1", "0x47b", "1 2"):
         with refused(errno.EINVAL):
             host.kernel.write(file(0, "current_vgpu_type"), text)
@@ -88,13 +88,13 @@ def test_what_is_no_number_is_einval_and_an_unknown_id_is_0x57(host):
 
 
 def test_clearing_an_empty_vf_is_fine(host):
-    """nvidia.md 1.4: 0 = none."""
+    """hardware.md 1.4.6: 0 = none."""
     host.kernel.write(file(0, "current_vgpu_type"), "0")
     assert current_type(host, 0) == "0"
 
 
 def test_files_of_a_vgpu_are_enxio_without_one(host):
-    """nvidia.md 1.4: reading gives ENXIO while no vGPU exists."""
+    """hardware.md 1.2.3, 1.4.7, 1.4.8: reading gives ENXIO while no vGPU exists."""
     for name in ("gpu_instance_id", "placement_id"):
         with refused(errno.ENXIO):
             host.kernel.read(file(0, name))
@@ -108,7 +108,7 @@ def test_files_of_a_vgpu_are_enxio_without_one(host):
 
 @pytest.mark.parametrize("answer", ["EPERM", "EBUSY"])
 def test_clearing_a_held_one_is_refused(host, answer):
-    """nvidia.md 8.3: EPERM and EBUSY were both reported; nothing is cleared."""
+    """hardware.md 8.3: EPERM and EBUSY were both reported; nothing is cleared."""
     set_type(host, 0, "L40S-8Q")
     host.control("busy", {"errno": answer})
     host.control("hold", {"vgpu": vf(0)})
@@ -118,7 +118,7 @@ def test_clearing_a_held_one_is_refused(host, answer):
 
 
 def test_clearing_a_held_one_may_block(host):
-    """nvidia.md 1.4: a busy QEMU's teardown outlives its kill; the write goes on by itself."""
+    """hardware.md 1.4.12: a busy QEMU's teardown outlives its kill; the write goes on by itself."""
     set_type(host, 0, "L40S-8Q")
     host.control("busy", {"errno": "block"})
     host.control("hold", {"vgpu": vf(0)})
@@ -133,7 +133,7 @@ def test_clearing_a_held_one_may_block(host):
 
 
 def test_mixed_sizes_get_places_of_their_own():
-    """nvidia.md 3.4: sizes may differ, placements follow the driver's table; 12 GB no longer fits twice."""
+    """hardware.md 3.4: sizes may differ, placements follow the driver's table; 12 GB no longer fits twice."""
     host = with_vfs("a100-40")
     host.control("mixed-size", {"gpu": FIRST})
     set_type(host, 0, "A100-20C")
@@ -147,7 +147,7 @@ def test_mixed_sizes_get_places_of_their_own():
 
 
 def test_with_mig_on_and_no_gpu_instance_nothing_is_creatable():
-    """nvidia.md 1.4, 3.3: empty list, 0x38."""
+    """hardware.md 1.4.5, 1.4.10, 3.3: empty list, 0x38."""
     host = SimHost.in_memory("a100-40")
     host.control("mig", {"gpu": FIRST})
     turn(host, FIRST, on=True)
@@ -158,7 +158,7 @@ def test_with_mig_on_and_no_gpu_instance_nothing_is_creatable():
 
 
 def test_mig_types_are_not_creatable_with_mig_off():
-    """nvidia.md 3.3: a MIG type with MIG off is 0x38."""
+    """hardware.md 1.4.10, 3.3: a MIG type with MIG off is 0x38."""
     host = with_vfs("a100-40")
     assert not [name for name in creatable(host, 0) if name.startswith("A100-1-")]
     with refused(errno.EIO):

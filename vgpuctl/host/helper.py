@@ -1,7 +1,7 @@
 """Helper processes that can be abandoned.
 
 A write to sysfs may block in the kernel for ever (mdev `remove` waits uninterruptibly for the last
-user, nvidia.md 1.6).  A thread of ours in that state would make the daemon unkillable; a process
+user, hardware.md 1.6).  A thread of ours in that state would make the daemon unkillable; a process
 in a session of its own, which holds none of our descriptors, is merely left there.
 """
 

@@ -1,7 +1,7 @@
 """NVIDIA's sriov-manage, run outside of the daemon's life.
 
 Cut off half-way it leaves the PF on pci-pf-stub without VFs, and NVML no longer lists the card
-(nvidia.md 1.5, cubecos issue 1459).  So it runs in a systemd unit of its own, or, without systemd, in
+(hardware.md 1.5, cubecos issue 1459).  So it runs in a systemd unit of its own, or, without systemd, in
 a session of its own; its exit status comes back through a file.
 """
 
@@ -30,7 +30,7 @@ from vgpuctl.host import helper
 from vgpuctl.ports.kernel import CommandResult
 
 _BUSY = "Cannot obtain unbindLock"
-"""The words of sriov-manage when somebody has the GPU open (nvidia.md 1.5)."""
+"""The words of sriov-manage when somebody has the GPU open (hardware.md 1.5)."""
 _ATTEMPTS = 5
 _PAUSE_S = 1.0
 _POLL_S = 0.02

@@ -11,6 +11,7 @@ from vgpuctl.model.card import (
     Card,
     card_facts,
     free_parents,
+    occupancy,
     refusal,
     supported_types,
     type_named,
@@ -23,6 +24,9 @@ from vgpuctl.model.gpu import GpuState as State
 from vgpuctl.model.pci import GpuAddress
 from vgpuctl.model.typename import nearest
 from vgpuctl.model.types import VgpuType
+
+_TOLD = 4
+"""Types or GPUs that a message names; a rack's worth of them is no message."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,23 +142,45 @@ def _nothing_fits(types: Sequence[str], refused: list[tuple[Card, VgpuctlError]]
     if kind not in (GpuState, FactUnknown):
         kind = NoCapacity
     return kind(
-        f"no GPU has room for {' or '.join(types)}: " + "; ".join(str(error) for _card, error in refused),
+        f"no GPU has room for {_some(types)}: "
+        + _some([_in_short(card, error) for card, error in refused], "; ", "; and "),
         hint="remove vGPUs, or ask for one of the types that fit",
         types=list(types),
         gpus=[card_facts(card, error) for card, error in refused],
     )
 
 
+def _in_short(card: Card, error: VgpuctlError) -> str:
+    """Why a card was passed over, and what it would take."""
+    reason, fits = error.facts.get("reason"), error.facts.get("fits")
+    if reason is None:
+        return str(error)
+    holds = occupancy(card)
+    told = [
+        reason,
+        *([f"it holds {holds}"] if holds else []),
+        f"fits: {_some(fits, ', ', ', ') if fits else '-'}",
+    ]
+    return f"GPU {card.gpu.address} ({', '.join(told)})"
+
+
+def _some(texts: Sequence[str], between: str = " or ", last: str = " or ") -> str:
+    """The first few of them, and how many more; errors carry the whole list as facts."""
+    if len(texts) <= _TOLD:
+        return between.join(texts)
+    return between.join(texts[:_TOLD]) + f"{last}{len(texts) - _TOLD} more"
+
+
 def _nobody_offers(cards: Sequence[Card], types: Sequence[str], catalog: Catalog | None) -> VgpuctlError:
     offered = sorted({each.name for card in cards for each in supported_types(card)})
-    wanted = " or ".join(types)
+    wanted = _some(types)
     models = {}
     for name in types:
         found = catalog.type_named(name) if catalog is not None else None
         if found is not None:
             models[name] = found[0].name
     if models:
-        belongs = ", ".join(f"{name} is a type of {model}" for name, model in models.items())
+        belongs = _some([f"{name} is a type of {model}" for name, model in models.items()], ", ", ", ")
         return NoCapacity(
             f"no GPU here offers {wanted} ({belongs})",
             hint=f"here there are: {', '.join(offered[:12])}" if offered else "no GPU offers a type now",

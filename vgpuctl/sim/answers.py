@@ -24,7 +24,7 @@ def holders(state: State) -> Mapping[str, tuple[Holder, ...]]:
 
 
 def nvml(state: State, models: Models) -> Fact[NvmlHost]:
-    """NVML's answer; a GPU that its driver does not have is not listed [nvidia.md 1.5]."""
+    """NVML's answer; a GPU that its driver does not have is not listed [hardware.md 1.5]."""
     gpus = tuple(
         _gpu(state, models, board, board.address)
         for board in state.boards
@@ -59,7 +59,7 @@ def _gpu(state: State, models: Models, board: Board, address: PciAddress) -> Nvm
 
 
 def _vgpu(board: Board, vgpu: Vgpu) -> NvmlVgpu:
-    """A vGPU whose VM runs; an idle one is not listed [nvidia.md 5]."""
+    """A vGPU whose VM runs; an idle one is not listed [hardware.md 5]."""
     is_vf = vgpu.parent != board.address and isinstance(vgpu.parent, PciAddress)
     return NvmlVgpu(
         type_id=vgpu.type_id,

@@ -71,7 +71,7 @@ def is_parent(board: Board, parent: GpuAddress) -> bool:
 def refusal(board: Board, models: Models, parent: GpuAddress, vgpu_type: VgpuType) -> Nvrm | None:
     """Why the driver would not create that type there; None when it would.
 
-    nvidia.md 0.2, 1.3, 1.4; a vGPU that is being removed still counts.
+    hardware.md 0.2, 1.3, 1.4; a vGPU that is being removed still counts.
     """
     if not board.vfs_are_ready:
         return Nvrm.NOT_READY

@@ -61,7 +61,7 @@ def usage() -> str:
 
 
 def _reboot(state: State, models: Models, _arguments: Arguments) -> Outcome:
-    """A boot: nothing is left but what cards keep [nvidia.md 0.9]; a card that fell off is found again."""
+    """A boot: nothing is left but what cards keep [hardware.md 0.9]; a card that fell off is found again."""
     boards = tuple(_fresh(replace(each, present=True), models) for each in state.boards)
     state = replace(state, boards=boards, holds=(), boot=state.boot + 1)
     return Outcome(
@@ -87,7 +87,7 @@ def _reload_driver(state: State, models: Models, _arguments: Arguments) -> Outco
 
 
 def _fresh(board: Board, models: Models) -> Board:
-    """The board as the driver finds it: no VFs, no vGPUs, no mixed-size mode [nvidia.md 0.9, 3.2]."""
+    """The board as the driver finds it: no VFs, no vGPUs, no mixed-size mode [hardware.md 0.9, 3.2]."""
     keeps_mig = models.model(board.model).family == KEEPS_MIG
     return replace(
         board,
@@ -188,7 +188,7 @@ def _remove_gpu(state: State, models: Models, arguments: Arguments) -> Outcome:
 
 
 def _swap_gpu(state: State, models: Models, arguments: Arguments) -> Outcome:
-    """Another card of the model at the same address: the case in which an address deceives [traps.md]."""
+    """Another card of the model at the same address: where an address deceives [hardware.md T8]."""
     board = _board(state, arguments)
     held = sriov.holders_of(state, board)
     made = state.made + 1
@@ -221,7 +221,7 @@ def _slow(state: State, _models: Models, arguments: Arguments) -> Outcome:
 
 
 def _busy(state: State, _models: Models, arguments: Arguments) -> Outcome:
-    """What clearing the type of a held VF comes to; EPERM and EBUSY were both reported [nvidia.md 8.3]."""
+    """What clearing the type of a held VF comes to; EPERM and EBUSY were both reported [hardware.md 8.3]."""
     answer = str(arguments["errno"])
     if answer not in BUSY:
         raise InvalidInput(f"busy: {answer!r} is none of {', '.join(BUSY)}")
@@ -229,7 +229,7 @@ def _busy(state: State, _models: Models, arguments: Arguments) -> Outcome:
 
 
 def _mixed_size(state: State, models: Models, arguments: Arguments) -> Outcome:
-    """`nvidia-smi vgpu -shm`: with VFs on and no vGPU [nvidia.md 3.4]."""
+    """`nvidia-smi vgpu -shm`: with VFs on and no vGPU [hardware.md 3.4]."""
     board = _board(state, arguments)
     if not models.model(board.model).mixed_size or board.mig:
         raise Conflict(f"GPU {board.address} has no mixed-size mode")
@@ -239,7 +239,7 @@ def _mixed_size(state: State, models: Models, arguments: Arguments) -> Outcome:
 
 
 def _mig(state: State, models: Models, arguments: Arguments) -> Outcome:
-    """`nvidia-smi -mig`: with VFs off and nobody on the GPU [nvidia.md 3.2, 3.3]."""
+    """`nvidia-smi -mig`: with VFs off and nobody on the GPU [hardware.md 3.2, 3.3]."""
     board = _board(state, arguments)
     if not models.model(board.model).mig:
         raise Conflict(f"GPU {board.address} has no MIG")

@@ -19,7 +19,7 @@ CREATABLE_HEADER = "ID    : vGPU Name"
 
 
 def pf(board: Board, models: Models) -> Dir:
-    """A physical function.  It has no `nvidia/` [nvidia.md 1.4]."""
+    """A physical function.  It has no `nvidia/` [hardware.md 1.4]."""
     return Dir(lambda: _pf_entries(board, models), gpu=board.address)
 
 
@@ -81,7 +81,7 @@ def _vf_entries(board: Board, models: Models, number: int, address: PciAddress) 
 
 
 def _vendor_entries(board: Board, models: Models, address: PciAddress) -> dict[str, Node]:
-    """`<VF>/nvidia/` of the vendor framework [nvidia.md 1.4]."""
+    """`<VF>/nvidia/` of the vendor framework [hardware.md 1.4]."""
     vgpu = board.vgpu_on(address)
 
     def creatable() -> str:

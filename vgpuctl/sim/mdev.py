@@ -71,7 +71,7 @@ def _type(board: Board, models: Models, parent: GpuAddress, vgpu_type: VgpuType)
 
 
 def _description(vgpu_type: VgpuType, board_fb_mib: int) -> str:
-    """NVIDIA's `description`; its `max_instance` is per GPU, also on a VF [nvidia.md 1.1]."""
+    """NVIDIA's `description`; its `max_instance` is per GPU, also on a VF [hardware.md 1.1]."""
     assert vgpu_type.fb_mib is not None
     return ", ".join(
         (
@@ -85,7 +85,7 @@ def _description(vgpu_type: VgpuType, board_fb_mib: int) -> str:
 
 
 def _device(board: Board, vgpu: Vgpu) -> Dir:
-    """An mdev; its `remove` deletes itself first, so that a second writer finds none [nvidia.md 1.6]."""
+    """An mdev; its `remove` deletes itself first, so that a second writer finds none [hardware.md 1.6]."""
 
     def fill() -> dict[str, Node]:
         is_nvidia = isinstance(board.address, PciAddress)

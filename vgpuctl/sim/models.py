@@ -18,7 +18,7 @@ FIRST_UNKNOWN_ID = 90001
 MTTY_PORTS = 24
 """Serial ports that the kernel's sample driver mtty has to give away [samples/vfio-mdev/mtty.c]."""
 VFS_ONLY_IN_NAME = {"t4": 16}
-"""Models whose PF shows `sriov_totalvfs` but which never get VFs [traps.md]."""
+"""Models whose PF shows `sriov_totalvfs` but which never get VFs [hardware.md T19]."""
 
 
 def _mtty_type(number: int, name: str) -> VgpuType:

@@ -48,5 +48,5 @@ def type_directory(board: Board, type_id: int) -> str:
 
 
 def placement_text(vgpu: Vgpu) -> str:
-    """`placement_id`: a number in mixed-size mode, else the words `Not Applicable` [nvidia.md 1.2]."""
+    """`placement_id`: a number in mixed-size mode, else the words `Not Applicable` [hardware.md 1.2]."""
     return NOT_APPLICABLE if vgpu.placement_id is None else str(vgpu.placement_id)

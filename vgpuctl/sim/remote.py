@@ -17,6 +17,7 @@ from typing import Any
 from vgpuctl.errors import Unavailable, VgpuctlError
 from vgpuctl.ports.kernel import Uevent
 from vgpuctl.sim import wire
+from vgpuctl.sim.address import address_of
 from vgpuctl.sim.spec import Spec, to_json
 
 CONNECT_S = 10.0
@@ -31,7 +32,8 @@ class _Link:
     def __init__(self, path: Path) -> None:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
-            self._socket.connect(str(path))
+            with address_of(path) as address:
+                self._socket.connect(address)
         except OSError:
             self._socket.close()
             raise

@@ -25,6 +25,7 @@ from vgpuctl.errors import VgpuctlError
 from vgpuctl.model.catalog import Catalog
 from vgpuctl.model.codec import DecodeError, dumps, loads
 from vgpuctl.sim import wire
+from vgpuctl.sim.address import address_of
 from vgpuctl.sim.engine import Engine
 from vgpuctl.sim.models import ModelSource
 from vgpuctl.sim.spec import Spec, from_json, initial_state, parse, to_json
@@ -49,7 +50,8 @@ class Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
         path.unlink(missing_ok=True)
         old = os.umask(0o177)
         try:
-            super().__init__(str(path), Connection)
+            with address_of(path) as address:
+                super().__init__(address, Connection)
         finally:
             os.umask(old)
         self.timeout = _POLL_S

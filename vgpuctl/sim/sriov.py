@@ -16,7 +16,7 @@ from vgpuctl.sim.state import Board, Hold, State, noted, with_board
 
 
 def manage(state: State, models: Models, address: str, *, enable: bool, now: float) -> Outcome:
-    """Run `sriov-manage -e|-d` for a PF [nvidia.md 1.5].
+    """Run `sriov-manage -e|-d` for a PF [hardware.md 1.5].
 
     Turning on what is on succeeds and does nothing; a PF that anybody has open is refused; otherwise
     types, GPU instances and mixed-size mode are gone afterwards, in both directions.

@@ -63,7 +63,7 @@ def create_mdev(
 
 
 def set_type(state: State, board: Board, models: Models, vf: GpuAddress, text: str) -> Outcome:
-    """Write `text` to a VF's `current_vgpu_type` [nvidia.md 1.4].
+    """Write `text` to a VF's `current_vgpu_type` [hardware.md 1.4].
 
     EINVAL unless it is a number, EPERM while the VF has a type (even the same), EIO and a code in
     the log when the driver refuses; 0 removes.
@@ -154,7 +154,7 @@ def _leaving(state: State, board: Board, vgpu: Vgpu) -> State:
 
 
 def refused(state: State, parent: GpuAddress, code: int, *, is_mdev: bool) -> Outcome:
-    """EIO, with what the driver says about it in the kernel log: the only detail there is [nvidia.md 1.1]."""
+    """EIO, with what the driver says in the kernel log: the only detail there is [hardware.md 1.1]."""
     lines = [f"NVRM: Failed to add vgpu create request: 0x{code:x}"]
     if is_mdev and isinstance(parent, PciAddress):
         where = parent.bus << 8 | parent.device << 3 | parent.function

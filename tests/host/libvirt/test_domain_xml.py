@@ -153,7 +153,7 @@ def test_an_alias_of_another_device_is_a_conflict() -> None:
 
 
 def test_is_found_by_alias_before_source() -> None:
-    """traps.md: a VF path is reused, so the alias says whose hostdev it is."""
+    """hardware.md T11: a VF path is reused, so the alias says whose hostdev it is."""
     other = Hostdev(VF.source, "ua-vgpuctl-00000000-0000-0000-0000-000000000002")
     both = (other, Hostdev(PciSource(PciAddress(0, 0x41, 0, 5)), VF.alias))
     assert domain_xml.find(both, VF) is both[1]
@@ -228,7 +228,7 @@ def schema() -> etree.RelaxNG:
 )
 @pytest.mark.parametrize("example", names())
 def test_libvirts_schema_takes_what_we_write(example: str, hostdev: Hostdev, schema: etree.RelaxNG) -> None:
-    """nvidia.md 1.4: a VF stays bound to nvidia, hence managed='no'."""
+    """hardware.md 1.4.14, 1.4.9, T10: a VF stays bound to nvidia, hence managed='no'."""
     text = domain_xml.with_hostdev(example_domain(example, "d"), hostdev)
     schema.assertValid(xml_text.parse(text).getroottree())
     managed = "yes" if hostdev.managed else "no"

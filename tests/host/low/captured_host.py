@@ -1,6 +1,6 @@
 """A root like that of a host with a T4 (mdev), an L40S (vendor VFIO), an mtty parent and a network card.
 
-The shape of the files: nvidia.md 1.1 to 1.4.
+The shape of the files: hardware.md 1.1 to 1.4.
 """
 
 from __future__ import annotations

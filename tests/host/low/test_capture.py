@@ -133,7 +133,7 @@ def test_a_listing_is_known_to_be_one(root):
     ],
 )
 def test_what_cannot_be_read_is_part_of_it(root, name, number, expected):
-    """nvidia.md 1.4: reading placement_id gives ENXIO while no vGPU exists."""
+    """hardware.md 1.4.7: reading placement_id gives ENXIO while no vGPU exists."""
     (root / VF / "nvidia/placement_id").touch()
     files = taken(root, kernel=RefusingKernel(root, {name: number}))["files"]
     assert [value for path, value in files.items() if path.endswith(name)] == [expected]

@@ -79,7 +79,7 @@ class TestRealProcesses:
         assert self.see(dev, {"nodes": ["vfio/vfio", "nvidiactl", "nvidia-uvm", "null"]}) == {}
 
     def test_a_node_that_is_gone_is_still_held(self, dev):
-        """nvidia.md 1.6: a device that is being removed waits for its last user."""
+        """hardware.md 1.6.1: a device that is being removed waits for its last user."""
         seen = self.see(dev, {"nodes": ["vfio/12"]}, unlink=["vfio/12"])
         assert seen == {"/dev/vfio/12": [[0, "sh", None]]}
 

@@ -127,7 +127,7 @@ def test_a_helper_that_cannot_be_started(tmp_path):
 
 
 def test_release_waits_until_the_helper_is_gone(scripted):
-    """nvidia.md 1.5: sriov-manage fails while any NVML client lives."""
+    """hardware.md 1.5.6: sriov-manage fails while any NVML client lives."""
     helper = scripted(f"{ANSWERS}; echo left > left")
     helper.nvml.host(60)
     helper.nvml.release()

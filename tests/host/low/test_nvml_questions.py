@@ -119,7 +119,7 @@ def test_a_limit_that_nobody_said_is_none(function, field):
 
 
 def test_mig_backed_types():
-    """nvidia.md 5: 0xFFFFFFFF is no MIG profile, 0 is a real one; the profile's name is not its number."""
+    """hardware.md 5: 0xFFFFFFFF is no MIG profile, 0 is a real one; the profile's name is not its number."""
     profiles = {4: SimpleNamespace(id=0, name=b"MIG 7g.80gb"), 0: SimpleNamespace(id=19, name="MIG 1g.10gb")}
 
     def profile_info(handle, number):
@@ -187,7 +187,7 @@ def test_a_lost_gpu_does_not_hide_the_others():
 
 
 def test_nvml_is_shut_down_again():
-    """nvidia.md 5: an initialised client keeps the GPU open, and sriov-manage fails."""
+    """hardware.md 5: an initialised client keeps the GPU open, and sriov-manage fails."""
     nvml = stub()
     describe_host(nvml)
     assert nvml.calls == ["nvmlInit", "nvmlShutdown"]

@@ -80,7 +80,7 @@ def test_the_kernel_port_finds_it_below_its_root(host):
 
 
 def test_a_held_gpu_is_tried_again(host):
-    """nvidia.md 1.5: any NVML client makes it fail with these words; cubecos retries 5 times, 1 s apart."""
+    """hardware.md 1.5.6: any NVML client makes it fail with these words; retried 5 times, 1 s apart."""
     host.install(
         "echo x >> $here/tries; [ $(wc -l < $here/tries) -ge 3 ] && exit 0\n"
         'echo "Cannot obtain unbindLock for $2"; exit 1'
@@ -108,7 +108,7 @@ def test_tries_end_with_the_time(host):
 
 
 def test_after_the_time_it_goes_on_by_itself(host):
-    """nvidia.md 1.5: cut off half-way it leaves the PF on pci-pf-stub."""
+    """hardware.md 1.5.5: cut off half-way it leaves the PF on pci-pf-stub."""
     host.install(
         "echo started > $here/started; while [ ! -e $here/go ]; do sleep 0.02; done; echo done > $here/ended"
     )

@@ -137,7 +137,7 @@ def test_no_path_leads_out_of_the_root(path):
 
 
 class TestAbandonableWrite:
-    """nvidia.md 1.6: `remove` of an mdev in use blocks in the kernel without limit."""
+    """hardware.md 1.6.1: `remove` of an mdev in use blocks in the kernel without limit."""
 
     def test_writes(self, files, tmp_path):
         (tmp_path / "remove").touch()

@@ -47,7 +47,7 @@ class MdevFramework:
         self._removal_timeout_s = removal_timeout_s
 
     def serves(self, gpu: GpuAddress, vfs: tuple[Vf, ...]) -> bool:
-        """Whether the PF itself offers types; once VFs are on it lists none [nvidia.md 0.3]."""
+        """Whether the PF itself offers types; once VFs are on it lists none [hardware.md 0.3]."""
         del vfs
         return is_settled(type_directories(self._kernel, gpu))
 

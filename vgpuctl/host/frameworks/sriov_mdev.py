@@ -14,7 +14,7 @@ from vgpuctl.ports.framework import FrameworkView
 
 
 class SriovMdevFramework(MdevFramework):
-    """vGPUs as mediated devices, one per VF, ever [nvidia.md 1.3]."""
+    """vGPUs as mediated devices, one per VF, ever [hardware.md 1.3]."""
 
     kind = FrameworkKind.SRIOV_MDEV
 

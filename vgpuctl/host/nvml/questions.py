@@ -43,7 +43,7 @@ def wrong_binding(nvml: Any) -> str | None:
 def describe_host(nvml: Any) -> Fact[NvmlHost]:
     """Everything about this host in one section between nvmlInit and nvmlShutdown.
 
-    An initialised client keeps the GPUs open, and sriov-manage then fails (nvidia.md 5).
+    An initialised client keeps the GPUs open, and sriov-manage then fails (hardware.md 5).
     """
     if reason := wrong_binding(nvml):
         return Unknown(reason)
@@ -93,7 +93,7 @@ def _describe_gpu(nvml: Any, handle: Any) -> NvmlGpu | None:
 
 
 def _types(nvml: Any, handle: Any) -> Fact[tuple[VgpuType, ...]]:
-    """The supported types; they do not change with what is created (nvidia.md 5)."""
+    """The supported types; they do not change with what is created (hardware.md 5)."""
     ids = _ask(nvml, "nvmlDeviceGetSupportedVgpus", handle)
     if isinstance(ids, Unknown):
         return ids
@@ -113,7 +113,7 @@ def _describe_type(nvml: Any, handle: Any, type_id: int, gi_profiles: dict[int, 
         return raw_name
     name = typename.parse(raw_name)
     profile = known(_ask(nvml, "nvmlVgpuTypeGetGpuInstanceProfileId", type_id))
-    # A driver that cannot say it is older than the names that do (nvidia.md 2).
+    # A driver that cannot say it is older than the names that do (hardware.md 2).
     if profile is None:
         is_mig = isinstance(name, TypeName) and name.is_mig_backed
     else:
@@ -142,7 +142,7 @@ def _describe_type(nvml: Any, handle: Any, type_id: int, gi_profiles: dict[int, 
 def _gi_profiles(nvml: Any, handle: Any) -> dict[int, str]:
     """The names (`1g.10gb`) of this GPU's GPU-instance profiles, by profile id.
 
-    The id is not the number by which NVML is asked (nvidia.md 3.1); a profile that this GPU lacks is
+    The id is not the number by which NVML is asked (hardware.md 3.1); a profile that this GPU lacks is
     NotSupported, and without MIG all are.
     """
     names = {}

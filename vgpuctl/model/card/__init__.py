@@ -1,7 +1,7 @@
 """The rules of a card: what may be done to it, and what it is afterwards.
 
 The one place that knows them.  Sources: NVIDIA's resource manager and user guide, by way of
-facts/nvidia.md 0 to 3, whose sections the rules name.
+docs/hardware.md 0 to 3, whose sections the rules name.
 """
 
 from vgpuctl.model.card.effects import after, allowed

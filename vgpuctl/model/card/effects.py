@@ -84,7 +84,7 @@ def after(card: Card, effect: Effect) -> Card:
             gpu = replace(card.gpu, vgpus=vgpus, creatable=_creatable_without(card, effect.type_id))
             return replace(without(card, effect.vgpu), gpu=gpu)
         case SetVfs(enabled=True) if not card.vfs_on:
-            # sriov-manage takes GPU instances and mixed-size mode with it (nvidia.md 0.6).
+            # sriov-manage takes GPU instances and mixed-size mode with it (hardware.md 0.6).
             gpu = replace(card.gpu, mixed_size=False, creatable=_LATER)
             return replace(card, gpu=gpu, vfs_on=True)
         case SetVfs(enabled=False) if card.vfs_on:

@@ -141,7 +141,7 @@ def _parent_refusal(card: Card) -> VgpuctlError | None:
 
 
 def _room(card: Card) -> int | None:
-    """Parents that nobody has or was promised; None where one carries any number (nvidia.md 1.3)."""
+    """Parents that nobody has or was promised; None where one carries any number (hardware.md 1.3)."""
     gpu = card.gpu
     if gpu.framework is not None and not rules_of(gpu.framework).ONE_VGPU_PER_PARENT:
         return None
@@ -159,7 +159,7 @@ def _vfs_to_be(card: Card) -> int:
 
 
 def _mode_refusal(card: Card, vgpu_type: VgpuType) -> VgpuctlError | None:
-    """Time-sliced and MIG-backed exclude each other by MIG mode (nvidia.md 3.3)."""
+    """Time-sliced and MIG-backed exclude each other by MIG mode (hardware.md 3.3)."""
     if vgpu_type.kind is TypeKind.OTHER:
         return None
     mig = card.gpu.mig
@@ -182,7 +182,7 @@ def _mode_refusal(card: Card, vgpu_type: VgpuType) -> VgpuctlError | None:
 
 
 def _size_refusal(card: Card, vgpu_type: VgpuType) -> VgpuctlError | None:
-    """Equal frame buffer, whatever the type, until the card is empty again (nvidia.md 0.2)."""
+    """Equal frame buffer, whatever the type, until the card is empty again (hardware.md 0.2)."""
     if vgpu_type.kind is not TypeKind.TIME_SLICED or vgpu_type.fb_mib is None:
         return None
     others = {each.fb_mib for each in card.occupants} - {vgpu_type.fb_mib}
@@ -226,7 +226,7 @@ def _count_refusal(card: Card, vgpu_type: VgpuType) -> VgpuctlError | None:
 
 
 def _gi_refusal(card: Card, vgpu_type: VgpuType) -> VgpuctlError | None:
-    """GPU instances of one profile: each holds `max_per_gi` vGPUs of one size (nvidia.md 3.4)."""
+    """GPU instances of one profile: each holds `max_per_gi` vGPUs of one size (hardware.md 3.4)."""
     if vgpu_type.max_per_gpu is None:
         return None
     per_gi: dict[int | None, int] = {vgpu_type.fb_mib: vgpu_type.max_per_gi or 1}
@@ -279,7 +279,7 @@ def _hardware_says(card: Card, vgpu_type: VgpuType) -> bool | None:
 
 
 def _mixed_size(card: Card) -> bool | None:
-    """Whether mixed-size mode is on; None where that is not known.  SR-IOV only (nvidia.md 3.4)."""
+    """Whether mixed-size mode is on; None where that is not known.  SR-IOV only (hardware.md 3.4)."""
     if not isinstance(card.gpu.mixed_size, Unknown):
         return card.gpu.mixed_size
     if card.gpu.framework is FrameworkKind.MDEV or (card.model is not None and not card.model.mixed_size):

@@ -1,4 +1,4 @@
-"""Who holds a PF open: a PF that anyone holds gives sriov-manage no unbindLock (nvidia.md 1.5)."""
+"""Who holds a PF open: a PF that anyone holds gives sriov-manage no unbindLock (hardware.md 1.5)."""
 
 from __future__ import annotations
 
