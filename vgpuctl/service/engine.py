@@ -25,7 +25,7 @@ from vgpuctl.model.document import DocumentKey, DocumentKind, Wish, Wishes
 from vgpuctl.model.edit import AdoptVgpus, Edit
 from vgpuctl.model.fact import Unknown
 from vgpuctl.model.pci import GpuAddress
-from vgpuctl.model.plan import Plan
+from vgpuctl.model.plan import Plan, Problem
 from vgpuctl.model.planner import Situation, observed_for, plan
 from vgpuctl.model.record import (
     DAEMON,
@@ -472,7 +472,13 @@ class Engine:
                 )
             edit = shown.edit
         assert edit is not None
-        made, scope, wishes = self._make(edit, request.who, snapshot, shown.ids if shown else {})
+        try:
+            made, scope, wishes = self._make(edit, request.who, snapshot, shown.ids if shown else {})
+        except errors.VgpuctlError:
+            raise
+        except Exception as error:
+            # One odd request must not take everybody else's turn with it.
+            raise internal(error) from error
         if not request.dry_run and (scope & self.busy() or self._is_behind(scope)):
             # _end asks for a new observation for whoever waits for the scope.
             self._waiting.append(_Waiting(request, number, behind=scope))
@@ -607,7 +613,7 @@ class Engine:
             self._restore_on(run, snapshot)
             return
         rolling_back = operation.state is OperationState.ROLLING_BACK
-        result = plan(self._situation(snapshot, run.scope, frozenset(run.avoid)))
+        result = self._plan(snapshot, run.scope, frozenset(run.avoid))
         problem = result.problems[0].error.to_problem() if result.problems else None
         if run.round >= (2 * ROUNDS if rolling_back else ROUNDS):
             problem = errors.ReadBackMismatch(
@@ -627,19 +633,26 @@ class Engine:
             run.failure = None
             self._begin_round(run, result)
 
-    def _situation(
-        self, snapshot: Snapshot, scope: frozenset[str], avoid: frozenset[GpuAddress] = frozenset()
-    ) -> Situation:
-        return Situation(
-            snapshot=snapshot,
-            wishes=self.ledger.in_force(),
-            allocations=self.places(snapshot),
-            catalog=self._catalog,
-            now=self._now(),
-            new_id=lambda _name: self._new_uuid(),
-            scope=scope,
-            avoid=avoid,
-        )
+    def _plan(self, snapshot: Snapshot, scope: frozenset[str], avoid: frozenset[GpuAddress]) -> Plan:
+        """What is left to do for those names; a fault of ours in planning is a problem like another.
+
+        Raised, it would come again with every observation, and nothing else would ever be decided.
+        """
+        try:
+            return plan(
+                Situation(
+                    snapshot=snapshot,
+                    wishes=self.ledger.in_force(),
+                    allocations=self.places(snapshot),
+                    catalog=self._catalog,
+                    now=self._now(),
+                    new_id=lambda _name: self._new_uuid(),
+                    scope=scope,
+                    avoid=avoid,
+                )
+            )
+        except Exception as error:  # noqa: BLE001
+            return Plan(problems=(Problem("", internal(error)),))
 
     def _round_over(self, run: _Run) -> None:
         """All steps of a round have ended, or none will begin any more."""
@@ -978,7 +991,7 @@ class Engine:
             names,
             snapshot,
             self.ledger.allocations,
-            lambda scope: plan(self._situation(snapshot, scope, avoid)),
+            lambda scope: self._plan(snapshot, scope, avoid),
         )
 
     def _restore_on(self, run: _Run, snapshot: Snapshot) -> None:
@@ -1011,6 +1024,13 @@ class Engine:
 def _claimed(allocation: Allocation, effect: CreateVgpu, boot_id: str) -> Allocation:
     """The allocation once its vGPU stands where the step made it."""
     return replace(allocation, parent=effect.parent, framework=effect.framework, created_boot=boot_id)
+
+
+def internal(error: Exception) -> errors.VgpuctlError:
+    """A fault of ours, as users may see it."""
+    found = errors.VgpuctlError(f"{type(error).__name__}: {error}")
+    found.__cause__ = error
+    return found
 
 
 def refuse_problems(result: Plan) -> None:
