@@ -31,6 +31,7 @@ from vgpuctl.model.record import (
     DAEMON,
     AllocationDropped,
     AllocationPut,
+    Noticed,
     OperationEnded,
     OperationRollingBack,
     OperationStarted,
@@ -64,6 +65,8 @@ ROUNDS = 8
 """Plans of one operation, at most: past that, plan and host do not come together."""
 SHOWN_PLANS = 64
 """Shown plans that are kept so that exactly they can be run."""
+PATIENCE = timedelta(minutes=5)
+"""How long an operation waits for what cannot be read; at boot libvirt comes later than we do."""
 BACKOFF = timedelta(minutes=1)
 BACKOFF_MOST = timedelta(hours=1)
 
@@ -236,6 +239,9 @@ class _Run:
     incomplete: bool = False
     awaits: int | None = None
     is_in_doubt: bool = False
+    is_parked: bool = False
+    """Whether it waits for the next sweep, because something could not be read."""
+    patience_ends: datetime | None = None
     failure: dict[str, Any] | None = None
     leftovers: dict[str, Any] | None = None
     cancelled: bool = False
@@ -312,7 +318,10 @@ class Engine:
             case Withdrawn(ticket=ticket):
                 self._withdraw(ticket)
             case SweepDue():
-                self._need_observation()
+                number = self._need_observation()
+                for run in self._runs.values():
+                    if run.is_parked:
+                        run.is_parked, run.awaits = False, number
             case Draining():
                 self._is_draining = True
             case Observed(number=number, snapshot=snapshot):
@@ -615,6 +624,13 @@ class Engine:
         rolling_back = operation.state is OperationState.ROLLING_BACK
         result = self._plan(snapshot, run.scope, frozenset(run.avoid))
         problem = result.problems[0].error.to_problem() if result.problems else None
+        if (
+            result.problems
+            and all(each.is_unknown for each in result.problems)
+            and self._is_patient(run, result)
+        ):
+            return
+        run.patience_ends = None
         if run.round >= (2 * ROUNDS if rolling_back else ROUNDS):
             problem = errors.ReadBackMismatch(
                 f"after {run.round} plans the host is still not as wished"
@@ -632,6 +648,15 @@ class Engine:
         else:
             run.failure = None
             self._begin_round(run, result)
+
+    def _is_patient(self, run: _Run, result: Plan) -> bool:
+        """Whether to wait with the next round for what cannot be read now: libvirt at boot, a hung GPU."""
+        if run.patience_ends is None:
+            run.patience_ends = self._now() + PATIENCE
+            text = f"waits: {result.problems[0].error.message}"
+            self._record(Noticed(f"operation {str(run.operation)[:8]}", "waiting", text))
+        run.is_parked = self._now() < run.patience_ends
+        return run.is_parked
 
     def _plan(self, snapshot: Snapshot, scope: frozenset[str], avoid: frozenset[GpuAddress]) -> Plan:
         """What is left to do for those names; a fault of ours in planning is a problem like another.
@@ -715,6 +740,7 @@ class Engine:
         # What refused the new wish may well take back what it had.
         run.avoid.clear()
         run.retries = 0
+        run.is_parked, run.patience_ends = False, None
         if not run.running:
             run.awaits = self._need_observation()
 
