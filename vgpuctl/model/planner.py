@@ -417,7 +417,9 @@ class _Planner:
             framework = gpu.framework
         if framework is None:
             raise errors.GpuState(f"GPU {gpu.address} is {gpu.state}: {gpu.state_reason}")
-        free = [each for each in free_parents(card) if each not in self.situation.avoid]
+        # A vGPU that has its GPU stays there: a parent that just refused is better than none.
+        every = free_parents(card)
+        free = [each for each in every if each not in self.situation.avoid] or every
         parent = allocation.parent if allocation.parent in free else next(iter(free), None)
         type_id = vgpu_type.type_id if vgpu_type is not None else allocation.type_id
         if parent is None or type_id is None:

@@ -22,10 +22,8 @@ from vgpuctl import errors
 from vgpuctl.model.allocation import Allocation
 from vgpuctl.model.catalog import Catalog
 from vgpuctl.model.document import DocumentKey, DocumentKind, Wish, Wishes
-from vgpuctl.model.domain import alias_for
 from vgpuctl.model.edit import Edit
 from vgpuctl.model.fact import Unknown
-from vgpuctl.model.gpu import GpuState
 from vgpuctl.model.pci import GpuAddress
 from vgpuctl.model.plan import Plan
 from vgpuctl.model.planner import Situation, observed_for, plan
@@ -47,18 +45,17 @@ from vgpuctl.model.record import (
 )
 from vgpuctl.model.snapshot import Snapshot
 from vgpuctl.model.step import (
-    AttachHostdev,
     CreateVgpu,
-    DetachHostdev,
     Effect,
     Lane,
     RemoveVgpu,
     SetVfs,
     Step,
 )
-from vgpuctl.service import edits
+from vgpuctl.service import edits, restore
 from vgpuctl.service.edits import Change
 from vgpuctl.service.ledger import Ledger, Operation, StepRun
+from vgpuctl.service.restore import Restoration
 
 RETRIES = 2
 """How often an operation tries another place after the host refused one."""
@@ -218,6 +215,7 @@ class _Run:
     changed: bool = False
     retries: int = 0
     avoid: set[GpuAddress] = field(default_factory=set)
+    failed: set[str] = field(default_factory=set)
     fresh: set[UUID] = field(default_factory=set)
     """Allocations that this operation made: only these may be made anew elsewhere."""
 
@@ -291,6 +289,7 @@ class Engine:
             case PauseRequested(ticket=ticket, paused=paused):
                 if self.ledger.paused != paused:
                     self._record(PauseSet(paused))
+                    self._hold_restores()
                 self._effects.append(Answer(ticket, paused))
         self._dispatch()
 
@@ -525,6 +524,9 @@ class Engine:
     def _next_round(self, run: _Run, snapshot: Snapshot) -> None:
         """Plan what is left, from what is now."""
         operation = self.ledger.operations[run.operation]
+        if operation.started.requester == DAEMON:
+            self._restore_on(run, snapshot)
+            return
         if run.cancelled and operation.state is OperationState.RUNNING:
             self._roll_back(run)
             return
@@ -536,6 +538,7 @@ class Engine:
             self._give_up(run, problem)
         elif operation.state is OperationState.ROLLING_BACK:
             run.leftovers = result.problems[0].error.to_problem() if result.problems else None
+            run.failure = None
             self._begin_round(run, replace(result, incomplete=result.incomplete and bool(result.steps)))
         elif result.problems:
             run.failure = run.failure or result.problems[0].error.to_problem()
@@ -567,14 +570,16 @@ class Engine:
             run.awaits = self._need_observation()
             return
         rolling_back = self.ledger.operations[run.operation].state is OperationState.ROLLING_BACK
-        if run.failure is not None and rolling_back:
+        if self._may_retry(run):
+            run.retries += 1
+            for allocation in list(self.ledger.allocations.values()):
+                if allocation.id in run.fresh and allocation.created_boot is None:
+                    self._free_place(allocation.id)
+            run.awaits = self._need_observation()
+        elif run.failure is not None and rolling_back:
             self._give_up(run, run.failure)
         elif run.failure is not None or run.cancelled:
-            if self._may_retry(run):
-                run.retries += 1
-                run.awaits = self._need_observation()
-            else:
-                self._roll_back(run)
+            self._roll_back(run)
         elif run.incomplete:
             run.awaits = self._need_observation()
         elif rolling_back:
@@ -583,7 +588,6 @@ class Engine:
             self._end(run, OperationState.SUCCEEDED, None)
 
     def _may_retry(self, run: _Run) -> bool:
-        assert run.failure is not None or run.cancelled
         return (
             not run.cancelled
             and run.retries < RETRIES
@@ -601,7 +605,8 @@ class Engine:
             problem = errors.OperationCancelled(cause).to_problem()
         assert problem is not None
         if operation.started.requester == DAEMON:
-            self._end(run, OperationState.FAILED, problem)
+            state = OperationState.CANCELLED if run.cancelled else OperationState.FAILED
+            self._end(run, state, problem)
             return
         for key, wish in operation.started.undo:
             self._record(WishDropped(key) if wish is None else WishPut(wish))
@@ -609,6 +614,7 @@ class Engine:
         run.failure, run.cancelled = None, False
         # What refused the new wish may well take back what it had.
         run.avoid.clear()
+        run.retries = 0
         run.awaits = self._need_observation()
 
     def _finish_rollback(self, run: _Run) -> None:
@@ -653,7 +659,7 @@ class Engine:
         if self._observing:
             self._fresh_from |= dict.fromkeys(run.scope, self._observation + 1)
         if operation.started.requester == DAEMON:
-            self._set_backoff(names, failed=state is not OperationState.SUCCEEDED)
+            self._set_backoff(run, state)
         blocked = [each for each in self._waiting if each.observation == 1 << 62]
         if blocked:
             number = self._need_observation()
@@ -693,8 +699,9 @@ class Engine:
             run.changed = True
             self._settle(step.effect, boot_id)
         else:
-            run.pending.clear()
             run.failure = run.failure or item.problem
+            run.failed |= run.scope if isinstance(step.effect, SetVfs) else {step.effect.name}
+            self._call_off(run, item.number)
             if isinstance(step.effect, CreateVgpu):
                 run.avoid.add(step.effect.parent)
                 is_fresh = step.effect.vgpu in run.fresh
@@ -704,6 +711,22 @@ class Engine:
                     self._free_place(step.effect.vgpu)
         if not run.pending and not run.running:
             self._round_over(run)
+
+    def _call_off(self, run: _Run, failed: int) -> None:
+        """Drop what cannot be done after a step failed.
+
+        Forwards nothing more is begun.  Backwards, and in a restore, the rest is as welcome as before:
+        one vGPU that fails must not keep the others away.
+        """
+        operation = self.ledger.operations[run.operation]
+        if operation.state is OperationState.RUNNING and operation.started.requester != DAEMON:
+            run.pending.clear()
+            return
+        gone = {failed}
+        for step in list(run.pending.values()):
+            if gone.intersection(step.needs):
+                gone.add(step.number)
+                del run.pending[step.number]
 
     def _settle(self, effect: Effect, boot_id: str) -> None:
         """Record what a step that succeeded means for allocations."""
@@ -723,19 +746,9 @@ class Engine:
     def _free_place(self, vgpu_id: UUID) -> None:
         """Let the next plan choose another place, unless somebody's XML names this one already."""
         allocation = self.ledger.allocations.get(vgpu_id)
-        if allocation is not None and not self._is_named_by_a_domain(allocation):
+        is_named = self.snapshot is None or allocation is None or restore.is_named(allocation, self.snapshot)
+        if allocation is not None and not is_named:
             self._record(AllocationDropped(vgpu_id))
-
-    def _is_named_by_a_domain(self, allocation: Allocation) -> bool:
-        domains = self.snapshot.domains if self.snapshot else ()
-        if not isinstance(domains, tuple):
-            return True
-        alias = alias_for(allocation.id)
-        return any(
-            hostdev.alias == alias
-            for domain in domains
-            for hostdev in (*(domain.config or ()), *(domain.live or ()))
-        )
 
     def _cancel(self, ticket: int, operation: UUID) -> None:
         run = self._runs.get(operation)
@@ -754,6 +767,15 @@ class Engine:
         self._effects.append(Answer(ticket, operation))
         if not run.running and run.awaits is None:
             self._round_over(run)
+
+    def _hold_restores(self) -> None:
+        """Begin no further step of a restore while paused."""
+        for run in list(self._runs.values()) if self.ledger.paused else ():
+            if self.ledger.operations[run.operation].started.requester == DAEMON:
+                run.cancelled = True
+                run.pending.clear()
+                if not run.running and run.awaits is None:
+                    self._round_over(run)
 
     # -- after a crash, and in the background -------------------------------------------------------
 
@@ -815,88 +837,78 @@ class Engine:
                 self._free_place(effect.vgpu)
 
     def _sweep(self, number: int, snapshot: Snapshot) -> None:
-        """Create again what should exist and does not: after a boot, a reload, somebody's removal.
-
-        Only what can hurt nobody is done unasked: a creation on an empty parent, the config of a
-        stopped domain, and VFs of a GPU that nobody has used since the boot.
-        """
+        """Begin to restore what is not as wished, one operation per GPU; drop places left over."""
         if self.ledger.paused:
             return
-        now = self._now()
-        busy = self.busy()
-        wished = self.ledger.in_force().vgpus()
-        missing: set[str] = set()
-        for allocation in self.ledger.allocations.values():
-            name = allocation.name
+        now, busy, wishes = self._now(), self.busy(), self.ledger.in_force()
+
+        def is_quiet(name: str) -> bool:
             until, _ = self._backoff.get(name, (now, BACKOFF))
-            if name in busy or name not in wished or until > now:
+            return name not in busy and until <= now and self._shows_what_was_done([name], number)
+
+        doubtful = {each.effect.vgpu for each in self._doubtful}
+        for allocation in restore.leftovers(wishes, self.ledger.allocations.values(), snapshot):
+            if is_quiet(allocation.name) and allocation.id not in doubtful:
+                self._record(AllocationDropped(allocation.id))
+        groups: dict[str, set[str]] = {}
+        for name, gpu in restore.missing(wishes, self.ledger.allocations.values(), snapshot).items():
+            if is_quiet(name):
+                groups.setdefault(gpu, set()).add(name)
+        for names in groups.values():
+            found = self._restoration(names, snapshot)
+            if not found.plan.steps:
                 continue
-            if not self._shows_what_was_done([name], number):
-                continue
-            gpu = snapshot.gpu_at(allocation.gpu.address)
-            readable = gpu is not None and gpu.is_readable
-            if readable and observed_for(allocation, snapshot) is None:
-                missing.add(name)
-        while missing:
-            result = plan(self._situation(snapshot, frozenset(missing)))
-            unfit = {problem.subject for problem in result.problems}
-            for step in result.steps:
-                if not self._is_harmless(step.effect, snapshot):
-                    unfit |= self._concerned(step.effect)
-            if not unfit & missing:
-                break
-            missing -= unfit
-        if not missing or not result.steps:
-            return
-        subject = next(iter(missing)) if len(missing) == 1 else f"{len(missing)} vGPUs"
-        operation = self._new_uuid()
-        self._record(
-            OperationStarted(
-                id=operation,
-                kind="restore",
-                subject=subject,
-                requester=DAEMON,
-                scope=tuple(sorted(missing)),
-                undo=(),
+            operation = self._new_uuid()
+            self._record(
+                OperationStarted(
+                    id=operation,
+                    kind="restore",
+                    subject=min(found.names) if len(found.names) == 1 else f"{len(found.names)} vGPUs",
+                    requester=DAEMON,
+                    scope=tuple(sorted(found.names)),
+                    undo=(),
+                )
             )
+            run = _Run(operation, found.names, 0)
+            self._runs[operation] = run
+            self._begin_round(run, found.plan)
+
+    def _restoration(
+        self, names: Iterable[str], snapshot: Snapshot, avoid: frozenset[GpuAddress] = frozenset()
+    ) -> Restoration:
+        return restore.restoration(
+            names,
+            snapshot,
+            self.ledger.allocations,
+            lambda scope: plan(self._situation(snapshot, scope, avoid)),
         )
-        run = _Run(operation, frozenset(missing), 0)
-        self._runs[operation] = run
-        self._begin_round(run, result)
 
-    def _concerned(self, effect: Effect) -> set[str]:
-        """The vGPUs for whose sake an effect is planned."""
-        if not isinstance(effect, SetVfs):
-            return {effect.name}
-        allocations = self.ledger.allocations.values()
-        return {each.name for each in allocations if each.gpu.address == effect.gpu.address}
+    def _restore_on(self, run: _Run, snapshot: Snapshot) -> None:
+        """The next round of a restore: still only what can hurt nobody, and nothing while paused."""
+        found = self._restoration(run.scope, snapshot, frozenset(run.avoid))
+        run.failed |= run.scope - found.names
+        if run.cancelled or self.ledger.paused:
+            text = "background changes are paused" if self.ledger.paused else "it was cancelled"
+            self._end(run, OperationState.CANCELLED, errors.OperationCancelled(text).to_problem())
+        elif found.plan.steps and run.round < ROUNDS:
+            run.failure = None
+            self._begin_round(run, found.plan)
+        else:
+            problem = found.problem or (run.failure if found.plan.steps else None)
+            self._end(run, OperationState.FAILED if problem else OperationState.SUCCEEDED, problem)
 
-    def _is_harmless(self, effect: Effect, snapshot: Snapshot) -> bool:
-        match effect:
-            case CreateVgpu():
-                return True
-            case SetVfs(gpu=gpu, enabled=enabled):
-                card = snapshot.gpu_at(gpu.address)
-                created = {
-                    each.created_boot
-                    for each in self.ledger.allocations.values()
-                    if each.gpu.address == gpu.address
-                }
-                fresh = snapshot.boot_id not in created
-                return enabled and fresh and card is not None and card.state is GpuState.VFS_OFF
-            case AttachHostdev(domain=name) | DetachHostdev(domain=name):
-                domains = snapshot.domains
-                if not isinstance(domains, tuple):
-                    return False
-                return any(each.name == name and not each.state.is_active for each in domains)
-            case _:
-                return False
-
-    def _set_backoff(self, names: list[str], *, failed: bool) -> None:
-        for name in names:
+    def _set_backoff(self, run: _Run, state: OperationState) -> None:
+        """Keep from trying again at once what a restore did not bring back."""
+        failed = run.failed or run.scope
+        if state is OperationState.SUCCEEDED or self.ledger.paused:
+            failed = frozenset()
+        for name in run.scope:
             _, wait = self._backoff.pop(name, (self._now(), BACKOFF))
-            if failed:
+            if name in failed:
                 self._backoff[name] = (self._now() + wait, min(wait * 2, BACKOFF_MOST))
+        wished = self.ledger.in_force().vgpus()
+        for name in [each for each in self._backoff if each not in wished and "/" not in each]:
+            del self._backoff[name]
 
 
 def _claimed(allocation: Allocation, effect: CreateVgpu, boot_id: str) -> Allocation:
