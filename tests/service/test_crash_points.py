@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -192,7 +192,7 @@ SCENARIOS = {
 }
 
 CASES = [
-    pytest.param(framework, name, id=f"{framework} {name}")
+    pytest.param((framework, name), id=f"{framework} {name}")
     for framework, (name, scenario) in itertools.product(CARDS, SCENARIOS.items())
     if TYPES[framework].desktops or not scenario.needs_desktops
 ]
@@ -284,7 +284,7 @@ def play(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Play]:
         stage.close()
 
 
-@pytest.mark.parametrize("play", [each.values for each in CASES], ids=[each.id for each in CASES], indirect=True)
+@pytest.mark.parametrize("play", CASES, indirect=True)
 def test_killed_at_any_point(play: Play, record_property: Callable[[str, object], None]):
     counting = Fuse()
     play.act(counting)

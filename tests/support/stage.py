@@ -47,7 +47,6 @@ from vgpuctl.service.ledger import Operation, operation_of
 from vgpuctl.service.loop import ledger_of
 from vgpuctl.sim.host import SimHost
 
-
 _STORE = ("commit",)
 _LIBVIRT = ("attach", "detach")
 _KERNEL = ("write", "write_abandonable", "sriov_manage")
