@@ -52,7 +52,7 @@ class VgpuctlError(Exception):
         if self.hint:
             problem["hint"] = self.hint
         if self.facts:
-            problem["facts"] = self.facts
+            problem["facts"] = dict(self.facts)  # a copy: facts may come to hold the problem itself
         return problem
 
     @staticmethod

@@ -38,6 +38,8 @@ from vgpuctl.model.edit import (
 from vgpuctl.model.record import OperationState
 from vgpuctl.service.engine import CancelRequested, Submitted, SweepDue
 
+pytestmark = pytest.mark.slow
+
 CARDS = {"mdev": "t4:mdev,t4:mdev", "sriov-mdev": "a16:sriov-mdev", "vendor-vfio": "a16:vendor-vfio"}
 FIRST = "0000:41:00.0"
 
