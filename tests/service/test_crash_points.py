@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,8 @@ from vgpuctl.model.edit import (
 )
 from vgpuctl.model.record import OperationState
 from vgpuctl.service.engine import CancelRequested, Submitted, SweepDue
+
+pytestmark = pytest.mark.slow
 
 CARDS = {"mdev": "t4:mdev,t4:mdev", "sriov-mdev": "a16:sriov-mdev", "vendor-vfio": "a16:vendor-vfio"}
 FIRST = "0000:41:00.0"
@@ -192,7 +194,7 @@ SCENARIOS = {
 }
 
 CASES = [
-    pytest.param(framework, name, id=f"{framework} {name}")
+    pytest.param((framework, name), id=f"{framework} {name}")
     for framework, (name, scenario) in itertools.product(CARDS, SCENARIOS.items())
     if TYPES[framework].desktops or not scenario.needs_desktops
 ]
@@ -284,7 +286,7 @@ def play(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Play]:
         stage.close()
 
 
-@pytest.mark.parametrize("play", [each.values for each in CASES], ids=[each.id for each in CASES], indirect=True)
+@pytest.mark.parametrize("play", CASES, indirect=True)
 def test_killed_at_any_point(play: Play, record_property: Callable[[str, object], None]):
     counting = Fuse()
     play.act(counting)
