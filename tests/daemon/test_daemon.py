@@ -236,3 +236,16 @@ def test_what_is_wrong_with_the_start_is_said(tmp_path: Path) -> None:
 def test_a_revision_of_the_future_is_no_error(daemon: Daemon) -> None:
     with contextlib.suppress(RevisionGone):
         assert daemon.client.get("/v1/events", since=10**9) == []
+
+
+def test_a_wrong_option_is_told_as_the_user_gave_it() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "vgpuctl", "daemon", "--nonsense"],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=Path(__file__).parents[2],
+        timeout=PATIENCE_S,
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("Usage: vgpuctl daemon ")
