@@ -22,6 +22,9 @@ def tell(session: Session, error: VgpuctlError) -> int:
         talk(f"  {printable(line)}")
     for fault in _faults(error):
         talk(f"  - {printable(fault)}")
+    more = len(error.facts.get("problems") or []) - 1
+    if more > 0:
+        talk(f"  and {more} more cannot be done; --dry-run shows all")
     if error.hint:
         talk(f"  {paint.bold('hint:')} {printable(error.hint)}")
     return error.exit_status
