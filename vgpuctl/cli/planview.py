@@ -65,8 +65,8 @@ def _alike(problems: list[Item]) -> list[tuple[Item, list[str]]]:
     found: dict[tuple[str, str], tuple[Item, list[str]]] = {}
     for problem in problems:
         subject = plain(problem.get("subject"))
-        detail, hint = (plain(problem.get(name)) for name in ("detail", "hint"))
-        key = tuple(text.replace(subject, "\0") if subject else text for text in (detail, hint))
+        told = (plain(problem.get("detail")), plain(problem.get("hint")))
+        key = (told[0].replace(subject, "\0"), told[1].replace(subject, "\0")) if subject else told
         if key in found:
             found[key][1].append(subject)
         else:
