@@ -245,7 +245,7 @@ def test_three_answers(plan: canned.Item, status: int, process: Run, daemon: Fak
 
 def test_a_file_that_is_not_there(vgpuctl: Run) -> None:
     result = vgpuctl("plan", "-f", "/nonexistent/x.yaml")
-    assert result.status == 1
+    assert result.status == 2
     assert "/nonexistent/x.yaml" in result.err
 
 

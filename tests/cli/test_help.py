@@ -117,3 +117,13 @@ def test_completion_is_silent_where_no_daemon_answers(
 ) -> None:
     daemon.answers.clear()
     assert complete(process, monkeypatch, "vgpuctl gpu show ") in ([], [""])
+
+
+GROUPS = [name for name in cli.list_commands(click.Context(cli)) if (name, "list") in ALL or name == "sim"]
+
+
+@pytest.mark.parametrize("name", ["host", *GROUPS])
+def test_a_list_of_commands_cuts_no_sentence(name: str, vgpuctl: Run) -> None:
+    listed = vgpuctl(name, "--help").out.partition("Commands:")[2]
+    assert listed
+    assert "..." not in listed
