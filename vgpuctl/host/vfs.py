@@ -145,9 +145,15 @@ class VfSwitch:
         try:
             # The kernel takes a number other than 0 only while it is 0 (EBUSY otherwise).
             if self._number(pf, "sriov_numvfs"):
-                self._kernel.write(path, "0")
+                self._kernel.write_abandonable(path, "0", SRIOV_MANAGE_S)
             if wanted:
-                self._kernel.write(path, str(wanted))
+                self._kernel.write_abandonable(path, str(wanted), SRIOV_MANAGE_S)
+        except TimeoutError as error:
+            raise DeadlineExceeded(
+                f"the driver has not set the number of VFs of GPU {pf} within {SRIOV_MANAGE_S:.0f} s",
+                hint="it goes on by itself; look at the GPU again before anything else is tried",
+                gpu=str(pf),
+            ) from error
         except OSError as error:
             refusal = refused(f"set the number of VFs of GPU {pf} to {wanted}", path, error, None)
             if vendor == NVIDIA:
