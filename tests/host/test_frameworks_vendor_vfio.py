@@ -6,7 +6,14 @@ from uuid import uuid4
 import pytest
 from scripted_kernel import ScriptedKernel, SteppingClock, failure
 
-from vgpuctl.errors import KernelRefused, ReadBackMismatch, RemovalBlocked, UnsupportedHere, VgpuBusy
+from vgpuctl.errors import (
+    DeadlineExceeded,
+    KernelRefused,
+    ReadBackMismatch,
+    RemovalBlocked,
+    UnsupportedHere,
+    VgpuBusy,
+)
 from vgpuctl.host.frameworks.mdev_types import TypeMemory
 from vgpuctl.host.frameworks.vendor_vfio import VendorVfioFramework, parse_creatable
 from vgpuctl.model.allocation import GpuIdentity
@@ -103,6 +110,19 @@ def test_an_old_line_in_the_log_explains_nothing(kernel, framework):
         framework.create(CreateVgpu(**COMMON))
     assert "nvrm" not in caught.value.facts
     assert caught.value.hint is not None
+
+
+def test_a_driver_that_does_not_return_holds_up_no_thread_of_ours(kernel, framework):
+    """A thread in D state would make the daemon unkillable; whether it happened, a look will tell."""
+
+    def hang(path, text, timeout_s):
+        raise TimeoutError(errno.ETIMEDOUT, f"not done within {timeout_s:g} s", path)
+
+    kernel.write_abandonable = hang
+    with pytest.raises(DeadlineExceeded) as caught:
+        framework.create(CreateVgpu(**COMMON))
+    assert caught.value.facts["path"] == CURRENT
+    assert kernel.writes == []
 
 
 @pytest.mark.parametrize("number", [errno.EPERM, errno.EBUSY])

@@ -17,9 +17,10 @@ from vgpuctl.model.allocation import GpuIdentity
 from vgpuctl.model.document import Affect
 from vgpuctl.model.domain import Domain, DomainState, Hostdev, MdevSource, PciSource, alias_for
 from vgpuctl.model.fact import known
-from vgpuctl.model.gpu import DeviceId, FrameworkKind
+from vgpuctl.model.gpu import DeviceId, FrameworkKind, Holder
 from vgpuctl.model.pci import PciAddress
 from vgpuctl.model.step import AttachHostdev, CreateVgpu, DetachHostdev, RemoveVgpu, SetVfs
+from vgpuctl.ports.kernel import CommandResult
 from vgpuctl.sim.host import SimHost
 
 OTHER = uuid4()
@@ -211,3 +212,73 @@ def test_nvml_lets_go_before_sriov_manage_runs():
     host.run(SetVfs(gpu=GpuIdentity(gpu.address, gpu.device, known(gpu.uuid)), enabled=True))
     assert order == [0]
     assert sim.kernel.operations["sriov_manage"] == 1
+
+
+def test_nvml_stays_away_while_sriov_manage_runs():
+    """hardware.md 1.5.6: what looks at the host meanwhile would open the GPU again."""
+    sim = SimHost.in_memory("l40s", CATALOG)
+    asked = []
+
+    class Nvml:
+        def host(self, timeout_s):
+            asked.append(timeout_s)
+            return sim.nvml.host(timeout_s)
+
+        def release(self):
+            asked.clear()
+
+    host = local(sim, nvml=Nvml())
+    gpu = host.observe().gpus[0]
+    run = sim.kernel.sriov_manage
+    seen = []
+
+    def sriov_manage(*arguments, **more):
+        seen.append(host.observe().gpus[0].uuid)
+        assert asked == []
+        return run(*arguments, **more)
+
+    sim.kernel.sriov_manage = sriov_manage
+    host.run(SetVfs(gpu=GpuIdentity(gpu.address, gpu.device, known(gpu.uuid)), enabled=True))
+    assert len(seen) == 1
+    host.observe()
+    assert asked
+
+
+def sriov(sim, answer, **more):
+    """A host whose sriov-manage gives that answer, and the step that turns VFs on."""
+    host = local(sim, **more)
+    gpu = host.observe().gpus[0]
+    sim.kernel.sriov_manage = lambda *_, **__: answer
+    return host, SetVfs(gpu=GpuIdentity(gpu.address, gpu.device, known(gpu.uuid)), enabled=True)
+
+
+@pytest.mark.parametrize("status", [0, 1])
+def test_a_gpu_that_sriov_manage_cannot_have_is_said_with_who_has_it(status):
+    """hardware.md 1.5.6, whatever the exit status of the installed version is."""
+    sim = SimHost.in_memory("l40s", CATALOG)
+    answer = CommandResult(status, "Cannot obtain unbindLock for 0000:41:00.0")
+    holder = Holder(812, "nvidia-persiste")
+
+    class Handles:
+        def holders(self):
+            return {"/dev/nvidia0": (holder,)}
+
+    host, step = sriov(sim, answer, handles=Handles())
+    with pytest.raises(GpuState) as caught:
+        host.run(step)
+    assert "nvidia-persiste (pid 812)" in caught.value.message
+    assert caught.value.facts["holders"] == [{"pid": 812, "command": "nvidia-persiste", "domain": None}]
+
+
+def test_a_parked_gpu_is_not_written_to_without_sriov_manage():
+    """hardware.md 1.5.5: pci-pf-stub would take the number, and the NVIDIA driver know nothing of it."""
+    sim = SimHost.in_memory("l40s", CATALOG)
+    host, step = sriov(sim, None)
+    link = sim.kernel.link
+    sim.kernel.link = lambda path: (
+        "pci-pf-stub" if path == f"sys/bus/pci/devices/{step.gpu.address}/driver" else link(path)
+    )
+    before = sim.kernel.operations["write"]
+    with pytest.raises(GpuState):
+        host.run(step)
+    assert sim.kernel.operations["write"] == before

@@ -6,11 +6,13 @@ import errno
 import threading
 from dataclasses import replace
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 
 from tests.support.world import WHO, Gate, World, check_shape, world
 from vgpuctl import errors
+from vgpuctl.host.store.sqlite import SqliteStore
 from vgpuctl.model.document import (
     Affect,
     DesktopDocument,
@@ -29,6 +31,7 @@ from vgpuctl.model.edit import (
     DeleteVgpu,
     DetachVgpu,
 )
+from vgpuctl.model.record import StepEnded, StepStarted
 from vgpuctl.model.step import AttachHostdev, CreateVgpu
 
 L40S = "0000:61:00.0"
@@ -517,3 +520,101 @@ def test_a_desktop_gets_a_gpu_of_its_numa_node(tmp_path: Path):
         one.succeed(AttachVgpu(domain="win2", profile="near"))
         nodes = {gpu["address"]: gpu["numa_node"] for gpu in one.service.gpus()}
         assert nodes[one.service.vgpu("win1")["gpu"]] == 1
+
+
+def test_a_request_given_up_is_never_begun(one: World, monkeypatch: pytest.MonkeyPatch):
+    """Told that it took too long, the caller may ask for something else."""
+    gates: list[Gate] = []
+
+    def wrap(host):
+        gates.append(Gate(host))
+        return gates[-1]
+
+    one.restart(wrap)
+    first = one.service.submit(CreateVgpus(type="T4-4Q", name="t"), WHO)
+    assert gates[0].reached.wait(20)
+    monkeypatch.setattr("vgpuctl.service.service.ADMIT_S", 0.2)
+    with pytest.raises(errors.DeadlineExceeded):
+        one.service.submit(AttachVgpu(domain="win1", vgpu="t"), WHO)
+    gates[0].open.set()
+    one.service.wait(first["id"], 30)
+    assert len(one.service.operations(10)) == 1
+    assert one.names(domain=None) == ["t"]
+
+
+def test_stopping_lets_the_running_step_end_and_begins_no_other(one: World):
+    gates: list[Gate] = []
+
+    def wrap(host):
+        gates.append(Gate(host))
+        return gates[-1]
+
+    one.restart(wrap)
+    operation = one.service.submit(CreateVgpus(type="T4-4Q", name="t", count=3), WHO)
+    assert gates[0].reached.wait(20)
+    waiter: list[dict] = []
+    thread = threading.Thread(target=lambda: waiter.append(one.service.wait(operation["id"], 60)))
+    thread.start()
+    stop = threading.Thread(target=one.service.stop)
+    stop.start()
+    gates[0].open.set()
+    stop.join(20)
+    thread.join(20)
+    assert waiter
+    one.store.close()
+    one.store = SqliteStore(one.directory / "state.db")
+    entries = one.store.operation_entries(UUID(operation["id"]))
+    ended = [each.record.problem for each in entries if isinstance(each.record, StepEnded)]
+    assert ended == [None]
+    assert sum(isinstance(each.record, StepStarted) for each in entries) == 1
+    one.store.close()
+    one.start()
+    assert one.service.wait(operation["id"], 30)["state"] == "succeeded"
+
+
+def test_a_full_disk_answers_who_comes_meanwhile(one: World):
+    """While the loop waits for a running step before it goes on from the disk, nobody is forgotten."""
+    gates: list[Gate] = []
+
+    def wrap(host):
+        gates.append(Gate(host))
+        return gates[-1]
+
+    one.restart(wrap)
+    one.service.submit(CreateVgpus(type="T4-4Q", name="a"), WHO)
+    assert gates[0].reached.wait(20)
+    commit = one.store.commit
+    refused = threading.Event()
+
+    def full(records, at):
+        refused.set()
+        raise errors.StoreFailure("database or disk is full")
+
+    one.store.commit = full
+    with pytest.raises(errors.StoreFailure):
+        one.service.submit(CreateVgpus(type="L40S-8Q", name="b"), WHO)
+    with pytest.raises(errors.StoreFailure):
+        one.service.pause(WHO)
+    assert one.names() == ["a"]
+    one.store.commit = commit
+    gates[0].open.set()
+    for _ in range(100):
+        if one.names(state="present") == ["a"]:
+            break
+        threading.Event().wait(0.1)
+    assert one.names(state="present") == ["a"]
+
+
+def test_a_fault_of_ours_does_not_end_the_daemon(one: World, monkeypatch: pytest.MonkeyPatch):
+    def odd(*_args):
+        raise ZeroDivisionError("bug")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("vgpuctl.service.engine.edits.change", odd)
+        with pytest.raises(errors.VgpuctlError, match="ZeroDivisionError"):
+            one.service.submit(CreateVgpus(type="T4-4Q", name="a"), WHO)
+    with monkeypatch.context() as patched:
+        patched.setattr(one.service._loop.engine, "take", odd)
+        with pytest.raises(errors.VgpuctlError, match="ZeroDivisionError"):
+            one.service.submit(CreateVgpus(type="T4-4Q", name="a"), WHO)
+    one.succeed(CreateVgpus(type="T4-4Q", name="a"))

@@ -47,7 +47,6 @@ from vgpuctl.service.ledger import Operation, operation_of
 from vgpuctl.service.loop import ledger_of
 from vgpuctl.sim.host import SimHost
 
-
 _STORE = ("commit",)
 _LIBVIRT = ("attach", "detach")
 _KERNEL = ("write", "write_abandonable", "sriov_manage")
@@ -187,7 +186,7 @@ class Daemon:
     fuse: Fuse = field(default_factory=Fuse)
     effects: list[EngineEffect] = field(default_factory=list)
     answers: dict[int, Answer] = field(default_factory=dict)
-    tickets: Any = field(default_factory=lambda: count(1))
+    tickets: Any = field(default_factory=lambda: count(1_000_000))
     run: Callable[[Any], None] | None = None
     observe: Callable[[], Snapshot] | None = None
 
@@ -198,13 +197,14 @@ class Daemon:
         self.store.fuse = self.fuse
         self.open()
 
-    def open(self) -> None:
-        """Begin from what is on the disk."""
+    def open(self, last: Engine | None = None) -> None:
+        """Begin from what is on the disk; instead of `last`, whose commit failed."""
         self.engine = Engine(
             ledger_of(self.store.load(), PROFILES),
             catalog=CATALOG,
             now=self.stage.sim.clock.now,
             new_uuid=self.stage.new_uuid,
+            last=last,
         )
 
     def close(self) -> None:
@@ -312,7 +312,7 @@ def faults_of(daemon: Daemon, *, ended_well: bool = True) -> list[str]:
         if allocation.framework is not None and rules_of(allocation.framework).ONE_VGPU_PER_PARENT:
             places.setdefault(str(allocation.parent), []).append(allocation.name)
     found += [f"{place} was given to {names}" for place, names in places.items() if len(names) > 1]
-    found += _xml_faults(daemon, snapshot)
+    found += _xml_faults(daemon, snapshot, ended_well=ended_well)
     shown = show(daemon, ApplyDocuments(documents=daemon.documents()))
     wished = daemon.engine.ledger.in_force().vgpus()
     orphans = [each.name for each in saved.allocations.values() if each.name not in wished]
@@ -326,7 +326,7 @@ def faults_of(daemon: Daemon, *, ended_well: bool = True) -> list[str]:
     return found
 
 
-def _xml_faults(daemon: Daemon, snapshot: Snapshot) -> list[str]:
+def _xml_faults(daemon: Daemon, snapshot: Snapshot, *, ended_well: bool) -> list[str]:
     found = []
     ledger = daemon.engine.ledger
     wished = ledger.in_force().vgpus()
@@ -339,6 +339,8 @@ def _xml_faults(daemon: Daemon, snapshot: Snapshot) -> list[str]:
             allocation = ledger.allocations.get(vgpu_id)
             if allocation is None:
                 found.append(f"{domain.name} names {vgpu_id}, which is nobody's")
+            elif not ended_well:
+                continue
             elif observed_for(allocation, snapshot) is None:
                 found.append(f"{domain.name} names {allocation.name}, which does not exist")
             elif allocation.name in wished and wished[allocation.name].domain != domain.name:

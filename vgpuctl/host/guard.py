@@ -7,10 +7,10 @@ from typing import Final
 from vgpuctl.errors import CardChanged, FactUnknown, GpuNotFound, VgpuBusy, VgpuctlError
 from vgpuctl.host.frameworks.parents import MDEVS, NVIDIA, device_path, vfio_nodes
 from vgpuctl.host.joining import holders_of
-from vgpuctl.host.sighting import device_id, driver_words
+from vgpuctl.host.sighting import Sighting, device_id, driver_words
 from vgpuctl.model.allocation import GpuIdentity
 from vgpuctl.model.domain import Domain, Hostdev, MdevSource, PciSource, vgpu_of_alias
-from vgpuctl.model.fact import Fact, Unknown
+from vgpuctl.model.fact import Fact, Unknown, known
 from vgpuctl.model.gpu import FrameworkKind, Holder, Vf
 from vgpuctl.model.step import RemoveVgpu
 from vgpuctl.ports.handles import VfioHandles
@@ -87,6 +87,10 @@ class Guard:
             nodes = vfio_nodes(self._kernel, device_path(vf.address))
             _refuse_held(holders_of(nodes, handles), f"VF {vf.address}")
 
+    def holders_of_gpu(self, seen: Sighting) -> tuple[Holder, ...]:
+        """Who has the GPU itself open, as far as that can be read: who makes sriov-manage fail."""
+        return known(holders_of(seen.own_nodes, self._handles.holders())) or ()
+
     def _no_running_domain(self, step: RemoveVgpu) -> None:
         domains = self._domains()
         if isinstance(domains, Unknown):
@@ -127,12 +131,21 @@ def _refuse_held(holders: Fact[tuple[Holder, ...]], what: str) -> None:
             hint="what cannot be read counts as busy; run the daemon as root",
         )
     if holders:
-        who = ", ".join(f"{each.domain or each.command} (pid {each.pid})" for each in holders)
         raise VgpuBusy(
-            f"{what} is held open by {who}",
+            f"{what} is held open by {named(holders)}",
             hint="stop the domain that has it, gracefully",
-            holders=[{"pid": each.pid, "command": each.command, "domain": each.domain} for each in holders],
+            holders=facts_of(holders),
         )
+
+
+def named(holders: tuple[Holder, ...]) -> str:
+    """Processes, for people."""
+    return ", ".join(f"{each.domain or each.command} (pid {each.pid})" for each in holders)
+
+
+def facts_of(holders: tuple[Holder, ...]) -> list[dict[str, object]]:
+    """Processes, for programs."""
+    return [{"pid": each.pid, "command": each.command, "domain": each.domain} for each in holders]
 
 
 def _names(hostdev: Hostdev, step: RemoveVgpu) -> bool:

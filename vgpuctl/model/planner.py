@@ -212,8 +212,12 @@ class _Planner:
             vgpu = observed_for(allocation, self.situation.snapshot)
             if vgpu is None:
                 self._be_sure_that_it_is_gone(allocation)
-                self.release.append(allocation)
                 self._forget(allocation)
+                if detached.steps:
+                    # As long as some XML names it, it must not be forgotten.
+                    self.incomplete = True
+                else:
+                    self.release.append(allocation)
                 return
             assert allocation.framework is not None
             effect = RemoveVgpu(

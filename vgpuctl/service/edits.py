@@ -206,6 +206,12 @@ def _numbered(stem: str, count: int, taken: set[str]) -> Iterator[str]:
 
 
 def _delete(edit: DeleteVgpu, context: Context) -> Change:
+    wished = context.wishes.vgpus()
+    for allocation in context.allocations.values():
+        # What an operation could not undo: nobody wishes it, and it still has its place.
+        named = {allocation.name, str(allocation.id), str(allocation.parent)}
+        if edit.vgpu in named and edit.vgpu not in wished and allocation.name not in wished:
+            return Change("delete", allocation.name, names=[allocation.name])
     wish = find_wish(context, edit.vgpu)
     if wish.domain is not None:
         raise errors.VgpuAttached(
@@ -379,8 +385,15 @@ def _adopt_one(vgpu: ObservedVgpu, context: Context, result: Change, taken: set[
         raise errors.FactUnknown(f"the type of the vGPU on {vgpu.parent} could not be read")
     gpu = context.snapshot.gpu_at(vgpu.gpu)
     assert gpu is not None
-    user = _user_of(vgpu, context.snapshot)
-    proposed = vgpu_of_alias(user[1]) if user else None
+    users = _users_of(vgpu, context.snapshot)
+    if len(users) > 1:
+        raise errors.VgpuAttached(
+            f"the vGPU on {vgpu.parent} stands in the XML of several domains: {', '.join(users)}",
+            hint="leave it in one of them, then adopt it",
+            domains=list(users),
+        )
+    aliases = [alias for _, alias in next(iter(users.values()), ())]
+    proposed = next((found for each in aliases if (found := vgpu_of_alias(each)) is not None), None)
     vgpu_id = vgpu.mdev_uuid or proposed or context.new_id(f"adopt {vgpu.parent}")
     name = f"adopted-{vgpu_id}" if vgpu.mdev_uuid else f"adopted-{vgpu.parent}"
     while name in taken:
@@ -409,19 +422,25 @@ def _adopt_one(vgpu: ObservedVgpu, context: Context, result: Change, taken: set[
     )
     result.put[key_of(document)] = document
     result.names.append(name)
-    if user:
-        key = DocumentKey(DocumentKind.DESKTOP, user[0])
+    for domain, places in users.items():
+        key = DocumentKey(DocumentKind.DESKTOP, domain)
         pending = result.put.get(key)
-        desktop = pending if isinstance(pending, DesktopDocument) else _desktop(context, user[0])
-        entry = DesktopVgpu(name=name, vgpu=name)
+        desktop = pending if isinstance(pending, DesktopDocument) else _desktop(context, domain)
+        # As it stands: adopting puts nothing into a definition of a running domain that does not have it.
+        affect = frozenset(where for where, _ in places)
+        runs = find_domain(context.snapshot, domain).state.is_active
+        entry = DesktopVgpu(name=name, vgpu=name, affect=affect if runs and len(affect) == 1 else None)
         result.put[key] = replace(desktop, vgpus=(*desktop.vgpus, entry))
 
 
-def _user_of(vgpu: ObservedVgpu, snapshot: Snapshot) -> tuple[str, str | None] | None:
-    """The domain whose XML names a vGPU, and the alias by which it does."""
+def _users_of(vgpu: ObservedVgpu, snapshot: Snapshot) -> dict[str, list[tuple[Affect, str | None]]]:
+    """The domains whose XML names a vGPU: in which definitions, and by which alias."""
+    vgpu_id = vgpu.mdev_uuid or UUID(int=0)
+    source = frameworks.hostdev(vgpu.framework, vgpu_id, vgpu.parent).source
+    found: dict[str, list[tuple[Affect, str | None]]] = {}
     for domain in known(snapshot.domains) or ():
-        for hostdev in (*(domain.config or ()), *(domain.live or ())):
-            vgpu_id = vgpu.mdev_uuid or UUID(int=0)
-            if hostdev.source == frameworks.hostdev(vgpu.framework, vgpu_id, vgpu.parent).source:
-                return domain.name, hostdev.alias
-    return None
+        for where, hostdevs in ((Affect.CONFIG, domain.config), (Affect.LIVE, domain.live)):
+            for hostdev in hostdevs or ():
+                if hostdev.source == source:
+                    found.setdefault(domain.name, []).append((where, hostdev.alias))
+    return found

@@ -22,15 +22,16 @@ from vgpuctl import errors
 from vgpuctl.model.allocation import Allocation
 from vgpuctl.model.catalog import Catalog
 from vgpuctl.model.document import DocumentKey, DocumentKind, Wish, Wishes
-from vgpuctl.model.edit import Edit
+from vgpuctl.model.edit import AdoptVgpus, Edit
 from vgpuctl.model.fact import Unknown
 from vgpuctl.model.pci import GpuAddress
-from vgpuctl.model.plan import Plan
+from vgpuctl.model.plan import Plan, Problem
 from vgpuctl.model.planner import Situation, observed_for, plan
 from vgpuctl.model.record import (
     DAEMON,
     AllocationDropped,
     AllocationPut,
+    Noticed,
     OperationEnded,
     OperationRollingBack,
     OperationStarted,
@@ -51,6 +52,7 @@ from vgpuctl.model.step import (
     RemoveVgpu,
     SetVfs,
     Step,
+    lane_of,
 )
 from vgpuctl.service import edits, restore
 from vgpuctl.service.edits import Change
@@ -63,8 +65,12 @@ ROUNDS = 8
 """Plans of one operation, at most: past that, plan and host do not come together."""
 SHOWN_PLANS = 64
 """Shown plans that are kept so that exactly they can be run."""
+PATIENCE = timedelta(minutes=5)
+"""How long an operation waits for what cannot be read; at boot libvirt comes later than we do."""
 BACKOFF = timedelta(minutes=1)
 BACKOFF_MOST = timedelta(hours=1)
+
+_LATE = "vgpuctl operation list shows who works on the same; vgpuctl host show, what does not answer"
 
 RETRYABLE = frozenset({"kernel-refused", "read-back-mismatch", "conflict"})
 """Codes after which another VF or GPU may do."""
@@ -130,11 +136,33 @@ class PauseRequested:
 
 
 @dataclass(frozen=True, slots=True)
+class Withdrawn:
+    """Whoever has that ticket waits no longer: what was not begun for it never is."""
+
+    ticket: int
+
+
+@dataclass(frozen=True, slots=True)
 class SweepDue:
     """Time, or an event, to see whether everything is still as wished."""
 
 
-Input = Union[Submitted, LookRequested, Observed, StepDone, CancelRequested, PauseRequested, SweepDue]
+@dataclass(frozen=True, slots=True)
+class Draining:
+    """The daemon is about to end: no further step begins."""
+
+
+Input = Union[
+    Submitted,
+    LookRequested,
+    Observed,
+    StepDone,
+    CancelRequested,
+    PauseRequested,
+    Withdrawn,
+    SweepDue,
+    Draining,
+]
 
 
 # -- effects --------------------------------------------------------------------------------------
@@ -194,6 +222,8 @@ class _Waiting:
 
     request: Submitted
     observation: int
+    behind: frozenset[str] | None = None
+    """The names for which it waits its turn; None while it only waits for the observation."""
 
 
 @dataclass(slots=True)
@@ -209,9 +239,15 @@ class _Run:
     incomplete: bool = False
     awaits: int | None = None
     is_in_doubt: bool = False
+    is_parked: bool = False
+    """Whether it waits for the next sweep, because something could not be read."""
+    patience_ends: datetime | None = None
     failure: dict[str, Any] | None = None
     leftovers: dict[str, Any] | None = None
     cancelled: bool = False
+    """A restore that goes no further; whatever else is cancelled is undone."""
+    is_undoing: bool = False
+    """Whether a plan back to the previous wishes was made."""
     changed: bool = False
     retries: int = 0
     avoid: set[GpuAddress] = field(default_factory=set)
@@ -241,31 +277,32 @@ class Engine:
         catalog: Catalog,
         now: Callable[[], datetime],
         new_uuid: Callable[[], UUID],
+        last: Engine | None = None,
     ) -> None:
+        """Take up what `ledger` has of unended operations; `last` is the engine that is given up for this."""
         self.ledger = ledger
-        self.snapshot: Snapshot | None = None
+        self.snapshot: Snapshot | None = last.snapshot if last is not None else None
         self._catalog = catalog
         self._now = now
         self._new_uuid = new_uuid
         self._records: list[Record] = []
         self._effects: list[EngineEffect] = []
-        self._observation = 0
+        # An observation that the last engine began shows what was before: its number must not pass.
+        self._observation: int = last._observation if last is not None else 0  # noqa: SLF001
         self._observing = False
         self._again = False
+        self._is_draining = False
         self._lookers: list[tuple[int, int]] = []
         self._waiting: list[_Waiting] = []
         self._fresh_from: dict[str, int] = {}
         self._backoff: dict[str, tuple[datetime, timedelta]] = {}
         self._shown: dict[str, ShownPlan] = {}
-        self._keys: dict[str, UUID] = {}
         self._runs: dict[UUID, _Run] = {}
         self._lanes: set[Lane] = set()
         self._stirred: set[Lane] = set()
         self._interrupted: list[tuple[Operation, StepRun]] = []
         self._doubtful: list[_Doubt] = []
         for operation in ledger.operations.values():
-            if operation.started.idempotency_key is not None:
-                self._keys[operation.started.idempotency_key] = operation.id
             if not operation.state.has_ended:
                 self._take_up(operation)
 
@@ -278,8 +315,15 @@ class Engine:
                 self._waiting.append(_Waiting(item, self._need_observation()))
             case LookRequested(ticket=ticket):
                 self._lookers.append((ticket, self._need_observation()))
+            case Withdrawn(ticket=ticket):
+                self._withdraw(ticket)
             case SweepDue():
-                self._need_observation()
+                number = self._need_observation()
+                for run in self._runs.values():
+                    if run.is_parked:
+                        run.is_parked, run.awaits = False, number
+            case Draining():
+                self._is_draining = True
             case Observed(number=number, snapshot=snapshot):
                 self._observed(number, snapshot)
             case StepDone():
@@ -323,6 +367,23 @@ class Engine:
 
     # -- observations -----------------------------------------------------------------------------
 
+    def places(self, snapshot: Snapshot) -> dict[UUID, Allocation]:
+        """The allocations; a creation under way, or in doubt, counts as made where the snapshot shows it."""
+        found = dict(self.ledger.allocations)
+        begun = [
+            (step.effect, snapshot.boot_id) for run in self._runs.values() for step in run.running.values()
+        ]
+        begun += [(each.effect, each.boot_id) for each in self._doubtful]
+        for effect, boot_id in begun:
+            allocation = found.get(effect.vgpu) if isinstance(effect, CreateVgpu) else None
+            if allocation is None or allocation.created_boot is not None:
+                continue
+            assert isinstance(effect, CreateVgpu)
+            claimed = _claimed(allocation, effect, boot_id)
+            if observed_for(claimed, snapshot) is not None:
+                found[allocation.id] = claimed
+        return found
+
     def _need_observation(self) -> int:
         """The number of an observation that begins after now; begins it unless one is under way."""
         if self._observing:
@@ -338,6 +399,10 @@ class Engine:
         """Whether an observation began after the last operation on any of those names had ended."""
         return all(self._fresh_from.get(name, 0) <= number for name in names)
 
+    def _stale_lanes(self) -> frozenset[str]:
+        """The GPUs from which a vGPU has gone since the observation under way began."""
+        return frozenset(name for name in self._fresh_from if name.startswith("gpu/"))
+
     def _quietened(self, snapshot: Snapshot) -> Snapshot:
         """The snapshot without what may be torn: a card that changed while it was read.
 
@@ -352,6 +417,8 @@ class Engine:
         return replace(snapshot, gpus=gpus)
 
     def _observed(self, number: int, snapshot: Snapshot) -> None:
+        if number != self._observation or not self._observing:
+            return
         self.snapshot = snapshot = self._quietened(snapshot)
         self._fresh_from = {name: first for name, first in self._fresh_from.items() if first > number}
         self._observing = False
@@ -376,7 +443,7 @@ class Engine:
                     self._next_round(run, snapshot)
         waiting, self._waiting = self._waiting, []
         for each in waiting:
-            if each.observation > number:
+            if each.behind is not None or each.observation > number:
                 self._waiting.append(each)
                 continue
             try:
@@ -385,13 +452,24 @@ class Engine:
                 self._effects.append(Answer(each.request.ticket, error=error))
         self._sweep(number, snapshot)
 
+    def _withdraw(self, ticket: int) -> None:
+        rest = [each for each in self._waiting if each.request.ticket != ticket]
+        lookers = [each for each in self._lookers if each[0] != ticket]
+        if (len(rest), len(lookers)) == (len(self._waiting), len(self._lookers)):
+            return
+        self._waiting, self._lookers = rest, lookers
+        late = errors.DeadlineExceeded("it did not come to its turn in time; nothing was done", hint=_LATE)
+        self._effects.append(Answer(ticket, error=late))
+        self._next_in_turn()
+
     # -- admission --------------------------------------------------------------------------------
 
     def _admit(self, waiting: _Waiting, number: int, snapshot: Snapshot) -> None:
         """Show a plan, or start an operation; waits on where another one works on the same."""
         request = waiting.request
-        if request.idempotency_key in self._keys and request.idempotency_key is not None:
-            self._effects.append(Answer(request.ticket, self._keys[request.idempotency_key]))
+        before = self._operation_of_key(request.idempotency_key)
+        if before is not None:
+            self._effects.append(Answer(request.ticket, before))
             return
         shown = None
         edit = request.edit
@@ -403,13 +481,20 @@ class Engine:
                 )
             edit = shown.edit
         assert edit is not None
-        made, scope, wishes = self._make(edit, request.who, snapshot, shown.ids if shown else {})
-        if any(scope & run.scope for run in self._runs.values()) and not request.dry_run:
+        try:
+            made, scope, wishes = self._make(edit, request.who, snapshot, shown.ids if shown else {})
+        except errors.VgpuctlError:
+            raise
+        except Exception as error:
+            # One odd request must not take everybody else's turn with it.
+            raise internal(error) from error
+        if not request.dry_run and (scope & self.busy() or self._is_behind(scope)):
             # _end asks for a new observation for whoever waits for the scope.
-            self._waiting.append(replace_observation(waiting, 1 << 62))
+            self._waiting.append(_Waiting(request, number, behind=scope))
             return
-        if not self._shows_what_was_done(scope, number):
-            self._waiting.append(replace_observation(waiting, self._need_observation()))
+        names = scope | (self._stale_lanes() if isinstance(edit, AdoptVgpus) else frozenset())
+        if not self._shows_what_was_done(names, number):
+            self._waiting.append(_Waiting(request, self._need_observation()))
             return
         if shown is not None and not made.does_the_same_as(shown):
             raise errors.PlanStale(
@@ -425,12 +510,23 @@ class Engine:
         operation = self._start(made, request, scope, wishes)
         self._effects.append(Answer(request.ticket, operation))
 
+    def _operation_of_key(self, key: str | None) -> UUID | None:
+        """The operation of that idempotency key, among those in memory; the store knows the others."""
+        if key is None:
+            return None
+        operations = self.ledger.operations.values()
+        return next((each.id for each in operations if each.started.idempotency_key == key), None)
+
+    def _is_behind(self, scope: frozenset[str]) -> bool:
+        """Whether somebody who came earlier waits for any of these names: the turn is theirs."""
+        return any(each.behind is not None and scope & each.behind for each in self._waiting)
+
     def _make(
         self, edit: Edit, who: Requester, snapshot: Snapshot, ids: dict[str, UUID]
     ) -> tuple[ShownPlan, frozenset[str], Wishes]:
         """What an edit comes to: its plan, the names that it is about, the wishes after it."""
         now = self._now()
-        before = self.ledger.in_force()
+        before, places = self.ledger.in_force(), self.places(snapshot)
         ids = dict(ids)
 
         def new_id(name: str) -> UUID:
@@ -438,7 +534,7 @@ class Engine:
 
         context = edits.Context(
             wishes=before,
-            allocations=self.ledger.allocations,
+            allocations=places,
             snapshot=snapshot,
             type_names=self._catalog.type_names,
             owner=who.name,
@@ -453,7 +549,7 @@ class Engine:
             Situation(
                 snapshot=snapshot,
                 wishes=after,
-                allocations=self.ledger.allocations | adopted,
+                allocations=places | adopted,
                 catalog=self._catalog,
                 now=now,
                 new_id=new_id,
@@ -493,8 +589,6 @@ class Engine:
                 idempotency_key=request.idempotency_key,
             )
         )
-        if request.idempotency_key is not None:
-            self._keys[request.idempotency_key] = operation
         for record in changes:
             self._record(record)
         for allocation in made.change.adopted:
@@ -527,40 +621,63 @@ class Engine:
         if operation.started.requester == DAEMON:
             self._restore_on(run, snapshot)
             return
-        if run.cancelled and operation.state is OperationState.RUNNING:
-            self._roll_back(run)
+        rolling_back = operation.state is OperationState.ROLLING_BACK
+        result = self._plan(snapshot, run.scope, frozenset(run.avoid))
+        problem = result.problems[0].error.to_problem() if result.problems else None
+        if (
+            result.problems
+            and all(each.is_unknown for each in result.problems)
+            and self._is_patient(run, result)
+        ):
             return
-        result = plan(self._situation(snapshot, run.scope, frozenset(run.avoid)))
-        if run.round >= ROUNDS:
+        run.patience_ends = None
+        if run.round >= (2 * ROUNDS if rolling_back else ROUNDS):
             problem = errors.ReadBackMismatch(
                 f"after {run.round} plans the host is still not as wished"
             ).to_problem()
-            self._give_up(run, problem)
-        elif operation.state is OperationState.ROLLING_BACK:
-            run.leftovers = result.problems[0].error.to_problem() if result.problems else None
-            run.failure = None
+            if rolling_back:
+                self._give_up(run, problem)
+            else:
+                self._roll_back(run, problem)
+        elif rolling_back:
+            run.is_undoing = True
+            run.failure, run.leftovers = None, problem
             self._begin_round(run, replace(result, incomplete=result.incomplete and bool(result.steps)))
-        elif result.problems:
-            run.failure = run.failure or result.problems[0].error.to_problem()
-            self._roll_back(run)
+        elif problem is not None:
+            self._roll_back(run, run.failure or problem)
         else:
             run.failure = None
-            stuck = result.incomplete and not result.steps
-            self._begin_round(run, replace(result, incomplete=result.incomplete and not stuck))
+            self._begin_round(run, result)
 
-    def _situation(
-        self, snapshot: Snapshot, scope: frozenset[str], avoid: frozenset[GpuAddress] = frozenset()
-    ) -> Situation:
-        return Situation(
-            snapshot=snapshot,
-            wishes=self.ledger.in_force(),
-            allocations=self.ledger.allocations,
-            catalog=self._catalog,
-            now=self._now(),
-            new_id=lambda _name: self._new_uuid(),
-            scope=scope,
-            avoid=avoid,
-        )
+    def _is_patient(self, run: _Run, result: Plan) -> bool:
+        """Whether to wait with the next round for what cannot be read now: libvirt at boot, a hung GPU."""
+        if run.patience_ends is None:
+            run.patience_ends = self._now() + PATIENCE
+            text = f"waits: {result.problems[0].error.message}"
+            self._record(Noticed(f"operation {str(run.operation)[:8]}", "waiting", text))
+        run.is_parked = self._now() < run.patience_ends
+        return run.is_parked
+
+    def _plan(self, snapshot: Snapshot, scope: frozenset[str], avoid: frozenset[GpuAddress]) -> Plan:
+        """What is left to do for those names; a fault of ours in planning is a problem like another.
+
+        Raised, it would come again with every observation, and nothing else would ever be decided.
+        """
+        try:
+            return plan(
+                Situation(
+                    snapshot=snapshot,
+                    wishes=self.ledger.in_force(),
+                    allocations=self.places(snapshot),
+                    catalog=self._catalog,
+                    now=self._now(),
+                    new_id=lambda _name: self._new_uuid(),
+                    scope=scope,
+                    avoid=avoid,
+                )
+            )
+        except Exception as error:  # noqa: BLE001
+            return Plan(problems=(Problem("", internal(error)),))
 
     def _round_over(self, run: _Run) -> None:
         """All steps of a round have ended, or none will begin any more."""
@@ -570,7 +687,12 @@ class Engine:
             run.awaits = self._need_observation()
             return
         rolling_back = self.ledger.operations[run.operation].state is OperationState.ROLLING_BACK
-        if self._may_retry(run):
+        if rolling_back and not run.is_undoing:
+            run.failure = None
+            run.awaits = self._need_observation()
+        elif run.cancelled:
+            self._end(run, OperationState.CANCELLED, self._held_back())
+        elif self._may_retry(run):
             run.retries += 1
             for allocation in list(self.ledger.allocations.values()):
                 if allocation.id in run.fresh and allocation.created_boot is None:
@@ -578,8 +700,8 @@ class Engine:
             run.awaits = self._need_observation()
         elif run.failure is not None and rolling_back:
             self._give_up(run, run.failure)
-        elif run.failure is not None or run.cancelled:
-            self._roll_back(run)
+        elif run.failure is not None:
+            self._roll_back(run, run.failure)
         elif run.incomplete:
             run.awaits = self._need_observation()
         elif rolling_back:
@@ -587,35 +709,40 @@ class Engine:
         else:
             self._end(run, OperationState.SUCCEEDED, None)
 
+    def _held_back(self) -> dict[str, Any]:
+        """Why a restore goes no further."""
+        text = "background changes are paused" if self.ledger.paused else "it was cancelled"
+        return errors.OperationCancelled(text).to_problem()
+
     def _may_retry(self, run: _Run) -> bool:
         return (
-            not run.cancelled
-            and run.retries < RETRIES
+            run.retries < RETRIES
             and run.failure is not None
             and run.failure.get("code") in RETRYABLE
             and bool(run.avoid)
         )
 
-    def _roll_back(self, run: _Run) -> None:
-        """Put the previous wishes in force again, and plan towards them."""
+    def _roll_back(self, run: _Run, problem: dict[str, Any]) -> None:
+        """Put the previous wishes in force again, and plan towards them once nothing runs."""
         operation = self.ledger.operations[run.operation]
-        problem = run.failure
-        if run.cancelled:
-            cause = "it was cancelled"
-            problem = errors.OperationCancelled(cause).to_problem()
-        assert problem is not None
         if operation.started.requester == DAEMON:
-            state = OperationState.CANCELLED if run.cancelled else OperationState.FAILED
-            self._end(run, state, problem)
+            self._end(run, OperationState.FAILED, problem)
             return
         for key, wish in operation.started.undo:
-            self._record(WishDropped(key) if wish is None else WishPut(wish))
+            current = self.ledger.wishes.get(key)
+            if wish is None:
+                self._record(WishDropped(key))
+            else:
+                # A generation never comes back: who has read the one in between must not be believed.
+                generation = max(wish.generation, current.generation if current else 0) + 1
+                self._record(WishPut(replace(wish, generation=generation, changed_at=self._now())))
         self._record(OperationRollingBack(run.operation, problem))
-        run.failure, run.cancelled = None, False
         # What refused the new wish may well take back what it had.
         run.avoid.clear()
         run.retries = 0
-        run.awaits = self._need_observation()
+        run.is_parked, run.patience_ends = False, None
+        if not run.running:
+            run.awaits = self._need_observation()
 
     def _finish_rollback(self, run: _Run) -> None:
         operation = self.ledger.operations[run.operation]
@@ -660,17 +787,22 @@ class Engine:
             self._fresh_from |= dict.fromkeys(run.scope, self._observation + 1)
         if operation.started.requester == DAEMON:
             self._set_backoff(run, state)
-        blocked = [each for each in self._waiting if each.observation == 1 << 62]
-        if blocked:
+        self._next_in_turn()
+
+    def _next_in_turn(self) -> None:
+        """Look again for those who wait for their turn."""
+        if any(each.behind is not None for each in self._waiting):
             number = self._need_observation()
             self._waiting = [
-                replace_observation(each, number) if each in blocked else each for each in self._waiting
+                each if each.behind is None else _Waiting(each.request, number) for each in self._waiting
             ]
 
     # -- steps ------------------------------------------------------------------------------------
 
     def _dispatch(self) -> None:
         """Begin every step whose needs are done and whose lane is free."""
+        if self._is_draining:
+            return
         assert_boot = self.snapshot.boot_id if self.snapshot else ""
         for run in self._runs.values():
             for step in list(run.pending.values()):
@@ -739,6 +871,8 @@ class Engine:
             self._record(AllocationPut(_claimed(allocation, effect, boot_id)))
         else:
             self._record(AllocationDropped(allocation.id))
+            if self._observing:
+                self._fresh_from[lane_of(effect)] = self._observation + 1
 
     def _doubt(self, operation: UUID, effect: CreateVgpu, boot_id: str, *, is_fresh: bool) -> None:
         self._doubtful.append(_Doubt(operation, effect, boot_id, self._need_observation(), is_fresh))
@@ -762,11 +896,14 @@ class Engine:
             error = errors.OperationNotRunning(f"operation {operation} is being undone already")
             self._effects.append(Answer(ticket, error=error))
             return
-        run.cancelled = True
         run.pending.clear()
+        if self.ledger.operations[operation].started.requester == DAEMON:
+            run.cancelled = True
+            if not run.running and run.awaits is None:
+                self._round_over(run)
+        else:
+            self._roll_back(run, errors.OperationCancelled("it was cancelled").to_problem())
         self._effects.append(Answer(ticket, operation))
-        if not run.running and run.awaits is None:
-            self._round_over(run)
 
     def _hold_restores(self) -> None:
         """Begin no further step of a restore while paused."""
@@ -880,7 +1017,7 @@ class Engine:
             names,
             snapshot,
             self.ledger.allocations,
-            lambda scope: plan(self._situation(snapshot, scope, avoid)),
+            lambda scope: self._plan(snapshot, scope, avoid),
         )
 
     def _restore_on(self, run: _Run, snapshot: Snapshot) -> None:
@@ -888,8 +1025,7 @@ class Engine:
         found = self._restoration(run.scope, snapshot, frozenset(run.avoid))
         run.failed |= run.scope - found.names
         if run.cancelled or self.ledger.paused:
-            text = "background changes are paused" if self.ledger.paused else "it was cancelled"
-            self._end(run, OperationState.CANCELLED, errors.OperationCancelled(text).to_problem())
+            self._end(run, OperationState.CANCELLED, self._held_back())
         elif found.plan.steps and run.round < ROUNDS:
             run.failure = None
             self._begin_round(run, found.plan)
@@ -916,9 +1052,11 @@ def _claimed(allocation: Allocation, effect: CreateVgpu, boot_id: str) -> Alloca
     return replace(allocation, parent=effect.parent, framework=effect.framework, created_boot=boot_id)
 
 
-def replace_observation(waiting: _Waiting, number: int) -> _Waiting:
-    """The same request, waiting for another observation."""
-    return _Waiting(waiting.request, number)
+def internal(error: Exception) -> errors.VgpuctlError:
+    """A fault of ours, as users may see it."""
+    found = errors.VgpuctlError(f"{type(error).__name__}: {error}")
+    found.__cause__ = error
+    return found
 
 
 def refuse_problems(result: Plan) -> None:

@@ -28,15 +28,20 @@ from vgpuctl.ports.host import Host
 from vgpuctl.ports.store import Saved, Store
 from vgpuctl.service.engine import (
     Answer,
+    CancelRequested,
+    Draining,
     Engine,
     Input,
     LookRequested,
     Observe,
     Observed,
+    PauseRequested,
     RunStep,
     StepDone,
     Submitted,
     SweepDue,
+    Withdrawn,
+    internal,
 )
 from vgpuctl.service.ledger import Ledger, Operation
 
@@ -46,6 +51,8 @@ SWEEP_S = 60.0
 """Between two looks at whether all is still as wished, when no event asks for one."""
 WAKE_S = 0.5
 """After an event: others follow it, and one look serves them all."""
+WITHDRAW_S = 5.0
+"""How long the answer to a request that is given up may take."""
 REOPEN_S = 1.0
 """Between two tries to go on after the store refused a commit."""
 
@@ -82,6 +89,8 @@ class Loop:
         self.file_profiles = file_profiles
         self._inbox: queue.SimpleQueue[Input | None] = queue.SimpleQueue()
         self._tickets: dict[int, Future[Any]] = {}
+        self._held: set[int] = set()
+        """The tickets that the engine knows of; the inputs of others are still in the inbox."""
         self._ticket = 0
         self._ticket_lock = threading.Lock()
         self.changed = threading.Condition(threading.RLock())
@@ -95,7 +104,7 @@ class Loop:
         """When the loop last came round; a watchdog looks at it."""
         self.engine = self._open()
 
-    def _open(self) -> Engine:
+    def _open(self, last: Engine | None = None) -> Engine:
         saved = self._store.load()
         self.revision = saved.revision
         return Engine(
@@ -103,6 +112,7 @@ class Loop:
             catalog=self._catalog,
             now=self._clock.now,
             new_uuid=uuid.uuid4,
+            last=last,
         )
 
     # -- from other threads -----------------------------------------------------------------------
@@ -117,11 +127,19 @@ class Loop:
     def stop(self, timeout_s: float = 30.0) -> None:
         """Take nothing more, let the steps that run end, stop.  What is left is taken up later."""
         self._stopping = True
-        self._inbox.put(None)
+        self._inbox.put(Draining())
         self._thread.join(timeout_s)
 
-    def ask(self, make: Callable[[int], Input], timeout_s: float | None = None) -> Any:
-        """Put an input in and wait for its answer; raises the error that it is answered with."""
+    @property
+    def is_stopping(self) -> bool:
+        """Whether nothing new is begun any more."""
+        return self._stopping
+
+    def ask(self, make: Callable[[int], Input], timeout_s: float) -> Any:
+        """Put an input in and wait for its answer; raises the error that it is answered with.
+
+        What is given up after `timeout_s` is never begun: DeadlineExceeded says that nothing was done.
+        """
         future: Future[Any] = Future()
         with self._ticket_lock:
             self._ticket += 1
@@ -134,8 +152,12 @@ class Loop:
         try:
             return future.result(timeout_s)
         except FutureTimeoutError:
+            self._inbox.put(Withdrawn(ticket))
+        try:
+            return future.result(WITHDRAW_S)
+        except FutureTimeoutError:
             self._tickets.pop(ticket, None)
-            raise errors.DeadlineExceeded("the host could not be observed in time") from None
+            raise errors.DeadlineExceeded("the daemon does not come to it; it may still happen") from None
 
     def wake(self) -> None:
         """Something happened on the host: look soon."""
@@ -147,23 +169,28 @@ class Loop:
     def _run(self) -> None:
         while True:
             items = self._gather()
-            self.beat_s = self._clock.monotonic_s()
-            if self._stopping and self._in_flight == 0:
-                self._fail_tickets(errors.Unavailable("the daemon is stopping"))
-                return
             if self._clock.monotonic_s() >= self._next_sweep and not self._stopping:
                 self._next_sweep = self._clock.monotonic_s() + SWEEP_S
                 items.append(SweepDue())
             if items:
                 try:
                     self._turn(items)
-                except errors.StoreFailure as error:
-                    log.exception("state could not be saved")
-                    self._fail_tickets(error)
-                    self._reopen()
+                except Exception as error:
+                    log.exception("the turn failed; going on from what is on the disk")
+                    failure = error if isinstance(error, errors.VgpuctlError) else internal(error)
+                    for ticket in [*self._held]:
+                        self._answer(Answer(ticket, error=failure))
+                    self._reopen(failure)
+            if self._stopping and self._in_flight == 0:
+                for ticket in [*self._tickets]:
+                    self._answer(Answer(ticket, error=errors.Unavailable("the daemon is stopping")))
+                with self.changed:
+                    self.changed.notify_all()
+                return
 
     def _gather(self) -> list[Input]:
         """Everything that has come in; waits for the first, or until a sweep is due."""
+        self.beat_s = self._clock.monotonic_s()
         wait = max(0.0, min(self._next_sweep - self._clock.monotonic_s(), 5.0))
         items: list[Input] = []
         try:
@@ -178,6 +205,7 @@ class Loop:
             return items
 
     def _turn(self, items: list[Input]) -> None:
+        self._held |= {ticket for item in items if (ticket := _ticket_of(item)) is not None}
         with self.changed:
             for item in items:
                 if self._stopping and isinstance(item, Submitted):
@@ -195,42 +223,43 @@ class Loop:
                 case Observe(number=number):
                     self._spawn("observe", partial(self._observe, number))
                 case RunStep():
-                    if self._stopping:
-                        continue
-                    self._in_flight += 1
                     self._spawn(effect.step.lane, partial(self._step, effect))
+                    self._in_flight += 1
 
-    def _reopen(self) -> None:
+    def _reopen(self, failure: errors.VgpuctlError) -> None:
         """Go on from what is on the disk, once no step runs; what was decided since is forgotten."""
-        while True:
-            while self._in_flight > 0:
-                self._gather()
-            self._clock.sleep(REOPEN_S)
-            if self._stopping:
-                return
+        is_open = False
+        while not is_open:
             try:
                 with self.changed:
-                    snapshot = self.engine.snapshot
-                    self.engine = self._open()
-                    self.engine.snapshot = snapshot
-            except errors.StoreFailure as error:
-                self._fail_tickets(error)
-                continue
-            self._next_sweep = self._clock.monotonic_s()
-            return
+                    self.engine = self._open(self.engine)
+                    self.changed.notify_all()
+                is_open = True
+            except errors.StoreFailure:
+                log.exception("the state cannot be read")
+            self._clock.sleep(REOPEN_S)
+            if self._stopping:
+                break
+        self._next_sweep = self._clock.monotonic_s() + SWEEP_S
+        while self._in_flight > 0:
+            # How these steps ended, the new engine reads back from the host.
+            for item in self._gather():
+                ticket = _ticket_of(item)
+                if ticket is not None:
+                    self._answer(Answer(ticket, error=failure))
+        self._next_sweep = self._clock.monotonic_s()
 
     def _answer(self, answer: Answer) -> None:
+        self._held.discard(answer.ticket)
         future = self._tickets.pop(answer.ticket, None)
         if future is None:
             return
         if answer.error is not None:
+            if answer.error.code == errors.VgpuctlError.code:
+                log.error("a request failed unexpectedly", exc_info=answer.error)
             future.set_exception(answer.error)
         else:
             future.set_result(answer.value)
-
-    def _fail_tickets(self, error: errors.VgpuctlError) -> None:
-        for ticket in list(self._tickets):
-            self._answer(Answer(ticket, error=error))
 
     # -- other threads ----------------------------------------------------------------------------
 
@@ -238,7 +267,18 @@ class Loop:
         threading.Thread(target=run, name=name, daemon=True).start()
 
     def _observe(self, number: int) -> None:
-        self._inbox.put(Observed(number, self._host.observe()))
+        while True:
+            try:
+                snapshot = self._host.observe()
+            except Exception:
+                # Everything waits for this observation: without it nothing would ever go on.
+                log.exception("the observation failed")
+                self._clock.sleep(REOPEN_S)
+                if self._stopping:
+                    return
+            else:
+                self._inbox.put(Observed(number, snapshot))
+                return
 
     def _step(self, effect: RunStep) -> None:
         step = effect.step
@@ -251,11 +291,25 @@ class Loop:
             problem = error.to_problem()
             bound.warning("step failed", code=error.code, error=error.message)
         except Exception as error:  # noqa: BLE001 -- a lane must answer, whatever happened in it
-            problem = errors.VgpuctlError(f"{type(error).__name__}: {error}").to_problem()
+            problem = internal(error).to_problem()
             bound.exception("step failed unexpectedly")
         else:
             bound.info("step done")
         self._inbox.put(StepDone(effect.operation, effect.round, step.number, problem))
+
+
+def _ticket_of(item: Input) -> int | None:
+    """Who waits for an answer to an input."""
+    match item:
+        case (
+            Submitted(ticket=ticket)
+            | LookRequested(ticket=ticket)
+            | CancelRequested(ticket=ticket)
+            | PauseRequested(ticket=ticket)
+        ):
+            return ticket
+        case _:
+            return None
 
 
 def look(loop: Loop, timeout_s: float) -> None:

@@ -226,7 +226,7 @@ class Service:
 
         def ended() -> bool:
             found: Operation | None = self._loop.engine.ledger.operations.get(key)
-            return found is None or found.state.has_ended
+            return found is None or found.state.has_ended or self._loop.is_stopping
 
         with self._loop.changed:
             if ended():
@@ -237,17 +237,17 @@ class Service:
     def cancel(self, reference: str, who: Requester) -> View:  # noqa: ARG002
         """Stop an operation and undo it."""
         operation = UUID(self.operation(reference)["id"])
-        self._loop.ask(lambda ticket: CancelRequested(ticket, operation))
+        self._loop.ask(lambda ticket: CancelRequested(ticket, operation), ADMIT_S)
         return self.operation(reference)
 
     def pause(self, who: Requester) -> View:  # noqa: ARG002
         """Stop background changes, until resume, across restarts."""
-        self._loop.ask(lambda ticket: PauseRequested(ticket, paused=True))
+        self._loop.ask(lambda ticket: PauseRequested(ticket, paused=True), ADMIT_S)
         return self.host()
 
     def resume(self, who: Requester) -> View:  # noqa: ARG002
         """Let background changes go on."""
-        self._loop.ask(lambda ticket: PauseRequested(ticket, paused=False))
+        self._loop.ask(lambda ticket: PauseRequested(ticket, paused=False), ADMIT_S)
         self._loop.wake()
         return self.host()
 
@@ -272,13 +272,13 @@ class Service:
         """
         try:
             look(self._loop, LOOK_S)
-        except errors.DeadlineExceeded:
-            pass
+        except (errors.DeadlineExceeded, errors.StoreFailure):
+            pass  # the last picture: a disk that is full, or a host that hangs, is no reason to show none
         with self._loop.changed:
             engine = self._loop.engine
             snapshot: Snapshot | None = engine.snapshot
             wishes = engine.ledger.in_force()
-            allocations = dict(engine.ledger.allocations)
+            allocations = engine.places(snapshot) if snapshot is not None else {}
             busy = engine.busy()
         if snapshot is None:
             raise errors.DeadlineExceeded("the host has not been observed yet", hint="try again shortly")
