@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from uuid import UUID
 
 import pytest
 
@@ -14,9 +15,11 @@ from tests.support.builders import (
     make_snapshot,
     make_wishes,
     plan_of,
+    situation,
     vgpu,
     with_vgpu,
 )
+from vgpuctl.model import planner
 from vgpuctl.model.document import Affect, DesktopDocument, DesktopVgpu, GpuDocument, ProfileDocument
 from vgpuctl.model.domain import Hostdev, MdevSource, alias_for
 from vgpuctl.model.fact import Unknown
@@ -283,3 +286,138 @@ def test_a_whole_gpu_is_given_away_with_its_vfs_off():
         make_snapshot(gpu), make_wishes(vgpu("a", "whole-gpu"), vgpu("b", "L40S-8Q")), (created(allocation),)
     )
     assert [each.subject for each in other.problems] == ["b"]
+
+
+def test_of_two_places_of_one_name_the_one_that_exists_is_kept():
+    """What an operation could not undo must not cost a desktop the vGPU that it has."""
+    profile = ProfileDocument(name="p", types=("L40S-8Q", "L40S-8C"))
+    wish = replace(vgpu("a", ""), type=None, profile="p")
+    gpu = make_gpu()
+    wishes = make_wishes(wish, profiles=(profile,))
+    gpu, (made,) = made_for(plan_of(make_snapshot(gpu), wishes), gpu)
+    for other in (UUID(int=0), UUID(int=2**128 - 1)):
+        absent = replace(made, id=other, parent=gpu.vfs[5].address, type_name="L40S-8C", created_boot=None)
+        plan = plan_of(make_snapshot(gpu), wishes, (absent, made))
+        assert plan.steps == ()
+        assert [each.id for each in plan.release] == [other]
+
+
+def test_a_type_in_another_case_is_still_the_same():
+    """Types are found in any case; a vGPU must not be replaced by itself for ever."""
+    profile = ProfileDocument(name="p", types=("l40s-8q",))
+    wishes = make_wishes(replace(vgpu("a", ""), type=None, profile="p"), profiles=(profile,))
+    gpu = make_gpu()
+    gpu, allocations = made_for(plan_of(make_snapshot(gpu), wishes), gpu)
+    assert plan_of(make_snapshot(gpu), wishes, allocations).verdict is Verdict.MATCH
+
+
+def test_a_vgpu_pinned_to_a_card_follows_it_to_another_slot():
+    gpu = make_gpu()
+    wishes = make_wishes(vgpu("a", "L40S-8Q", gpu=gpu.uuid))
+    gpu, allocations = made_for(plan_of(make_snapshot(gpu), wishes), gpu)
+    moved = make_gpu(index=3, uuid=allocations[0].gpu.uuid)
+    plan = plan_of(make_snapshot(moved), wishes, allocations)
+    assert effects(plan) == [CreateVgpu]
+    assert plan.allocate[0].id == allocations[0].id
+
+
+def test_the_old_hostdev_leaves_a_guest_before_the_new_one_comes():
+    """traps.md: one ramfb per VM; the new vGPU may stand on another GPU, whose lane waits for nothing."""
+    first, second = make_gpu(index=0), make_gpu("a40", index=1)
+    before = make_wishes(desktop("win", "L40S-8Q"))
+    domain = make_domain("win", running=True)
+    first, (made,) = made_for(plan_of(make_snapshot(first, domains=(domain,)), before), first)
+    hostdev = Hostdev(MdevSource(made.id), alias_for(made.id))
+    domain = make_domain("win", running=True, config=(hostdev,), live=(hostdev,))
+    plan = plan_of(
+        make_snapshot(first, second, domains=(domain,)), make_wishes(desktop("win", "A40-8Q")), (made,)
+    )
+    detach = next(each for each in plan.steps if isinstance(each.effect, DetachHostdev))
+    attach = next(each for each in plan.steps if isinstance(each.effect, AttachHostdev))
+    assert detach.number in attach.needs
+    assert plan.touches == ("win",)
+
+
+def test_a_running_guest_may_hold_what_is_to_be_unplugged():
+    """The holder in the plan's way is the guest that lets go first; the blast radius names it."""
+    gpu = make_gpu()
+    domain = make_domain("win", running=True)
+    gpu, (made,) = made_for(
+        plan_of(make_snapshot(gpu, domains=(domain,)), make_wishes(desktop("win", "L40S-8Q"))), gpu
+    )
+    held = replace(gpu, vgpus=(replace(gpu.vgpus[0], holders=(Holder(7, "qemu-system-x86", "win"),)),))
+    hostdev = Hostdev(MdevSource(made.id), alias_for(made.id))
+    domain = make_domain("win", running=True, config=(hostdev,), live=(hostdev,))
+    plan = plan_of(make_snapshot(held, domains=(domain,)), make_wishes(), (made,))
+    assert effects(plan) == [DetachHostdev, RemoveVgpu]
+    assert plan.touches == ("win",)
+    assert plan.problems == ()
+
+
+def test_a_managed_save_image_keeps_its_vgpu():
+    gpu = make_gpu()
+    domain = make_domain("win")
+    gpu, (made,) = made_for(
+        plan_of(make_snapshot(gpu, domains=(domain,)), make_wishes(desktop("win", "L40S-8Q"))), gpu
+    )
+    hostdev = Hostdev(MdevSource(made.id), alias_for(made.id))
+    domain = replace(make_domain("win", config=(hostdev,)), managed_save=True)
+    plan = plan_of(make_snapshot(gpu, domains=(domain,)), make_wishes(), (made,))
+    assert plan.steps == ()
+    assert [each.error.code for each in plan.problems] == ["domain-state"]
+    assert "managedsave" in plan.problems[0].error.hint
+
+
+@pytest.mark.parametrize(
+    ("framework", "same_place"), [(FrameworkKind.SRIOV_MDEV, True), (FrameworkKind.VENDOR_VFIO, False)]
+)
+def test_at_boot_vgpus_come_before_libvirt(framework: FrameworkKind, same_place: bool):
+    """DESIGN: restore runs before libvirtd.  Only where the XML names the VF, it has to be the same VF."""
+    away = Unknown("not up yet")
+    gpu = make_gpu(framework=framework)
+    wishes = make_wishes(desktop("win", "L40S-8Q"))
+    (made,) = plan_of(make_snapshot(gpu, domains=(make_domain("win"),)), wishes).allocate
+    boot = replace(make_snapshot(gpu, boot_id="boot-2"), domains=away, hypervisor=away)
+    plan = plan_of(boot, wishes, (created(made),))
+    assert effects(plan) == [CreateVgpu]
+    assert plan.steps[0].effect.parent == made.parent
+    assert [each.error.code for each in plan.problems] == ["libvirt-unreachable"]
+    taken = with_vgpu(gpu, "L40S-8Q", parent=0)
+    elsewhere = plan_of(replace(boot, gpus=(taken,)), wishes, (created(made),))
+    assert bool(elsewhere.steps) is same_place
+
+
+def test_vfs_that_were_off_come_back_with_the_same_vgpus_on_them():
+    """Allocations are sticky: after a boot the VF that the XML names is the vGPU's again."""
+    gpu = make_gpu(framework=FrameworkKind.VENDOR_VFIO)
+    both = make_wishes(vgpu("a", "L40S-8Q"), vgpu("b", "L40S-8Q"))
+    gpu, allocations = made_for(plan_of(make_snapshot(gpu), both), gpu)
+    b = next(each for each in allocations if each.name == "b")
+    off = make_gpu(framework=FrameworkKind.VENDOR_VFIO, vfs=0)
+    wishes = make_wishes(vgpu("b", "L40S-8Q"))
+    first = plan_of(make_snapshot(off, boot_id="boot-2"), wishes, (b,))
+    assert effects(first) == [SetVfs]
+    (kept,) = first.allocate
+    empty = make_gpu(framework=FrameworkKind.VENDOR_VFIO)
+    second = plan_of(make_snapshot(empty, boot_id="boot-2"), wishes, (kept,))
+    assert second.steps[0].effect.parent == b.parent != empty.vfs[0].address
+
+
+def test_libvirt_away_hides_what_a_desktop_gave_back():
+    """UNKNOWN is not "nowhere": the hostdev of a vGPU that was in a domain may still be there."""
+    gpu = make_gpu()
+    gpu, allocations = made_for(plan_of(make_snapshot(gpu), make_wishes(vgpu("a", "L40S-8Q"))), gpu)
+    host = replace(make_snapshot(gpu), domains=Unknown("no answer"), hypervisor=Unknown("no answer"))
+    made = situation(host, make_wishes(vgpu("a", "L40S-8Q")), allocations, frozenset({"a"}))
+    assert planner.plan(made).verdict is Verdict.MATCH
+    assert planner.plan(replace(made, desktops_change=True)).verdict is Verdict.UNKNOWN
+
+
+def test_vfs_that_a_document_keeps_off_stay_off():
+    gpu, other = make_gpu(vfs=0), make_gpu(vfs=0, index=1)
+    off = GpuDocument(name=str(gpu.address), vfs=False)
+    plan = plan_of(make_snapshot(gpu), make_wishes(off, vgpu("a", "L40S-8Q")))
+    assert plan.steps == ()
+    assert plan.problems[0].error.code == "gpu-state"
+    plan = plan_of(make_snapshot(gpu, other), make_wishes(off, vgpu("a", "L40S-8Q")))
+    assert [each.effect.gpu.address for each in plan.steps] == [other.address]

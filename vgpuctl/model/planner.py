@@ -15,7 +15,7 @@ from uuid import UUID
 from vgpuctl import errors
 from vgpuctl.model import frameworks, placement
 from vgpuctl.model.allocation import Allocation, GpuIdentity
-from vgpuctl.model.card import Card, after, allowed, card_of, free_parents
+from vgpuctl.model.card import Card, after, allowed, card_of, free_parents, stands_on
 from vgpuctl.model.catalog import Catalog
 from vgpuctl.model.document import (
     Affect,
@@ -26,7 +26,7 @@ from vgpuctl.model.document import (
     VgpuWish,
     Wishes,
 )
-from vgpuctl.model.domain import Domain, Hostdev, alias_for
+from vgpuctl.model.domain import Domain, Hostdev, PciSource, alias_for
 from vgpuctl.model.fact import Unknown, known
 from vgpuctl.model.frameworks import passthrough
 from vgpuctl.model.gpu import FrameworkKind, Gpu, GpuState, ObservedVgpu
@@ -52,7 +52,8 @@ class Situation:
 
     `scope` are the names of vGPUs, and the keys of `Gpu` documents, that may be changed; None is
     everything.  `avoid` are parents and GPUs on which a creation has just failed.  `new_id` gives the
-    id of a new allocation by name.
+    id of a new allocation by name.  `desktops_change` says that a Desktop document was put, dropped or
+    put back: what the domains have must be known.
     """
 
     snapshot: Snapshot
@@ -63,6 +64,7 @@ class Situation:
     new_id: Callable[[str], UUID]
     scope: frozenset[str] | None = None
     avoid: frozenset[GpuAddress] = frozenset()
+    desktops_change: bool = False
 
     def concerns(self, name: str) -> bool:
         """Whether this plan may change what goes by that name."""
@@ -150,7 +152,9 @@ class _Planner:
 
         wanted = wishes.vgpus()
         kept: dict[str, Allocation] = {}
-        for allocation in sorted(self.situation.allocations.values(), key=lambda each: each.name):
+        for allocation in sorted(
+            self.situation.allocations.values(), key=self._by_name_those_that_exist_first
+        ):
             wish = wanted.get(allocation.name)
             if wish is not None and allocation.name not in kept and self._honours(allocation, wish):
                 kept[allocation.name] = allocation
@@ -172,6 +176,11 @@ class _Planner:
             incomplete=self.incomplete,
         )
 
+    def _by_name_those_that_exist_first(self, allocation: Allocation) -> tuple[str, bool, str]:
+        """An operation that could not be undone leaves two places of one name: what exists is kept."""
+        is_absent = observed_for(allocation, self.situation.snapshot) is None
+        return allocation.name, is_absent, str(allocation.id)
+
     # -- steps ------------------------------------------------------------------------------------
 
     def _add(
@@ -187,6 +196,13 @@ class _Planner:
             address = effect.gpu.address
             if address in self.cards:
                 self.cards[address] = after(self.cards[address], effect)
+        elif isinstance(effect, AttachHostdev):
+            # A guest may have room for one vGPU only (one ramfb, one PCI slot).
+            before |= {
+                step.number
+                for step in self.steps
+                if isinstance(step.effect, DetachHostdev) and step.effect.domain == effect.domain
+            }
         step = Step(
             number=number,
             effect=effect,
@@ -274,6 +290,12 @@ class _Planner:
                     hint=f"take it out with virsh edit {domain.name}",
                     domain=domain.name,
                 )
+            if config is not None and domain.managed_save:
+                raise errors.DomainState(
+                    f"domain {domain.name} has a managed-save image, which needs vGPU {allocation.name}",
+                    hint=f"start it, or drop the image: virsh managedsave-remove {domain.name}",
+                    domain=domain.name,
+                )
             affect = frozenset({Affect.LIVE} if live else set[Affect]()) | frozenset(
                 {Affect.CONFIG} if config else set[Affect]()
             )
@@ -302,6 +324,19 @@ class _Planner:
             except errors.VgpuctlError as error:
                 self.problems.append(Problem(str(key), error))
 
+    def _kept_off(self) -> set[GpuAddress]:
+        """The GPUs whose document says that their VFs are off."""
+        found = set()
+        for wish in self.situation.wishes.documents.values():
+            if isinstance(wish.document, GpuDocument) and not wish.document.vfs:
+                try:
+                    gpu = find_gpu(self.situation.snapshot, wish.document.name)
+                except errors.GpuNotFound:
+                    continue
+                if gpu.vfs_max:
+                    found.add(gpu.address)
+        return found
+
     def _set_vfs(self, gpu: Gpu, *, enabled: bool, reason: str) -> None:
         card = self.cards[gpu.address]
         if not gpu.is_readable:
@@ -320,11 +355,16 @@ class _Planner:
 
     def _provide(self, wish: VgpuWish, allocation: Allocation | None) -> None:
         """Make one wished vGPU exist and stand in its domain."""
-        if wish.domain is not None:
-            self._domain(wish.domain)
+        if wish.domain is None and self.situation.desktops_change:
+            self._domains(f"whether a domain has vGPU {wish.name}")
         if allocation is None:
+            if wish.domain is not None:
+                self._domain(wish.domain)
             allocation = self._allocate(wish)
         else:
+            # At boot the vGPU comes first, and libvirt, whose domains need it, later.
+            if wish.domain is not None and not isinstance(self.situation.snapshot.domains, Unknown):
+                self._domain(wish.domain)
             allocation = self._relocate(allocation)
         created = self._create(allocation, wish)
         allocation = self.allocate.get(allocation.id, allocation)
@@ -342,6 +382,9 @@ class _Planner:
         cards: list[Card] = list(self.cards.values())
         if wish.gpu is not None:
             cards = [self.cards[find_gpu(self.situation.snapshot, wish.gpu).address]]
+        elif passthrough.WHOLE_GPU.name not in types:
+            kept_off = self._kept_off()
+            cards = [each for each in cards if each.gpu.address not in kept_off] or cards
         choice = placement.choose(
             cards,
             types,
@@ -407,11 +450,17 @@ class _Planner:
         if allocation.type_name == passthrough.WHOLE_GPU.name:
             return (self._add_creation(allocation, gpu, gpu.address, FrameworkKind.PASSTHROUGH, 0),)
         if not card.vfs_on and gpu.state is GpuState.VFS_OFF:
+            if gpu.address in self._kept_off():
+                raise errors.GpuState(
+                    f"the VFs of GPU {gpu.address} are off, as its Gpu document says",
+                    hint="apply that document with vfs: true, or choose another GPU",
+                    gpu=str(gpu.address),
+                )
             self._set_vfs(gpu, enabled=True, reason=f"vGPU {allocation.name} needs a VF")
             card = self.cards[gpu.address]
         if gpu.state is GpuState.VFS_OFF:
             # Types, framework and VFs show only when the VFs are on: the GPU is kept, the rest follows.
-            self._keep_place(replace(allocation, framework=None, parent=None, created_boot=None))
+            self._keep_place(replace(allocation, framework=None, created_boot=None))
             return ()
         vgpu_type = gpu.type_named(allocation.type_name)
         if vgpu_type is None and allocation.type_id is not None:
@@ -429,6 +478,10 @@ class _Planner:
         if parent is None or type_id is None:
             full = f"GPU {gpu.address} has no free place for vGPU {allocation.name} ({allocation.type_name})"
             raise errors.NoCapacity(full, gpu=str(gpu.address))
+        hostdev = frameworks.hostdev(framework, allocation.id, parent)
+        if wish.domain is not None and parent != allocation.parent and isinstance(hostdev.source, PciSource):
+            # Its domain's XML names the VF, and would start with whatever stands there.
+            self._domain(wish.domain)
         return (self._add_creation(allocation, gpu, parent, framework, type_id),)
 
     def _add_creation(
@@ -456,7 +509,9 @@ class _Planner:
         if allocation != self.situation.allocations.get(allocation.id):
             self.allocate[allocation.id] = allocation
         gpu = self.cards[allocation.gpu.address].gpu
+        released = {each.id for each in self.release}
         others = [*self.situation.allocations.values(), *self.allocate.values()]
+        others = [each for each in others if each.id not in released]
         card = card_of(
             gpu,
             self.cards[gpu.address].model,
@@ -466,7 +521,7 @@ class _Planner:
         self.cards[gpu.address] = replace(card, vfs_on=self.cards[gpu.address].vfs_on)
 
     def _set_params(self, allocation: Allocation, vgpu: ObservedVgpu) -> tuple[int, ...]:
-        """Write parameters that differ; not under a guest, which reads them only at its start."""
+        """Write parameters that differ; a running guest takes them at its next start [UG17 2.8.5]."""
         if allocation.params is None or vgpu.params is None or allocation.adopted:
             return ()
         if isinstance(vgpu.params, Unknown) or vgpu.params.strip() == allocation.params:
@@ -592,12 +647,13 @@ class _Planner:
         except errors.ProfileUnknown:
             # The profile is gone; the desktop keeps what it has.
             return True
-        if allocation.type_name not in types or (wish.uuid not in (None, allocation.id)):
+        names = {each.casefold() for each in types}
+        if allocation.type_name.casefold() not in names or (wish.uuid not in (None, allocation.id)):
             return False
         if wish.gpu is None:
             return True
         try:
-            return find_gpu(self.situation.snapshot, wish.gpu).address == allocation.gpu.address
+            return stands_on(allocation.gpu, find_gpu(self.situation.snapshot, wish.gpu))
         except errors.GpuNotFound:
             return wish.gpu in (str(allocation.gpu.address), allocation.gpu.uuid)
 

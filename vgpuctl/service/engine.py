@@ -554,6 +554,10 @@ class Engine:
                 now=now,
                 new_id=new_id,
                 scope=scope,
+                desktops_change=any(
+                    key.kind is DocumentKind.DESKTOP and before.documents.get(key) != after.documents.get(key)
+                    for key in (*change.put, *change.drop)
+                ),
             )
         )
         made = ShownPlan(
@@ -622,7 +626,8 @@ class Engine:
             self._restore_on(run, snapshot)
             return
         rolling_back = operation.state is OperationState.ROLLING_BACK
-        result = self._plan(snapshot, run.scope, frozenset(run.avoid))
+        desktops = any(key.kind is DocumentKind.DESKTOP for key, _ in operation.started.undo)
+        result = self._plan(snapshot, run.scope, frozenset(run.avoid), desktops_change=desktops)
         problem = result.problems[0].error.to_problem() if result.problems else None
         if (
             result.problems
@@ -658,7 +663,14 @@ class Engine:
         run.is_parked = self._now() < run.patience_ends
         return run.is_parked
 
-    def _plan(self, snapshot: Snapshot, scope: frozenset[str], avoid: frozenset[GpuAddress]) -> Plan:
+    def _plan(
+        self,
+        snapshot: Snapshot,
+        scope: frozenset[str],
+        avoid: frozenset[GpuAddress],
+        *,
+        desktops_change: bool = False,
+    ) -> Plan:
         """What is left to do for those names; a fault of ours in planning is a problem like another.
 
         Raised, it would come again with every observation, and nothing else would ever be decided.
@@ -674,6 +686,7 @@ class Engine:
                     new_id=lambda _name: self._new_uuid(),
                     scope=scope,
                     avoid=avoid,
+                    desktops_change=desktops_change,
                 )
             )
         except Exception as error:  # noqa: BLE001
