@@ -468,14 +468,14 @@ def test_a_creation_that_half_happened_leaves_nothing(tmp_path: Path, cards: str
     profile = ProfileDocument(name="odd", types=("L40S-8Q",), params=(("frame_rate_limiter", "0"),))
     with world(tmp_path, cards=cards) as one:
         one.succeed(CreateVgpus(type="L40S-8Q", name="first"))
-        write = one.sim.kernel.write
+        write = one.sim.kernel.write_abandonable
 
-        def refuse(path: str, text: str) -> None:
+        def refuse(path: str, text: str, timeout_s: float) -> None:
             if path.endswith("vgpu_params"):
                 raise OSError(errno.EIO, "Input/output error", path)
-            write(path, text)
+            write(path, text, timeout_s)
 
-        one.sim.kernel.write = refuse
+        one.sim.kernel.write_abandonable = refuse
         edit = ApplyDocuments(documents=(profile, VgpuDocument(name="a", profile="odd")))
         operation = one.do(edit)
         assert operation["state"] == "failed", operation
