@@ -125,7 +125,14 @@ def test_a_vgpu_survives_kill_9_and_a_restart(daemon: Daemon) -> None:
     assert all(each["operation"] for each in daemon.logged("step done"))
     assert daemon.end(signal.SIGKILL) == -signal.SIGKILL
     assert daemon.socket.exists(), "nobody could take it away"
-    daemon.start()
+    before = os.umask(0)
+    try:
+        daemon.start()
+    finally:
+        os.umask(before)
+    assert daemon.process is not None
+    status = Path(f"/proc/{daemon.process.pid}/status").read_text()
+    assert "Umask:\t0022\n" in status, "what it makes as root is nobody else's to write"
     assert vgpus(daemon) == [("one", "present")]
 
 

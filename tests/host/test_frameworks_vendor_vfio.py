@@ -180,6 +180,17 @@ def params_step(params):
     return SetParams(**common, params=params)
 
 
+@pytest.mark.parametrize(
+    ("present", "wanted", "written"),
+    [("", "frame_rate_limiter=0", "frame_rate_limiter=0\n"), ("disable_vnc=1", "", " \n")],
+)
+def test_params_are_written_as_echo_writes_them(kernel, framework, present, wanted, written):
+    """hardware.md 1.2.2: the guide's `echo "..." >` and `echo " " >`; no other form is documented."""
+    kernel.files |= {CURRENT: "1155", f"{BASE}/vgpu_params": present}
+    framework.set_params(params_step(wanted))
+    assert kernel.writes == [(f"{BASE}/vgpu_params", written)]
+
+
 def test_params_that_do_not_take_are_said(kernel, framework):
     kernel.files[CURRENT] = "1155"
     kernel.on_write[f"{BASE}/vgpu_params"] = lambda _: None

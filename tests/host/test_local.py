@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import errno
+import threading
 from uuid import uuid4
 
 import pytest
@@ -282,3 +284,98 @@ def test_a_parked_gpu_is_not_written_to_without_sriov_manage():
     with pytest.raises(GpuState):
         host.run(step)
     assert sim.kernel.operations["write"] == before
+
+
+def made_on_a_vf(sim):
+    """A vGPU on an L40S's first VF, and the step that takes it away."""
+    host = local(sim)
+    gpu = host.observe().gpus[0]
+    host.run(SetVfs(gpu=GpuIdentity(gpu.address, gpu.device, known(gpu.uuid)), enabled=True))
+    gpu = host.observe().gpus[0]
+    common = {
+        "vgpu": uuid4(),
+        "name": "desk",
+        "gpu": GpuIdentity(gpu.address, gpu.device, known(gpu.uuid)),
+        "framework": gpu.framework,
+        "parent": gpu.vfs[0].address,
+        "type_id": 1147,
+        "type_name": "L40S-1Q",
+    }
+    host.run(CreateVgpu(**common))
+    return common
+
+
+def test_a_vf_that_is_anothers_now_is_not_touched():
+    """A VF's address may be another GPU's after a boot: the GPU's own identity does not tell."""
+    sim = SimHost.in_memory("l40s", CATALOG)
+    common = made_on_a_vf(sim)
+    link = sim.kernel.link
+    sim.kernel.link = lambda path: "0000:61:00.0" if path.endswith("/physfn") else link(path)
+    before = sim.kernel.operations["write"]
+    for step in (CreateVgpu(**common), RemoveVgpu(**common)):
+        with pytest.raises(GpuState, match=r"0000:61:00\.0"):
+            local(sim).run(step)
+    assert sim.kernel.operations["write"] == before
+
+
+def test_a_vgpu_whose_vfs_are_off_is_removed_already():
+    sim = SimHost.in_memory("l40s", CATALOG)
+    common = made_on_a_vf(sim)
+    sim.control("reboot", {})
+    local(sim).run(RemoveVgpu(**common))
+
+
+def test_vfs_whose_types_cannot_be_read_are_not_turned_off():
+    """UNKNOWN is not none: each of them may carry a desktop."""
+    sim = SimHost.in_memory("l40s", CATALOG)
+    common = made_on_a_vf(sim)
+    read = sim.kernel.read
+
+    def unreadable(path):
+        if path.endswith("/current_vgpu_type"):
+            raise OSError(errno.EIO, "Input/output error", path)
+        return read(path)
+
+    sim.kernel.read = unreadable
+    with pytest.raises(VgpuBusy):
+        local(sim).run(SetVfs(gpu=common["gpu"], enabled=False))
+    assert sim.kernel.operations["sriov_manage"] == 1
+
+
+@pytest.mark.parametrize("libvirt", ["names it", "is down"])
+def test_a_vf_of_a_domain_that_starts_is_not_taken_away(libvirt):
+    """It holds no handle yet; libvirt knows."""
+    sim = SimHost.in_memory("mxgpu", CATALOG)
+    gpu = local(sim).observe().gpus[0]
+    step = {"gpu": GpuIdentity(gpu.address, gpu.device, None)}
+    local(sim).run(SetVfs(**step, enabled=True))
+    vf = local(sim).observe().gpus[0].vfs[0].address
+    domains = (domain(DomainState.OTHER, (Hostdev(PciSource(vf)),)),)
+    there = Libvirt(domains) if libvirt == "names it" else Libvirt(error=LibvirtUnreachable("down"))
+    with pytest.raises(VgpuBusy if libvirt == "names it" else FactUnknown):
+        local(sim, hypervisor=there).run(SetVfs(**step, enabled=False))
+    assert local(sim).observe().gpus[0].vfs
+    local(sim, hypervisor=Libvirt()).run(SetVfs(**step, enabled=False))
+
+
+def test_a_pass_over_the_handles_that_hangs_is_unknown(sim, monkeypatch):
+    """/proc/PID/cmdline of a QEMU that hangs in the kernel hangs as well; the lane must not."""
+    monkeypatch.setattr("vgpuctl.host.guard.HANDLES_S", 0.05)
+    step = made(sim)
+    go = threading.Event()
+
+    class Handles:
+        asked = 0
+
+        def holders(self):
+            self.asked += 1
+            go.wait()
+            return {}
+
+    handles = Handles()
+    host = local(sim, handles=handles)
+    for _ in range(2):
+        with pytest.raises(FactUnknown):
+            host.run(step)
+    go.set()
+    assert handles.asked == 1

@@ -86,13 +86,16 @@ class LocalHost:
         match effect:
             case CreateVgpu():
                 self._guard.same_card(effect.gpu)
+                self._guard.vf_of(effect.parent, effect.gpu)
                 self._frameworks[effect.framework].create(effect)
             case RemoveVgpu():
                 self._guard.same_card(effect.gpu)
+                self._guard.vf_of(effect.parent, effect.gpu)
                 self._guard.nobody_holds(effect)
                 self._frameworks[effect.framework].remove(effect)
             case SetParams():
                 self._guard.same_card(effect.gpu)
+                self._guard.vf_of(effect.parent, effect.gpu)
                 self._frameworks[effect.framework].set_params(effect)
             case SetVfs():
                 self._guard.same_card(effect.gpu)

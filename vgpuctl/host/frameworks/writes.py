@@ -106,8 +106,8 @@ class Writer:
     def set_params(self, path: str, params: str, what: str) -> None:
         """Write `vgpu_params` as a whole and read it back; '' clears it, with a single space.
 
-        One parameter cannot be taken away by itself, and an empty write reaches no driver
-        [vGPU user guide 2.8.5].
+        One parameter cannot be taken away by itself, and an empty write reaches no driver.  The line ends
+        as `echo` ends it, which is the only form that is documented [vGPU user guide 2.8.5].
         """
         try:
             present = self._kernel.read(path)
@@ -123,7 +123,7 @@ class Writer:
             raise refused(f"show the parameters of {what}", path, error, None) from error
         if _pairs(present) == _pairs(params):
             return
-        self.write(path, params or " ", f"set the parameters of {what} to {params!r}")
+        self.write(path, f"{params or ' '}\n", f"set the parameters of {what} to {params!r}")
         if not self.until(lambda: _pairs(self._kernel.read(path)) == _pairs(params)):
             shown = self._kernel.read(path)
             raise ReadBackMismatch(
