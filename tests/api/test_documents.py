@@ -395,3 +395,19 @@ def test_faults_of_edits_come_together(body: Any, paths: set[str]) -> None:
     with pytest.raises(InvalidInput) as caught:
         parse_edit(body)
     assert {each["path"] for each in caught.value.facts["faults"]} == paths
+
+
+@pytest.mark.parametrize("text", ["-.0", "+.5", "1.0e5", "2.e3"])
+def test_text_that_pyyaml_writes_without_quotes_stays_text(text: str) -> None:
+    profile = {
+        "apiVersion": "vgpuctl/v1",
+        "kind": "Profile",
+        "name": "p",
+        "types": ["a"],
+        "params": {"k": text},
+    }
+    written = yaml.safe_dump(profile)
+    assert "'" not in written
+    (read,) = parse_documents(written, "x")
+    assert isinstance(read, ProfileDocument)
+    assert read.params == (("k", text),)

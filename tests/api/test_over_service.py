@@ -136,3 +136,26 @@ def test_events_tell_what_happened(ask: Caller) -> None:
     events = ask("GET", f"/v1/events?since={since}").json
     assert operation["id"] in {each["operation"] for each in events}
     assert ask("GET", f"/v1/events?since={events[-1]['revision']}&wait=0.1").json == []
+
+
+def test_a_refusal_names_every_problem(ask: Caller) -> None:
+    """More than one problem: the first is the answer, all of them are its facts."""
+    documents = [
+        {"apiVersion": "vgpuctl/v1", "kind": "Vgpu", "name": f"big-{number}", "type": "T4-16Q"}
+        for number in range(4)
+    ]
+    answer = ask("POST", "/v1/operations", {"action": "apply", "documents": documents})
+    assert (answer.status_code, answer.json["code"]) == (409, "no-capacity")
+    assert [each["subject"] for each in answer.json["facts"]["problems"]] == ["big-1", "big-2", "big-3"]
+
+
+def test_an_apply_of_one_document_is_counted_in_words(ask: Caller) -> None:
+    documents = [{"apiVersion": "vgpuctl/v1", "kind": "Profile", "name": "p", "types": ["T4-4Q"]}]
+    operation = done(ask("POST", "/v1/operations?wait=30", {"action": "apply", "documents": documents}))
+    assert operation["subject"] == "1 document"
+
+
+def test_a_profile_that_is_not_there_is_told_with_its_remedy(ask: Caller) -> None:
+    documents = [{"apiVersion": "vgpuctl/v1", "kind": "Vgpu", "name": "a", "profile": "desinger"}]
+    answer = ask("POST", "/v1/plans", {"action": "apply", "documents": documents})
+    assert "no profile 'desinger'; did you mean" in answer.json["detail"]

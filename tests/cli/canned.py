@@ -314,6 +314,12 @@ TOUCHING = make(
         {"key": "Vgpu/old", "before": {"type": "T4-4Q"}, "after": None},
     ],
     touches=["win11-042"],
+    incomplete=True,
+)
+
+REFUSED = make(
+    surface.PLAN,
+    **{name: value for name, value in TOUCHING.items() if name != "problems"},
     problems=[
         {
             "subject": "cad-2",
@@ -322,8 +328,8 @@ TOUCHING = make(
             "hint": "T4-4Q would fit",
         }
     ],
-    incomplete=True,
 )
+"""A plan with a problem: the daemon shows it, and runs none of it."""
 
 UNREADABLE = make(
     surface.PLAN,

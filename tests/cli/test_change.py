@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -116,13 +117,13 @@ def test_dry_run_shows_the_plan_and_submits_nothing(vgpuctl: Run, daemon: FakeDa
 
 
 def test_dry_run_of_what_cannot_be_done_fails_as_it_would(vgpuctl: Run, daemon: FakeDaemon) -> None:
-    daemon.answers[PLANS] = canned.TOUCHING
+    daemon.answers[PLANS] = canned.REFUSED
     result = vgpuctl("vgpu", "create", "-t", "T4-16Q", "-n")
     assert result.status == NoCapacity.exit_status
     assert "hint: T4-4Q would fit" in result.out
     result = vgpuctl("vgpu", "create", "-t", "T4-16Q", "-n", "--json")
     assert result.status == NoCapacity.exit_status
-    assert json.loads(result.out) == canned.TOUCHING
+    assert json.loads(result.out) == canned.REFUSED
     assert json.loads(result.err)["code"] == "no-capacity"
 
 
@@ -245,7 +246,7 @@ def test_three_answers(plan: canned.Item, status: int, process: Run, daemon: Fak
 
 def test_a_file_that_is_not_there(vgpuctl: Run) -> None:
     result = vgpuctl("plan", "-f", "/nonexistent/x.yaml")
-    assert result.status == 1
+    assert result.status == 2
     assert "/nonexistent/x.yaml" in result.err
 
 
@@ -265,3 +266,45 @@ def test_cancelling_is_a_success_when_it_was_cancelled(vgpuctl: Run, daemon: Fak
     assert (result.status, json.loads(result.out)["state"]) == (0, "cancelled")
     daemon.answers["GET", f"/v1/operations/{canned.OPERATION_ID}"] = canned.operation("needs-operator")
     assert vgpuctl("operation", "cancel", canned.OPERATION_ID).status == 9
+
+
+FULL = {
+    **canned.QUIET,
+    "problems": [
+        {**NoCapacity(f"no room for {name}", hint="remove some").to_problem(), "subject": name}
+        for name in ("win11-001", "win11-002", "win11-003")
+    ],
+}
+
+
+def test_what_is_the_same_with_many_is_told_once(vgpuctl: Run, daemon: FakeDaemon) -> None:
+    daemon.answers[PLANS] = FULL
+    shown = vgpuctl("vgpu", "create", "-p", "designer", "--dry-run").out.partition("Cannot be done:")[2]
+    assert shown.splitlines()[1:4] == [
+        "  win11-001: no room for win11-001",
+        "    hint: remove some",
+        "    the same with win11-002, win11-003",
+    ]
+    assert "no room for win11-002" not in shown
+
+
+def test_a_plan_that_would_be_refused_asks_nothing(vgpuctl: Run, daemon: FakeDaemon, tmp_path: Path) -> None:
+    daemon.answers[PLANS] = FULL
+    (tmp_path / "a.yaml").touch()
+    result = vgpuctl("apply", "-f", str(tmp_path / "a.yaml"))
+    assert result.status == 5
+    assert result.err.splitlines()[-2:] == ["vgpuctl: no room for win11-001", "  hint: remove some"]
+    assert not daemon.calls(*OPERATIONS)
+
+
+def test_a_refusal_says_how_many_more_there_are(vgpuctl: Run, daemon: FakeDaemon) -> None:
+    daemon.answers[OPERATIONS] = NoCapacity("no room for a", problems=FULL["problems"])
+    shown = vgpuctl("vgpu", "create", "-t", "T4-4Q", "--count", "3").err
+    assert "and 2 more cannot be done" in shown
+
+
+def test_nothing_to_adopt_is_said(vgpuctl: Run, daemon: FakeDaemon) -> None:
+    daemon.answers[OPERATIONS] = canned.operation(result={"vgpus": []})
+    result = vgpuctl("adopt", "--all", "--yes")
+    assert (result.out, result.err) == ("", "there is no vGPU that is not ours\n")
+    assert vgpuctl("adopt", "--all", "--yes", "--json").out == "[]\n"

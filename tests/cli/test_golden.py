@@ -53,7 +53,7 @@ def test_formats(format_: str, vgpuctl: Run) -> None:
 
 @pytest.mark.parametrize(
     ("name", "plan"),
-    [("match", canned.MATCH), ("touching", canned.TOUCHING), ("unknown", canned.UNREADABLE)],
+    [("match", canned.MATCH), ("touching", canned.REFUSED), ("unknown", canned.UNREADABLE)],
 )
 def test_plan(name: str, plan: canned.Item, process: Run, daemon: FakeDaemon) -> None:
     daemon.answers["POST", "/v1/plans"] = plan

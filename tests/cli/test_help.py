@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import shlex
+import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 import click
 import pytest
 
 from tests.cli import canned
-from tests.cli.conftest import Run
+from tests.cli.conftest import Run, command, environment
 from tests.cli.fakedaemon import FakeDaemon
 from vgpuctl.cli.command import Command
 from vgpuctl.cli.main import cli
@@ -112,8 +115,51 @@ def test_completion_asks_the_daemon(
     assert complete(process, monkeypatch, words) == expected
 
 
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("vgpuctl gpu show 0000:6", "61:00.0"),
+        ("vgpuctl gpu show 0000:", "41:00.0 61:00.0 c1:00.0"),
+        ("vgpuctl vgpu create --gpu=0000:4", "41:00.0"),
+        ("vgpuctl gpu show ", "0000:41:00.0 0000:61:00.0 0000:c1:00.0"),
+        ("vgpuctl at", "attach"),
+    ],
+)
+def test_completion_in_bash_goes_on_after_a_colon(
+    line: str, expected: str, daemon: FakeDaemon, tmp_path: Path
+) -> None:
+    """bash breaks words at colons, and puts the answer in the place of the last piece only."""
+    (tmp_path / "vgpuctl").write_text(f'#!/bin/sh\nexec {shlex.join(command())} "$@"\n')
+    (tmp_path / "vgpuctl").chmod(0o755)
+    script = (
+        "source <(vgpuctl completion bash); COMP_LINE=$1 COMP_POINT=${#1}\n"
+        "function_of() { echo ${*: -2:1}; }\n"
+        '$(function_of $(complete -p vgpuctl)) vgpuctl; echo "${COMPREPLY[*]}"'
+    )
+    path = f"{tmp_path}:{os.environ['PATH']}"
+    done = subprocess.run(
+        ["bash", "-c", script, "bash", line],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=environment(VGPUCTL_HOST=daemon.host, PATH=path),
+        timeout=60,
+    )
+    assert done.stdout.strip() == expected
+
+
 def test_completion_is_silent_where_no_daemon_answers(
     process: Run, daemon: FakeDaemon, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     daemon.answers.clear()
     assert complete(process, monkeypatch, "vgpuctl gpu show ") in ([], [""])
+
+
+GROUPS = [name for name in cli.list_commands(click.Context(cli)) if (name, "list") in ALL or name == "sim"]
+
+
+@pytest.mark.parametrize("name", ["host", *GROUPS])
+def test_a_list_of_commands_cuts_no_sentence(name: str, vgpuctl: Run) -> None:
+    listed = vgpuctl(name, "--help").out.partition("Commands:")[2]
+    assert listed
+    assert "..." not in listed

@@ -7,6 +7,8 @@ import pytest
 from tests.cli import canned
 from tests.cli.conftest import Run
 from tests.cli.fakedaemon import FakeDaemon
+from vgpuctl.cli.sim import _FAULTS
+from vgpuctl.sim.faults import KINDS
 
 CONTROLS = {
     "reboot": ("reboot", {}),
@@ -34,3 +36,9 @@ def test_control_that_is_sent(line: str, vgpuctl: Run, daemon: FakeDaemon) -> No
     result = vgpuctl("sim", *line.split())
     assert (result.status, result.out) == (0, "done: yes\n")
     assert daemon.requests[-1].body == arguments
+
+
+def test_what_can_fail_is_what_the_simulation_knows(vgpuctl: Run) -> None:
+    """The CLI must not import the simulation, and so has the names a second time."""
+    assert set(_FAULTS) == set(KINDS)
+    assert all(kind in vgpuctl("sim", "fail", "--help").out for kind in KINDS)

@@ -6,6 +6,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from vgpuctl.cli.cells import plain
 from vgpuctl.cli.picture import ASCII, UNICODE, card, mini_bar
 from vgpuctl.cli.style import Paint
 from vgpuctl.cli.table import Column, display_width, render
@@ -107,3 +108,14 @@ def test_mini_bar() -> None:
     assert mini_bar({"fb_mib": 16384, "fb_used_mib": 1024}, ASCII) == "#....... 1/16 GiB"
     assert mini_bar({"fb_mib": 23028, "fb_used_mib": 512}, ASCII) == "#....... 0.5/22.5 GiB"
     assert mini_bar({"fb_mib": 16384, "fb_used_mib": 16384}, ASCII) == "######## 16/16 GiB"
+
+
+def test_objects_on_one_line() -> None:
+    """What a plan says of a desktop's vGPUs names their profile; what is empty says nothing."""
+    assert (
+        plain([{"name": "a", "profile": "office"}, {"name": "b", "type": "T4-4Q"}]) == "a (office),b (T4-4Q)"
+    )
+    assert (
+        plain({"vgpus": [], "documents": ["Desktop/a"], "places": {}, "count": 0})
+        == "documents=Desktop/a count=0"
+    )

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 import pytest
 
 from tests.cli import canned, terminal
-from tests.cli.fakedaemon import FakeDaemon, Request
+from tests.cli.fakedaemon import FakeDaemon, Raw, Request
 from tests.cli.terminal import Terminal
 from vgpuctl.cli.table import display_width
 
@@ -171,3 +172,12 @@ def test_ctrl_c_while_watching(daemon: FakeDaemon) -> None:
     assert shown.end(interrupt=True) == 130
     assert "Traceback" not in shown.text
     never.set()
+
+
+def test_a_long_event_is_folded_under_its_column(daemon: FakeDaemon) -> None:
+    event = {**canned.EVENTS[0], "summary": "begins: attach vGPU win11-003 to domain win11-003 (config)"}
+    daemon.answers["GET", "/v1/events"] = Raw(json.dumps(event).encode(), media_type="application/x-ndjson")
+    shown = terminal.run("events", "--follow", host=daemon.host)[1].splitlines()
+    column = shown[0].index("WHAT")
+    assert shown[1][column:] == "begins: attach vGPU"
+    assert shown[2] == " " * column + "win11-003 to domain"

@@ -246,3 +246,43 @@ def _speaking(path: Path, words: bytes) -> Iterator[Path]:
         yield path
         listener.shutdown(socket.SHUT_RDWR)
         thread.join(10)
+
+
+def test_a_slow_answer_is_told_of_once(daemon: FakeDaemon) -> None:
+    """A person before a silent terminal learns what is waited for, once in a run."""
+    told: list[str] = []
+    asked = threading.Event()
+
+    def late(_request: object) -> object:
+        assert asked.wait(30)
+        return {}
+
+    daemon.answers["GET", "/v1/host"] = late
+
+    def slow(text: str) -> None:
+        told.append(text)
+        asked.set()
+
+    client = Client(daemon.host, slow=slow, patience_s=0.01)
+    client.get("/v1/host")
+    client.get("/v1/host")
+    assert told == [f"waiting for the daemon at {daemon.path} ..."]
+
+
+@pytest.mark.parametrize(("method", "may_happen"), [("GET", False), ("POST", True)])
+def test_only_a_change_may_still_happen(method: str, may_happen: bool, tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as mute:
+        mute.bind(str(tmp_path / "mute"))
+        mute.listen()
+        with pytest.raises(DeadlineExceeded) as refused:
+            Client(str(tmp_path / "mute"), reply_timeout_s=0.05).request(method, "/v1/plans", {})
+    assert ("may still happen" in refused.value.message) is may_happen
+    assert "stopped" in (refused.value.hint or "")
+
+
+def test_a_stream_that_falls_silent_ends(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as mute:
+        mute.bind(str(tmp_path / "mute"))
+        mute.listen()
+        with pytest.raises(DeadlineExceeded):
+            list(Client(str(tmp_path / "mute"), reply_timeout_s=0.05).stream("/v1/events", follow=1))

@@ -134,6 +134,22 @@ def test_wishes_for_simulated_gpus_are_never_carried_out_on_real_ones(tmp_path: 
     StateDirectory(tmp_path, is_simulated=True).close()
 
 
+def test_a_state_directory_that_others_can_write_is_refused(tmp_path):
+    """The daemon is root, and would follow the links that somebody puts there."""
+    (tmp_path / "s").mkdir()
+    (tmp_path / "s").chmod(0o757)
+    with pytest.raises(StoreFailure, match="by others"):
+        StateDirectory(tmp_path / "s", is_simulated=True)
+    assert list((tmp_path / "s").iterdir()) == []
+
+
+def test_a_lock_that_is_a_link_is_not_followed(tmp_path):
+    (tmp_path / "lock").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(StoreFailure):
+        StateDirectory(tmp_path, is_simulated=True)
+    assert not (tmp_path / "elsewhere").exists()
+
+
 def test_a_state_directory_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(StoreFailure, match="cannot be used"):

@@ -125,7 +125,14 @@ def test_a_vgpu_survives_kill_9_and_a_restart(daemon: Daemon) -> None:
     assert all(each["operation"] for each in daemon.logged("step done"))
     assert daemon.end(signal.SIGKILL) == -signal.SIGKILL
     assert daemon.socket.exists(), "nobody could take it away"
-    daemon.start()
+    before = os.umask(0)
+    try:
+        daemon.start()
+    finally:
+        os.umask(before)
+    assert daemon.process is not None
+    status = Path(f"/proc/{daemon.process.pid}/status").read_text()
+    assert "Umask:\t0022\n" in status, "what it makes as root is nobody else's to write"
     assert vgpus(daemon) == [("one", "present")]
 
 
@@ -236,3 +243,16 @@ def test_what_is_wrong_with_the_start_is_said(tmp_path: Path) -> None:
 def test_a_revision_of_the_future_is_no_error(daemon: Daemon) -> None:
     with contextlib.suppress(RevisionGone):
         assert daemon.client.get("/v1/events", since=10**9) == []
+
+
+def test_a_wrong_option_is_told_as_the_user_gave_it() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "vgpuctl", "daemon", "--nonsense"],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=Path(__file__).parents[2],
+        timeout=PATIENCE_S,
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("Usage: vgpuctl daemon ")

@@ -6,7 +6,14 @@ from uuid import uuid4
 import pytest
 from scripted_kernel import ScriptedKernel, SteppingClock, failure
 
-from vgpuctl.errors import KernelRefused, ReadBackMismatch, RemovalBlocked, UnsupportedHere, VgpuBusy
+from vgpuctl.errors import (
+    DeadlineExceeded,
+    KernelRefused,
+    ReadBackMismatch,
+    RemovalBlocked,
+    UnsupportedHere,
+    VgpuBusy,
+)
 from vgpuctl.host.frameworks.mdev_types import TypeMemory
 from vgpuctl.host.frameworks.vendor_vfio import VendorVfioFramework, parse_creatable
 from vgpuctl.model.allocation import GpuIdentity
@@ -105,6 +112,19 @@ def test_an_old_line_in_the_log_explains_nothing(kernel, framework):
     assert caught.value.hint is not None
 
 
+def test_a_driver_that_does_not_return_holds_up_no_thread_of_ours(kernel, framework):
+    """A thread in D state would make the daemon unkillable; whether it happened, a look will tell."""
+
+    def hang(path, text, timeout_s):
+        raise TimeoutError(errno.ETIMEDOUT, f"not done within {timeout_s:g} s", path)
+
+    kernel.write_abandonable = hang
+    with pytest.raises(DeadlineExceeded) as caught:
+        framework.create(CreateVgpu(**COMMON))
+    assert caught.value.facts["path"] == CURRENT
+    assert kernel.writes == []
+
+
 @pytest.mark.parametrize("number", [errno.EPERM, errno.EBUSY])
 def test_a_refused_clear_is_benign_when_the_vf_is_cleared_soon_after(kernel, framework, number):
     """hardware.md 1.4.11: `Operation not permitted` where the VM's stop tears the device down."""
@@ -158,6 +178,17 @@ def test_an_odd_text_is_unknown_and_not_none(kernel, framework):
 def params_step(params):
     common = {key: value for key, value in COMMON.items() if key not in ("type_id", "type_name")}
     return SetParams(**common, params=params)
+
+
+@pytest.mark.parametrize(
+    ("present", "wanted", "written"),
+    [("", "frame_rate_limiter=0", "frame_rate_limiter=0\n"), ("disable_vnc=1", "", " \n")],
+)
+def test_params_are_written_as_echo_writes_them(kernel, framework, present, wanted, written):
+    """hardware.md 1.2.2: the guide's `echo "..." >` and `echo " " >`; no other form is documented."""
+    kernel.files |= {CURRENT: "1155", f"{BASE}/vgpu_params": present}
+    framework.set_params(params_step(wanted))
+    assert kernel.writes == [(f"{BASE}/vgpu_params", written)]
 
 
 def test_params_that_do_not_take_are_said(kernel, framework):

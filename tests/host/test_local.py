@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import errno
+import threading
 from uuid import uuid4
 
 import pytest
@@ -17,9 +19,10 @@ from vgpuctl.model.allocation import GpuIdentity
 from vgpuctl.model.document import Affect
 from vgpuctl.model.domain import Domain, DomainState, Hostdev, MdevSource, PciSource, alias_for
 from vgpuctl.model.fact import known
-from vgpuctl.model.gpu import DeviceId, FrameworkKind
+from vgpuctl.model.gpu import DeviceId, FrameworkKind, Holder
 from vgpuctl.model.pci import PciAddress
 from vgpuctl.model.step import AttachHostdev, CreateVgpu, DetachHostdev, RemoveVgpu, SetVfs
+from vgpuctl.ports.kernel import CommandResult
 from vgpuctl.sim.host import SimHost
 
 OTHER = uuid4()
@@ -211,3 +214,168 @@ def test_nvml_lets_go_before_sriov_manage_runs():
     host.run(SetVfs(gpu=GpuIdentity(gpu.address, gpu.device, known(gpu.uuid)), enabled=True))
     assert order == [0]
     assert sim.kernel.operations["sriov_manage"] == 1
+
+
+def test_nvml_stays_away_while_sriov_manage_runs():
+    """hardware.md 1.5.6: what looks at the host meanwhile would open the GPU again."""
+    sim = SimHost.in_memory("l40s", CATALOG)
+    asked = []
+
+    class Nvml:
+        def host(self, timeout_s):
+            asked.append(timeout_s)
+            return sim.nvml.host(timeout_s)
+
+        def release(self):
+            asked.clear()
+
+    host = local(sim, nvml=Nvml())
+    gpu = host.observe().gpus[0]
+    run = sim.kernel.sriov_manage
+    seen = []
+
+    def sriov_manage(*arguments, **more):
+        seen.append(host.observe().gpus[0].uuid)
+        assert asked == []
+        return run(*arguments, **more)
+
+    sim.kernel.sriov_manage = sriov_manage
+    host.run(SetVfs(gpu=GpuIdentity(gpu.address, gpu.device, known(gpu.uuid)), enabled=True))
+    assert len(seen) == 1
+    host.observe()
+    assert asked
+
+
+def sriov(sim, answer, **more):
+    """A host whose sriov-manage gives that answer, and the step that turns VFs on."""
+    host = local(sim, **more)
+    gpu = host.observe().gpus[0]
+    sim.kernel.sriov_manage = lambda *_, **__: answer
+    return host, SetVfs(gpu=GpuIdentity(gpu.address, gpu.device, known(gpu.uuid)), enabled=True)
+
+
+@pytest.mark.parametrize("status", [0, 1])
+def test_a_gpu_that_sriov_manage_cannot_have_is_said_with_who_has_it(status):
+    """hardware.md 1.5.6, whatever the exit status of the installed version is."""
+    sim = SimHost.in_memory("l40s", CATALOG)
+    answer = CommandResult(status, "Cannot obtain unbindLock for 0000:41:00.0")
+    holder = Holder(812, "nvidia-persiste")
+
+    class Handles:
+        def holders(self):
+            return {"/dev/nvidia0": (holder,)}
+
+    host, step = sriov(sim, answer, handles=Handles())
+    with pytest.raises(GpuState) as caught:
+        host.run(step)
+    assert "nvidia-persiste (pid 812)" in caught.value.message
+    assert caught.value.facts["holders"] == [{"pid": 812, "command": "nvidia-persiste", "domain": None}]
+
+
+def test_a_parked_gpu_is_not_written_to_without_sriov_manage():
+    """hardware.md 1.5.5: pci-pf-stub would take the number, and the NVIDIA driver know nothing of it."""
+    sim = SimHost.in_memory("l40s", CATALOG)
+    host, step = sriov(sim, None)
+    link = sim.kernel.link
+    sim.kernel.link = lambda path: (
+        "pci-pf-stub" if path == f"sys/bus/pci/devices/{step.gpu.address}/driver" else link(path)
+    )
+    before = sim.kernel.operations["write"]
+    with pytest.raises(GpuState):
+        host.run(step)
+    assert sim.kernel.operations["write"] == before
+
+
+def made_on_a_vf(sim):
+    """A vGPU on an L40S's first VF, and the step that takes it away."""
+    host = local(sim)
+    gpu = host.observe().gpus[0]
+    host.run(SetVfs(gpu=GpuIdentity(gpu.address, gpu.device, known(gpu.uuid)), enabled=True))
+    gpu = host.observe().gpus[0]
+    common = {
+        "vgpu": uuid4(),
+        "name": "desk",
+        "gpu": GpuIdentity(gpu.address, gpu.device, known(gpu.uuid)),
+        "framework": gpu.framework,
+        "parent": gpu.vfs[0].address,
+        "type_id": 1147,
+        "type_name": "L40S-1Q",
+    }
+    host.run(CreateVgpu(**common))
+    return common
+
+
+def test_a_vf_that_is_anothers_now_is_not_touched():
+    """A VF's address may be another GPU's after a boot: the GPU's own identity does not tell."""
+    sim = SimHost.in_memory("l40s", CATALOG)
+    common = made_on_a_vf(sim)
+    link = sim.kernel.link
+    sim.kernel.link = lambda path: "0000:61:00.0" if path.endswith("/physfn") else link(path)
+    before = sim.kernel.operations["write"]
+    for step in (CreateVgpu(**common), RemoveVgpu(**common)):
+        with pytest.raises(GpuState, match=r"0000:61:00\.0"):
+            local(sim).run(step)
+    assert sim.kernel.operations["write"] == before
+
+
+def test_a_vgpu_whose_vfs_are_off_is_removed_already():
+    sim = SimHost.in_memory("l40s", CATALOG)
+    common = made_on_a_vf(sim)
+    sim.control("reboot", {})
+    local(sim).run(RemoveVgpu(**common))
+
+
+def test_vfs_whose_types_cannot_be_read_are_not_turned_off():
+    """UNKNOWN is not none: each of them may carry a desktop."""
+    sim = SimHost.in_memory("l40s", CATALOG)
+    common = made_on_a_vf(sim)
+    read = sim.kernel.read
+
+    def unreadable(path):
+        if path.endswith("/current_vgpu_type"):
+            raise OSError(errno.EIO, "Input/output error", path)
+        return read(path)
+
+    sim.kernel.read = unreadable
+    with pytest.raises(VgpuBusy):
+        local(sim).run(SetVfs(gpu=common["gpu"], enabled=False))
+    assert sim.kernel.operations["sriov_manage"] == 1
+
+
+@pytest.mark.parametrize("libvirt", ["names it", "is down"])
+def test_a_vf_of_a_domain_that_starts_is_not_taken_away(libvirt):
+    """It holds no handle yet; libvirt knows."""
+    sim = SimHost.in_memory("mxgpu", CATALOG)
+    gpu = local(sim).observe().gpus[0]
+    step = {"gpu": GpuIdentity(gpu.address, gpu.device, None)}
+    local(sim).run(SetVfs(**step, enabled=True))
+    vf = local(sim).observe().gpus[0].vfs[0].address
+    domains = (domain(DomainState.OTHER, (Hostdev(PciSource(vf)),)),)
+    there = Libvirt(domains) if libvirt == "names it" else Libvirt(error=LibvirtUnreachable("down"))
+    with pytest.raises(VgpuBusy if libvirt == "names it" else FactUnknown):
+        local(sim, hypervisor=there).run(SetVfs(**step, enabled=False))
+    assert local(sim).observe().gpus[0].vfs
+    local(sim, hypervisor=Libvirt()).run(SetVfs(**step, enabled=False))
+
+
+def test_a_pass_over_the_handles_that_hangs_is_unknown(sim, monkeypatch):
+    """/proc/PID/cmdline of a QEMU that hangs in the kernel hangs as well; the lane must not."""
+    monkeypatch.setattr("vgpuctl.host.guard.HANDLES_S", 0.05)
+    step = made(sim)
+    go = threading.Event()
+
+    class Handles:
+        asked = 0
+
+        def holders(self):
+            self.asked += 1
+            go.wait()
+            return {}
+
+    handles = Handles()
+    host = local(sim, handles=handles)
+    for _ in range(2):
+        with pytest.raises(FactUnknown):
+            host.run(step)
+    go.set()
+    assert handles.asked == 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -468,14 +467,7 @@ def test_a_creation_that_half_happened_leaves_nothing(tmp_path: Path, cards: str
     profile = ProfileDocument(name="odd", types=("L40S-8Q",), params=(("frame_rate_limiter", "0"),))
     with world(tmp_path, cards=cards) as one:
         one.succeed(CreateVgpus(type="L40S-8Q", name="first"))
-        write = one.sim.kernel.write
-
-        def refuse(path: str, text: str) -> None:
-            if path.endswith("vgpu_params"):
-                raise OSError(errno.EIO, "Input/output error", path)
-            write(path, text)
-
-        one.sim.kernel.write = refuse
+        one.sim.control("fail", {"what": "vgpu_params", "errno": "EIO", "count": 50})
         edit = ApplyDocuments(documents=(profile, VgpuDocument(name="a", profile="odd")))
         operation = one.do(edit)
         assert operation["state"] == "failed", operation

@@ -25,7 +25,11 @@ def adopt(session: Session, *, vgpu: str | None, all_: bool, options: ChangeOpti
     client = session.client()
     operation = make(session, client, {"action": "adopt", "vgpu": vgpu}, options)
     if operation is not None:
-        print_items(session, VGPU, vgpus_of(client, operation))
+        found = vgpus_of(client, operation)
+        if not found:
+            session.say("there is no vGPU that is not ours")
+        if found or session.format != "table":
+            print_items(session, VGPU, found)
 
 
 @click.command(cls=Command, examples="vgpuctl pause")

@@ -11,6 +11,7 @@ NULL = "-"
 UNKNOWN = "?"
 _SECONDS = re.compile(r"\.\d+Z$")
 """What is left out of a time that a person reads."""
+_NOTHING: tuple[Any, ...] = (None, "", [], {})
 
 
 def is_number(field: Field) -> bool:
@@ -63,8 +64,8 @@ def printable(text: str) -> str:
 def _object(value: dict[str, Any]) -> str:
     if "detail" in value:
         return plain(value["detail"])
-    if "name" in value and "type" in value:
-        return f"{plain(value['name'])} ({plain(value['type']) or UNKNOWN})"
+    if "name" in value and ("type" in value or "profile" in value):
+        return f"{plain(value['name'])} ({plain(value.get('type') or value.get('profile')) or UNKNOWN})"
     if "name" in value:
         return plain(value["name"])
-    return " ".join(f"{name}={plain(each)}" for name, each in value.items() if each is not None)
+    return " ".join(f"{name}={plain(each)}" for name, each in value.items() if each not in _NOTHING)

@@ -139,6 +139,12 @@ def _agree(
     heard = session.can_ask() or session.format != "json"
     if heard and (noticing or (always_show and not (options.yes and session.quiet))):
         talk("\n".join(lines(plan, session.paint_talk())))
+    if plan.get("problems"):
+        # It would be refused: no question, and no second telling of what stands above.
+        first = VgpuctlError.from_problem(plan["problems"][0])
+        if heard and (noticing or always_show):
+            first.facts.pop("problems", None)
+        raise first
     if options.yes or (not noticing and not always_show):
         return False
     if always_show and plan.get("verdict") == "match" and not plan.get("changes"):

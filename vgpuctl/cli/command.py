@@ -10,6 +10,9 @@ import click
 
 from vgpuctl.cli.session import Session
 
+_WHOLE_SENTENCE = 400
+"""The list of commands wraps what it says of each; click would cut it at 45 characters."""
+
 
 def remember(name: str) -> Callable[[click.Context, click.Parameter, Any], None]:
     """An option's callback that keeps its value in the session, whichever command it was given to."""
@@ -145,4 +148,4 @@ class Group(click.Group):
         if name in self.lazy:
             return self.lazy[name][1]
         command = self.get_command(ctx, name)
-        return command.get_short_help_str(limit=60) if command else ""
+        return command.get_short_help_str(limit=_WHOLE_SENTENCE) if command else ""

@@ -3,9 +3,30 @@
 from __future__ import annotations
 
 import click
-from click.shell_completion import get_completion_class
+from click.shell_completion import BashComplete, get_completion_class
 
 from vgpuctl.cli.command import Command
+
+_COLONS = """
+# bash takes the colons of a PCI address for the ends of words: what it has of the word is cut off again.
+_vgpuctl_completion_with_colons() {
+    local words word before
+    COMPREPLY=()
+    words=${COMP_LINE:0:COMP_POINT}
+    word=${words##*[[:space:]]}
+    local IFS=$' \\t\\n'
+    local COMP_WORDS=($words)
+    [[ -z $word ]] && COMP_WORDS+=("")
+    local COMP_CWORD=$((${#COMP_WORDS[@]} - 1))
+    _vgpuctl_completion "$@"
+    [[ $word == --*=* ]] && word=${word#*=}
+    before=${word%"${word##*:}"}
+    [[ $COMP_WORDBREAKS == *:* && -n $before ]] && COMPREPLY=("${COMPREPLY[@]#"$before"}")
+    return 0
+}
+
+complete -o nosort -F _vgpuctl_completion_with_colons vgpuctl
+"""
 
 
 @click.command(
@@ -23,4 +44,5 @@ def completion(context: click.Context, shell: str) -> None:
     kind = get_completion_class(shell)
     if kind is None:
         raise click.UsageError(f"no completion for {shell}")
-    click.echo(kind(context.find_root().command, {}, "vgpuctl", "_VGPUCTL_COMPLETE").source())
+    script = kind(context.find_root().command, {}, "vgpuctl", "_VGPUCTL_COMPLETE").source()
+    click.echo(script + _COLONS if kind is BashComplete else script)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import Any
 
 import click
@@ -14,6 +13,7 @@ from vgpuctl.cli.options import ChangeOptions, change_options, output_options
 from vgpuctl.cli.output import Item, print_item, write
 from vgpuctl.cli.planview import lines
 from vgpuctl.cli.session import Session, pass_session
+from vgpuctl.cli.sources import Sources
 from vgpuctl.surface import PLAN
 
 CHANGES_PENDING = 10
@@ -37,23 +37,15 @@ def _file_options(function: Any) -> Any:
     )(with_prune)
 
 
-def _edit(files: tuple[str, ...], *, prune: bool) -> Item:
-    return {"action": "apply", "source": _joined([_read(each) for each in files]), "prune": prune}
+def _edit(sources: Sources, *, prune: bool) -> Item:
+    return {"action": "apply", "source": sources.joined(), "prune": prune}
 
 
-def _joined(texts: list[str]) -> str:
-    """Several files as one: each begins a new document."""
-    head, *rest = texts
-    return "\n".join([head, *(each if each.startswith("---") else f"---\n{each}" for each in rest)])
-
-
-def _read(file: str) -> str:
-    try:
-        return sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8")
-    except OSError as error:
-        raise click.FileError(file, error.strerror or str(error)) from error
-    except UnicodeDecodeError as error:
-        raise click.FileError(file, f"not UTF-8: {error.reason} at byte {error.start}") from error
+def _plan(session: Session, files: tuple[str, ...], *, prune: bool) -> Item:
+    sources = Sources(files)
+    with sources.told():
+        found: Item = session.client().post("/v1/plans", _edit(sources, prune=prune))
+    return found
 
 
 @click.command(
@@ -74,7 +66,7 @@ def plan(session: Session, *, files: tuple[str, ...], prune: bool, detailed_exit
     Exits with 0; with --detailed-exitcode: 0 nothing to do, 10 changes pending, 7 something that
     this depends on could not be read.
     """
-    found = session.client().post("/v1/plans", _edit(files, prune=prune))
+    found = _plan(session, files, prune=prune)
     print_item(session, PLAN, found, lambda: lines(found, session.paint()))
     if detailed_exitcode:
         raise SystemExit(_status(found))
@@ -97,8 +89,9 @@ def apply(session: Session, *, files: tuple[str, ...], prune: bool, options: Cha
     What is not listed is left alone, unless --prune says otherwise.  Without a terminal it takes
     --yes.  Applying what already holds changes nothing.
     """
-    client = session.client()
-    operation = make(session, client, _edit(files, prune=prune), options, always_show=True)
+    sources = Sources(files)
+    with sources.told():
+        operation = make(session, session.client(), _edit(sources, prune=prune), options, always_show=True)
     if operation is not None:
         count = len((operation.get("result") or {}).get("documents") or [])
         say_done(session, f"applied {count} document{'' if count == 1 else 's'}", operation)
@@ -120,7 +113,7 @@ def assert_(session: Session, *, files: tuple[str, ...], prune: bool) -> None:
 
     Exits with 0 where they match, 10 where they differ, 7 where something could not be read.
     """
-    found = session.client().post("/v1/plans", _edit(files, prune=prune))
+    found = _plan(session, files, prune=prune)
     if not session.quiet:
         print_item(session, PLAN, found, lambda: lines(found, session.paint()))
     raise SystemExit(_status(found))

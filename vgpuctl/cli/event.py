@@ -13,12 +13,14 @@ from vgpuctl.cli.command import Command
 from vgpuctl.cli.options import output_options
 from vgpuctl.cli.output import Item, print_items, write
 from vgpuctl.cli.session import Session, pass_session
+from vgpuctl.cli.style import width_of
 from vgpuctl.client.client import Client
 from vgpuctl.surface import EVENT, Field
 
 _PAGE = 1000
 _WIDTHS = {"revision": 6, "at": 20, "kind": 18, "subject": 24}
 """A stream cannot know its widest cell beforehand."""
+_NARROWEST = 20
 
 
 @click.command(
@@ -88,4 +90,15 @@ def _line(fields: tuple[Field, ...], texts: list[str]) -> str:
     for field, text in zip(fields, texts, strict=True):
         width = _WIDTHS.get(field.name, 0)
         cells.append(f"{text:>{width}}" if is_number(field) else f"{text:<{width}}")
-    return "  ".join(cells).rstrip()
+    return _folded("  ".join(cells).rstrip(), len("  ".join([*cells[:-1], ""])))
+
+
+def _folded(line: str, indent: int) -> str:
+    """`line` as wide as the terminal; what it continues with stands under its last column."""
+    width = width_of(sys.stdout)
+    if width is None or len(line) <= width or width - indent < _NARROWEST:
+        return line
+    import textwrap  # noqa: PLC0415 - few lines are this long
+
+    words = textwrap.wrap(line[indent:], width - indent, break_on_hyphens=False, break_long_words=False)
+    return line[:indent] + f"\n{' ' * indent}".join(words)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 from vgpuctl.cli.cells import printable
 from vgpuctl.cli.session import Session, talk
@@ -21,6 +22,9 @@ def tell(session: Session, error: VgpuctlError) -> int:
         talk(f"  {printable(line)}")
     for fault in _faults(error):
         talk(f"  - {printable(fault)}")
+    more = len(error.facts.get("problems") or []) - 1
+    if more > 0:
+        talk(f"  and {more} more cannot be done; --dry-run shows all")
     if error.hint:
         talk(f"  {paint.bold('hint:')} {printable(error.hint)}")
     return error.exit_status
@@ -28,11 +32,15 @@ def tell(session: Session, error: VgpuctlError) -> int:
 
 def _faults(error: VgpuctlError) -> list[str]:
     """Each fault on a line; none where the message has said the only one."""
-    found = [_fault(each) for each in error.facts.get("faults") or []]
+    found = [
+        fault_line(each) if isinstance(each, dict) else str(each) for each in error.facts.get("faults") or []
+    ]
     return [] if len(found) == 1 and found[0] in error.message else found
 
 
-def _fault(fault: object) -> str:
-    if not isinstance(fault, dict):
-        return str(fault)
-    return ": ".join(str(fault[name]) for name in ("document", "path", "message") if fault.get(name))
+def fault_line(fault: dict[str, Any]) -> str:
+    """One fault: `FILE:LINE: document: path: what would be right`, as far as they are known."""
+    file, line = fault.get("file"), fault.get("line")
+    place = ":".join(str(each) for each in (file, line) if each) if file else f"line {line}" if line else None
+    parts = (place, *(fault.get(name) for name in ("document", "path", "message")))
+    return ": ".join(str(each) for each in parts if each)

@@ -10,6 +10,9 @@ from vgpuctl.cli.output import Item, table
 from vgpuctl.cli.style import Paint
 from vgpuctl.surface import STEP
 
+_NAMED = 4
+"""So many names say who is meant; the documents above list all."""
+
 _STEP_FIELDS = tuple(
     each for name in ("number", "summary", "reason", "touches") for each in STEP.fields if each.name == name
 )
@@ -30,10 +33,12 @@ def lines(plan: Item, paint: Paint) -> Iterator[str]:
         yield ""
     if plan.get("problems"):
         yield paint.bold("Cannot be done:")
-        for problem in plan["problems"]:
+        for problem, others in _alike(plan["problems"]):
             yield paint.red(f"  {plain(problem.get('subject'))}: {plain(problem.get('detail'))}")
             if problem.get("hint"):
                 yield f"    hint: {plain(problem['hint'])}"
+            if others:
+                yield f"    the same with {_some(others)}"
         yield ""
     yield verdict(plan, paint)
 
@@ -53,6 +58,25 @@ def verdict(plan: Item, paint: Paint) -> str:
             parts.append(f"{_count(problems, 'wish', 'wishes')} cannot be fulfilled")
         rest = "; ".join(parts) or "places that are no longer wanted become free"
     return f"{paint.word(word)}: {rest}"
+
+
+def _alike(problems: list[Item]) -> list[tuple[Item, list[str]]]:
+    """Problems that say the same of several subjects once, with the other subjects."""
+    found: dict[tuple[str, str], tuple[Item, list[str]]] = {}
+    for problem in problems:
+        subject = plain(problem.get("subject"))
+        told = (plain(problem.get("detail")), plain(problem.get("hint")))
+        key = (told[0].replace(subject, "\0"), told[1].replace(subject, "\0")) if subject else told
+        if key in found:
+            found[key][1].append(subject)
+        else:
+            found[key] = (problem, [])
+    return list(found.values())
+
+
+def _some(names: list[str]) -> str:
+    more = len(names) - _NAMED
+    return ", ".join(names[:_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
 def _count(number: int, one: str, several: str | None = None) -> str:

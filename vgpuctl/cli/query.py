@@ -12,6 +12,7 @@ import click
 from vgpuctl.cli.command import Command
 from vgpuctl.cli.output import write
 from vgpuctl.cli.session import Session, pass_session
+from vgpuctl.errors import InvalidInput
 
 
 @click.command(
@@ -44,7 +45,7 @@ def _body(data: str | None) -> Any:
         text = data if not data.startswith("@") else _read(data[1:])
         return json.loads(text)
     except OSError as error:
-        raise click.FileError(data[1:], error.strerror or str(error)) from error
+        raise InvalidInput(f"{data[1:]} cannot be read: {(error.strerror or str(error)).lower()}") from error
     except ValueError as error:
         raise click.UsageError(f"--data is not JSON: {error}") from error
 

@@ -48,6 +48,7 @@ class Session:
             connect_timeout_s=limit_s or CONNECT_TIMEOUT_S,
             reply_timeout_s=limit_s or REPLY_TIMEOUT_S,
             trace=talk if self.debug else None,
+            slow=talk if sys.stderr.isatty() and not self.quiet else None,
         )
 
     def paint(self) -> Paint:

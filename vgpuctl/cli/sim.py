@@ -15,7 +15,7 @@ from vgpuctl.cli.session import Session, pass_session
 from vgpuctl.client.client import Client, at
 from vgpuctl.errors import NotFound
 
-_FAULTS = ("create", "remove", "read", "nvml", "sriov-manage", "gpu")
+_FAULTS = ("create", "remove", "read", "gpu", "vgpu_params", "nvml", "holders", "sriov-manage")
 
 
 @click.group(
@@ -84,7 +84,7 @@ def release(session: Session, vgpu: str) -> None:
 def fail(
     session: Session, *, what: str, gpu: str | None, errno: str | None, count: int | None, hang: bool
 ) -> None:
-    """Make something fail: create, remove, read, nvml, sriov-manage or gpu."""
+    """Make something fail: create, remove, read, gpu, vgpu_params, nvml, holders or sriov-manage."""
     client = session.client()
     arguments = {
         "what": what,

@@ -26,10 +26,13 @@ from vgpuctl.errors import (
 CONNECT_TIMEOUT_S = 5.0
 REPLY_TIMEOUT_S = 60.0
 """Longer than any read of the daemon takes: its own deadlines are below it."""
+PATIENCE_S = 3.0
+"""After so long without an answer a person wants to know what is waited for."""
 
 _NOT_RUNNING = (
     "is it running? `systemctl status vgpuctl`; to try it without a GPU: `vgpuctl daemon --simulate l40s`"
 )
+_STUCK = "is it stopped or stuck? `systemctl status vgpuctl`, `journalctl -u vgpuctl`"
 _OTHER = "is it a vgpuctl daemon that answers?"
 _BY_STATUS: dict[int, type[VgpuctlError]] = {400: InvalidInput, 403: Denied, 404: NotFound, 409: Conflict}
 
@@ -53,6 +56,8 @@ class Reply:
 class Client:
     """The daemon at `host` (see `address.socket_path`).  `trace` is told of every call.
 
+    `slow` is told once, in words, when an answer takes long.
+
     Every method raises what the daemon refuses with, DaemonUnreachable where none answers, Denied
     where the socket is not for this user, and DeadlineExceeded where the reply does not come.
     """
@@ -64,11 +69,15 @@ class Client:
         connect_timeout_s: float = CONNECT_TIMEOUT_S,
         reply_timeout_s: float = REPLY_TIMEOUT_S,
         trace: Callable[[str], None] | None = None,
+        slow: Callable[[str], None] | None = None,
+        patience_s: float = PATIENCE_S,
     ) -> None:
         self.path = socket_path(host)
         self._connect_timeout_s = connect_timeout_s
         self._reply_timeout_s = reply_timeout_s
         self._trace = trace or (lambda _text: None)
+        self._slow = slow
+        self._patience_s = patience_s
 
     def get(self, path: str, *, reply_timeout_s: float | None = None, **params: Any) -> Any:
         """What stands at `path`.  Parameters that are None or False are left out; True is 1."""
@@ -103,7 +112,7 @@ class Client:
         try:
             reply = Reply(response.status, _media_type(response), response.read())
         except (OSError, http.client.HTTPException) as error:
-            raise self._broken(error, sent=True) from error
+            raise self._broken(error, sent=True, changes=method != "GET") from error
         finally:
             connection.close()
         took_ms = (time.monotonic() - started) * 1000
@@ -114,7 +123,10 @@ class Client:
 
     def stream(self, path: str, **params: Any) -> Iterator[Any]:
         """The JSON values that the daemon sends line by line, for as long as it sends."""
-        connection, response = self._send("GET", path, None, params=params, headers={}, reply_timeout_s=None)
+        # The daemon sends a blank line now and then: a stream that is silent for long has none behind it.
+        connection, response = self._send(
+            "GET", path, None, params=params, headers={}, reply_timeout_s=self._reply_timeout_s
+        )
         try:
             if response.status >= 400:
                 raise _refusal(Reply(response.status, _media_type(response), response.read()))
@@ -153,22 +165,34 @@ class Client:
             if payload is not None:
                 all_headers["Content-Type"] = "application/json"
             connection.request(method, target, payload, all_headers)
+            if "wait" not in query:
+                self._tell_when_slow(connection)
             return connection, connection.getresponse()
         except (OSError, http.client.HTTPException) as error:
             connection.close()
-            raise self._broken(error, sent=sent) from error
+            raise self._broken(error, sent=sent, changes=method != "GET") from error
 
-    def _broken(self, error: Exception, *, sent: bool) -> VgpuctlError:
-        """Why the daemon at this socket could not be talked to.  `sent`: it may have been heard."""
+    def _tell_when_slow(self, connection: UnixConnection) -> None:
+        if self._slow is None or connection.answers_within(self._patience_s):
+            return
+        self._slow(f"waiting for the daemon at {self.path} ...")
+        self._slow = None
+
+    def _broken(self, error: Exception, *, sent: bool, changes: bool = False) -> VgpuctlError:
+        """Why the daemon at this socket could not be talked to.
+
+        `sent`: it may have been heard.  `changes`: what was asked would have changed something.
+        """
         if isinstance(error, PermissionError):
             return Denied(
                 f"no permission for {self.path}",
                 hint="operating takes root or the group vgpuctl, reading the group vgpuctl-ro",
             )
         if isinstance(error, TimeoutError) and sent:
+            what = f"the daemon at {self.path} did not answer in time"
             return DeadlineExceeded(
-                f"the daemon at {self.path} did not answer in time; what was asked may still happen",
-                hint="see `vgpuctl operation list`",
+                f"{what}; what was asked may still happen" if changes else what,
+                hint=f"{_STUCK}, then `vgpuctl operation list`" if changes else _STUCK,
             )
         if sent:
             return DaemonUnreachable(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import select
 import socket
 import time
 
@@ -30,3 +31,9 @@ class UnixConnection(http.client.HTTPConnection):
                     raise
                 time.sleep(0.02)
         self.sock.settimeout(self._reply_timeout_s)
+
+    def answers_within(self, seconds: float) -> bool:
+        """Whether the answer to what was sent begins, or the other side hangs up, within that time."""
+        waiting = select.poll()
+        waiting.register(self.sock, select.POLLIN)
+        return bool(waiting.poll(seconds * 1000))

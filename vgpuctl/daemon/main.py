@@ -38,6 +38,8 @@ _log = structlog.get_logger("vgpuctl.daemon")
 
 def run(options: Options) -> None:
     """Run the daemon until it is told to stop; raises VgpuctlError when it cannot start."""
+    # Whatever the umask of the shell that started us, nobody else may write what we make.
+    os.umask(os.umask(0o022) | 0o022)
     notifier = Notifier.from_environment(os.environ)
     inherited = inherited_socket(os.environ)
     config = configuration.load(options, os.environ)

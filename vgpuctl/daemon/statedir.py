@@ -19,7 +19,8 @@ class StateDirectory:
         self.path = path
         try:
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._fd = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            _refuse_shared(path)
+            self._fd = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         except OSError as error:
             raise StoreFailure(
                 f"the state directory {path} cannot be used: {error.strerror}",
@@ -71,3 +72,15 @@ class StateDirectory:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _refuse_shared(path: Path) -> None:
+    """StoreFailure for a directory that others can write: their links would be followed as root."""
+    found = path.stat()
+    # A user's own group may write (umask 002 is usual there), root's may not.
+    others = 0o022 if os.geteuid() == 0 else 0o002
+    if found.st_uid not in (os.geteuid(), 0) or found.st_mode & others:
+        raise StoreFailure(
+            f"the state directory {path} can be written by others",
+            hint=f"name another --state-dir, or make it this user's own: chmod go-w {path}",
+        )

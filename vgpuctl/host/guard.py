@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable
 from typing import Final
 
-from vgpuctl.errors import CardChanged, FactUnknown, GpuNotFound, VgpuBusy, VgpuctlError
+from vgpuctl.errors import CardChanged, FactUnknown, GpuNotFound, GpuState, VgpuBusy, VgpuctlError
 from vgpuctl.host.frameworks.parents import MDEVS, NVIDIA, device_path, vfio_nodes
-from vgpuctl.host.joining import holders_of
-from vgpuctl.host.sighting import device_id, driver_words
+from vgpuctl.host.joining import Holders, holders_of
+from vgpuctl.host.sighting import Sighting, device_id, driver_words
+from vgpuctl.host.watch import Hanging, Watch, deadline_in
 from vgpuctl.model.allocation import GpuIdentity
 from vgpuctl.model.domain import Domain, Hostdev, MdevSource, PciSource, vgpu_of_alias
-from vgpuctl.model.fact import Fact, Unknown
+from vgpuctl.model.fact import Fact, Unknown, known
 from vgpuctl.model.gpu import FrameworkKind, Holder, Vf
+from vgpuctl.model.pci import GpuAddress
 from vgpuctl.model.step import RemoveVgpu
 from vgpuctl.ports.handles import VfioHandles
 from vgpuctl.ports.hypervisor import HypervisorPort
@@ -19,6 +23,8 @@ from vgpuctl.ports.kernel import Kernel
 from vgpuctl.ports.nvml import Nvml
 
 NVML_S: Final = 5.0
+HANDLES_S: Final = 30.0
+"""One pass over /proc takes a second or two on a host with ten thousand processes."""
 
 
 class Guard:
@@ -31,6 +37,8 @@ class Guard:
         self._nvml = nvml
         self._handles = handles
         self._hypervisor = hypervisor
+        self._watch = Watch()
+        self._one_pass = threading.Lock()
 
     def same_card(self, gpu: GpuIdentity) -> None:
         """Raise CardChanged when another card stands at that address.
@@ -64,6 +72,29 @@ class Guard:
                 return each.uuid
         return None
 
+    def vf_of(self, parent: GpuAddress, gpu: GpuIdentity) -> None:
+        """Raise GpuState when `parent` is there and is neither the GPU nor one of its VFs.
+
+        Addresses may be others after a boot.
+        """
+        if parent == gpu.address:
+            return
+        try:
+            pf = self._kernel.link(f"{device_path(parent)}/physfn")
+        except FileNotFoundError:
+            if not self._kernel.exists(device_path(parent)):
+                return  # the VFs are off: nothing is there that could be somebody's
+            pf = "no GPU"
+        except OSError as error:
+            raise FactUnknown(f"whose VF {parent} is could not be read: {error.strerror}") from error
+        if pf != str(gpu.address):
+            raise GpuState(
+                f"{parent} is a VF of {pf}, not of GPU {gpu.address}",
+                hint="the VFs were turned off, or have other addresses since the last boot",
+                gpu=str(gpu.address),
+                parent=str(parent),
+            )
+
     def nobody_holds(self, step: RemoveVgpu) -> None:
         """Raise VgpuBusy when a process or a running domain has the vGPU; FactUnknown when unreadable.
 
@@ -74,26 +105,52 @@ class Guard:
             path = f"{MDEVS}/{step.vgpu}"
         else:
             path = device_path(step.parent)
-        holders = holders_of(vfio_nodes(self._kernel, path), self._handles.holders())
+        holders = holders_of(vfio_nodes(self._kernel, path), self._all_holders())
         _refuse_held(holders, f"vGPU {step.name} on {step.parent}")
-        self._no_running_domain(step)
+        self._no_running_domain(
+            lambda hostdev: _names(hostdev, step), f"vGPU {step.name}", {"vgpu": step.name}
+        )
 
     def nobody_holds_a_vf(self, vfs: tuple[Vf, ...]) -> None:
         """Raise VgpuBusy when a process has one of these VFs, with a vGPU or plain, open."""
         if not vfs:
             return
-        handles = self._handles.holders()
+        handles = self._all_holders()
         for vf in vfs:
             nodes = vfio_nodes(self._kernel, device_path(vf.address))
             _refuse_held(holders_of(nodes, handles), f"VF {vf.address}")
+        addresses = {vf.address for vf in vfs}
+        self._no_running_domain(
+            lambda hostdev: isinstance(hostdev.source, PciSource) and hostdev.source.address in addresses,
+            "a VF of this GPU",
+            {},
+        )
 
-    def _no_running_domain(self, step: RemoveVgpu) -> None:
+    def holders_of_gpu(self, seen: Sighting) -> tuple[Holder, ...]:
+        """Who has the GPU itself open, as far as that can be read: who makes sriov-manage fail."""
+        return known(holders_of(seen.own_nodes, self._all_holders())) or ()
+
+    def _all_holders(self) -> Fact[Holders]:
+        """The open handles; /proc/PID/cmdline of a process that hangs in the kernel can hang as well."""
+        deadline = deadline_in(HANDLES_S)
+        if not self._one_pass.acquire(timeout=HANDLES_S):
+            return Unknown("an earlier pass over the open handles has not ended")
+        try:
+            return self._watch.start("open handles", self._handles.holders).result(deadline)
+        except Hanging as error:
+            return Unknown(str(error))
+        finally:
+            self._one_pass.release()
+
+    def _no_running_domain(
+        self, names: Callable[[Hostdev], bool], what: str, facts: dict[str, object]
+    ) -> None:
         domains = self._domains()
         if isinstance(domains, Unknown):
             raise FactUnknown(
-                f"whether a running domain has vGPU {step.name} is not known: {domains.reason}",
-                hint="it is removed when libvirt answers again",
-                vgpu=step.name,
+                f"whether a running domain has {what} is not known: {domains.reason}",
+                hint="nothing is done to it until libvirt answers again",
+                **facts,
             )
         for domain in domains:
             if not domain.state.is_active:
@@ -102,13 +159,13 @@ class Guard:
                 raise FactUnknown(
                     f"which devices domain {domain.name} runs with is not known", domain=domain.name
                 )
-            if any(_names(hostdev, step) for hostdev in domain.live):
+            if any(names(hostdev) for hostdev in domain.live):
                 raise VgpuBusy(
-                    f"vGPU {step.name} is in the running domain {domain.name}",
-                    hint=f"stop it or detach the vGPU: vgpuctl detach {domain.name} --vgpu {step.name}",
-                    vgpu=step.name,
+                    f"{what} is in the running domain {domain.name}",
+                    hint=_detaching(domain.name, facts),
                     domain=domain.name,
                     holders=[],
+                    **facts,
                 )
 
     def _domains(self) -> Fact[tuple[Domain, ...]]:
@@ -127,12 +184,27 @@ def _refuse_held(holders: Fact[tuple[Holder, ...]], what: str) -> None:
             hint="what cannot be read counts as busy; run the daemon as root",
         )
     if holders:
-        who = ", ".join(f"{each.domain or each.command} (pid {each.pid})" for each in holders)
         raise VgpuBusy(
-            f"{what} is held open by {who}",
+            f"{what} is held open by {named(holders)}",
             hint="stop the domain that has it, gracefully",
-            holders=[{"pid": each.pid, "command": each.command, "domain": each.domain} for each in holders],
+            holders=facts_of(holders),
         )
+
+
+def named(holders: tuple[Holder, ...]) -> str:
+    """Processes, for people."""
+    return ", ".join(f"{each.domain or each.command} (pid {each.pid})" for each in holders)
+
+
+def facts_of(holders: tuple[Holder, ...]) -> list[dict[str, object]]:
+    """Processes, for programs."""
+    return [{"pid": each.pid, "command": each.command, "domain": each.domain} for each in holders]
+
+
+def _detaching(domain: str, facts: dict[str, object]) -> str:
+    if "vgpu" not in facts:
+        return "stop it, gracefully"
+    return f"stop it or detach the vGPU: vgpuctl detach {domain} --vgpu {facts['vgpu']}"
 
 
 def _names(hostdev: Hostdev, step: RemoveVgpu) -> bool:

@@ -59,8 +59,26 @@ class ProcHandles:
         return found
 
     def _open_nodes(self, pid: int) -> Iterator[str]:
-        directory = f"{self._proc}/{pid}/fd"
-        for descriptor in os.listdir(directory):  # noqa: PTH208
+        """The nodes that a process has open.
+
+        A killed QEMU whose first thread has ended shows no descriptor, and keeps them all for as long as
+        another thread of it hangs in the driver.
+        """
+        descriptors = os.listdir(f"{self._proc}/{pid}/fd")  # noqa: PTH208
+        if descriptors:
+            yield from self._nodes_among(f"{self._proc}/{pid}/fd", descriptors)
+            return
+        for thread in os.listdir(f"{self._proc}/{pid}/task"):  # noqa: PTH208
+            if thread == str(pid):
+                continue
+            directory = f"{self._proc}/{pid}/task/{thread}/fd"
+            try:
+                yield from self._nodes_among(directory, os.listdir(directory))  # noqa: PTH208
+            except (FileNotFoundError, ProcessLookupError):
+                continue  # this one ended meanwhile; its siblings may not have
+
+    def _nodes_among(self, directory: str, descriptors: list[str]) -> Iterator[str]:
+        for descriptor in descriptors:
             try:
                 target = os.readlink(f"{directory}/{descriptor}")  # noqa: PTH115
             except FileNotFoundError:

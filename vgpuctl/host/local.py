@@ -8,10 +8,11 @@ from vgpuctl.errors import GpuState, LibvirtUnreachable, UnsupportedHere, VgpuBu
 from vgpuctl.host.capture import capture
 from vgpuctl.host.frameworks import TypeMemory, frameworks
 from vgpuctl.host.frameworks.passthrough import VFIO_PCI
-from vgpuctl.host.guard import Guard
+from vgpuctl.host.guard import Guard, facts_of, named
+from vgpuctl.host.nvml.gate import NvmlGate
 from vgpuctl.host.observer import GPU_S, LIBVIRT_S, NVML_S, Observer
 from vgpuctl.host.sighting import Sighting, look
-from vgpuctl.host.vfs import FILLED_S, VfSwitch
+from vgpuctl.host.vfs import FILLED_S, PARKING_DRIVER, VfSwitch
 from vgpuctl.model.catalog import Catalog
 from vgpuctl.model.domain import Domain
 from vgpuctl.model.fact import Fact, Unknown
@@ -54,14 +55,15 @@ class LocalHost:
         libvirt_timeout_s: float = LIBVIRT_S,
         vfs_timeout_s: float = FILLED_S,
     ) -> None:
+        gate = NvmlGate(nvml)
         self._kernel = kernel
-        self._nvml = nvml
+        self._nvml = gate
         self._hypervisor = hypervisor
         self._clock = clock
         self._nvml_timeout_s = nvml_timeout_s
         self._observer = Observer(
             kernel=kernel,
-            nvml=nvml,
+            nvml=gate,
             handles=handles,
             hypervisor=hypervisor,
             catalog=catalog,
@@ -72,8 +74,8 @@ class LocalHost:
             libvirt_timeout_s=libvirt_timeout_s,
         )
         self._frameworks = frameworks(kernel, clock, TypeMemory())
-        self._guard = Guard(kernel, nvml, handles, hypervisor)
-        self._vfs = VfSwitch(kernel, nvml, clock, vfs_timeout_s)
+        self._guard = Guard(kernel, gate, handles, hypervisor)
+        self._vfs = VfSwitch(kernel, gate, clock, vfs_timeout_s)
 
     def observe(self) -> Snapshot:
         """Read everything; never raises."""
@@ -84,13 +86,16 @@ class LocalHost:
         match effect:
             case CreateVgpu():
                 self._guard.same_card(effect.gpu)
+                self._guard.vf_of(effect.parent, effect.gpu)
                 self._frameworks[effect.framework].create(effect)
             case RemoveVgpu():
                 self._guard.same_card(effect.gpu)
+                self._guard.vf_of(effect.parent, effect.gpu)
                 self._guard.nobody_holds(effect)
                 self._frameworks[effect.framework].remove(effect)
             case SetParams():
                 self._guard.same_card(effect.gpu)
+                self._guard.vf_of(effect.parent, effect.gpu)
                 self._frameworks[effect.framework].set_params(effect)
             case SetVfs():
                 self._guard.same_card(effect.gpu)
@@ -105,10 +110,17 @@ class LocalHost:
         if not isinstance(pf, PciAddress):
             raise UnsupportedHere(f"{pf} is no PCI device: it has no VFs", gpu=str(pf))
         seen = look(self._kernel, pf, self._frameworks, lambda _: True)
-        if bool(seen.vfs) is not effect.enabled:
+        if bool(seen.vfs) is not effect.enabled or seen.driver == PARKING_DRIVER:
             _refuse_in_use(seen)
             self._guard.nobody_holds_a_vf(seen.vfs)
-        self._vfs.set(pf, seen.device.vendor, enabled=effect.enabled)
+        try:
+            self._vfs.set(pf, seen.device.vendor, enabled=effect.enabled)
+        except GpuState as error:
+            holders = self._guard.holders_of_gpu(seen)
+            if holders:
+                error.message += f"; {named(holders)} has it open"
+                error.facts["holders"] = facts_of(holders)
+            raise
 
     def domain_xml(self, domain: str, *, live: bool = False) -> str:
         """A domain's XML, from libvirt."""

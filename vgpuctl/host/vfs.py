@@ -13,11 +13,11 @@ from vgpuctl.errors import (
 )
 from vgpuctl.host.frameworks.parents import NVIDIA, device_path, is_settled
 from vgpuctl.host.frameworks.writes import refused
+from vgpuctl.host.nvml.gate import NvmlGate
 from vgpuctl.model.gpu import Vf
 from vgpuctl.model.pci import PciAddress
 from vgpuctl.ports.clock import Clock
 from vgpuctl.ports.kernel import Kernel
-from vgpuctl.ports.nvml import Nvml
 
 PARKING_DRIVER: Final = "pci-pf-stub"
 SRIOV_MANAGE_S: Final = 120.0
@@ -96,7 +96,9 @@ class VfSwitch:
     GPU open, an NVML client of our own too.
     """
 
-    def __init__(self, kernel: Kernel, nvml: Nvml, clock: Clock, filled_timeout_s: float = FILLED_S) -> None:
+    def __init__(
+        self, kernel: Kernel, nvml: NvmlGate, clock: Clock, filled_timeout_s: float = FILLED_S
+    ) -> None:
         self._kernel = kernel
         self._nvml = nvml
         self._clock = clock
@@ -107,10 +109,21 @@ class VfSwitch:
         count = self._number(pf, "sriov_numvfs")
         parked = driver_of(self._kernel, pf) == PARKING_DRIVER
         if parked or (count > 0) is not enabled:
-            self._nvml.release()
-            if vendor != NVIDIA or not self._by_sriov_manage(pf, enabled=enabled):
-                self._by_write(pf, vendor, enabled=enabled)
+            with self._nvml.closed():
+                self._switch(pf, vendor, enabled=enabled, parked=parked)
         self._wait(pf, vendor, enabled=enabled)
+
+    def _switch(self, pf: PciAddress, vendor: int, *, enabled: bool, parked: bool) -> None:
+        if vendor == NVIDIA and self._by_sriov_manage(pf, enabled=enabled):
+            return
+        if vendor == NVIDIA and parked:
+            # pci-pf-stub would take the write, and leave VFs that the NVIDIA driver knows nothing of.
+            raise GpuState(
+                f"GPU {pf} is on {PARKING_DRIVER}, and sriov-manage is not installed to bring it back",
+                hint="install the vGPU host driver of this host's release",
+                gpu=str(pf),
+            )
+        self._by_write(pf, vendor, enabled=enabled)
 
     def _by_sriov_manage(self, pf: PciAddress, *, enabled: bool) -> bool:
         try:
@@ -125,12 +138,13 @@ class VfSwitch:
             raise refused(f"run sriov-manage for GPU {pf}", str(pf), error, None) from error
         if result is None:
             return False
-        if result.exit_status != 0:
+        held = "unbindLock" in result.output
+        if held or result.exit_status != 0:
             self._raise_if_parked(pf)
-            held = "unbindLock" in result.output
             raise GpuState(
                 f"sriov-manage failed for GPU {pf} ({result.exit_status}): {result.output.strip()}",
-                hint="something holds the GPU open: stop nvidia-smi loops, DCGM and its exporter"
+                hint="something holds the GPU open: stop nvidia-smi loops, nvidia-persistenced, DCGM and its "
+                "exporter"
                 if held
                 else "its output says why",
                 gpu=str(pf),
@@ -145,9 +159,15 @@ class VfSwitch:
         try:
             # The kernel takes a number other than 0 only while it is 0 (EBUSY otherwise).
             if self._number(pf, "sriov_numvfs"):
-                self._kernel.write(path, "0")
+                self._kernel.write_abandonable(path, "0", SRIOV_MANAGE_S)
             if wanted:
-                self._kernel.write(path, str(wanted))
+                self._kernel.write_abandonable(path, str(wanted), SRIOV_MANAGE_S)
+        except TimeoutError as error:
+            raise DeadlineExceeded(
+                f"the driver has not set the number of VFs of GPU {pf} within {SRIOV_MANAGE_S:.0f} s",
+                hint="it goes on by itself; look at the GPU again before anything else is tried",
+                gpu=str(pf),
+            ) from error
         except OSError as error:
             refusal = refused(f"set the number of VFs of GPU {pf} to {wanted}", path, error, None)
             if vendor == NVIDIA:

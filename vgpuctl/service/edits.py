@@ -299,7 +299,8 @@ def _apply(edit: ApplyDocuments, context: Context) -> Change:
         if wish is None or wish.generation != generation:
             have = "is not there" if wish is None else f"has generation {wish.generation}"
             raise errors.GenerationMismatch(f"{key} {have}; the request was made for {generation}")
-    result = Change("apply", f"{len(edit.documents)} documents")
+    count = len(edit.documents)
+    result = Change("apply", f"{count} document{'' if count == 1 else 's'}")
     for document in edit.documents:
         key = key_of(document)
         before = context.wishes.documents.get(key)
@@ -348,7 +349,7 @@ def _check_together(wishes: Wishes, context: Context) -> None:
                 _check_source(replace(context, wishes=wishes), profile, vgpu_type)
             except errors.NotFound as error:
                 where = "profile" if profile is not None else "type"
-                fault(key, path + where, " ".join(filter(None, (error.message, error.hint))))
+                fault(key, path + where, "; ".join(filter(None, (error.message, error.hint))))
     if faults:
         several = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
         first = faults[0]

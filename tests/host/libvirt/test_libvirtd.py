@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from uuid import UUID
 
 import pytest
@@ -41,6 +42,15 @@ def connect(libvirtd: Libvirtd) -> Iterator[Connect]:
     libvirtd.thaw()
     for adapter in adapters:
         adapter.close()
+
+
+def test_it_has_no_part_in_the_hosts_libvirt(libvirtd: Libvirtd) -> None:
+    """It runs on machines with guests of their own, whose firewall, sockets and huge pages are theirs."""
+    for namespace in ("net", "mnt"):
+        ours = Path(f"/proc/self/ns/{namespace}").readlink()
+        assert Path(f"/proc/{libvirtd.pid}/ns/{namespace}").readlink() != ours
+    config = (libvirtd.directory / "etc/qemu.conf").read_text()
+    assert "hugetlbfs_mount = []" in config.splitlines()
 
 
 def test_config_attach_and_detach_keep_what_others_edited(libvirtd: Libvirtd, connect: Connect) -> None:

@@ -17,6 +17,12 @@ from vgpuctl.host.handles import ProcHandles
 from vgpuctl.model.fact import Unknown
 
 WAIT = "read line"
+HALF_DEAD = """
+import ctypes, sys, threading
+held = open(sys.argv[1])
+threading.Thread(target=lambda: (print("ready", flush=True), sys.stdin.read())).start()
+ctypes.CDLL(None).syscall(60)  # exit(2): this thread alone
+"""
 
 
 def start(dev: Path, nodes: list[str], then: str = WAIT, arguments: list[str] | None = None) -> int:
@@ -29,6 +35,18 @@ def start(dev: Path, nodes: list[str], then: str = WAIT, arguments: list[str] | 
     assert child.stdout.readline() == b"ready\n"
     if then == "exit":
         os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+    return child.pid
+
+
+def start_half_dead(dev: Path, node: str) -> int:
+    """A process whose first thread has ended while another one lives."""
+    child = subprocess.Popen(
+        (sys.executable, "-c", HALF_DEAD, dev / node), stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert child.stdout is not None
+    assert child.stdout.readline() == b"ready\n"
+    while "Z" not in Path(f"/proc/{child.pid}/stat").read_text().rpartition(")")[2]:
+        pass
     return child.pid
 
 
@@ -47,6 +65,7 @@ def report(dev: Path, pids: list[int]) -> None:
 def main() -> None:
     dev, spec = Path(sys.argv[1]), json.loads(sys.argv[2])
     pids = [start(dev, **process) for process in spec["processes"]]
+    pids += [start_half_dead(dev, node) for node in spec.get("half_dead", ())]
     for node in spec.get("unlink", ()):
         (dev / node).unlink()
     if "user" not in spec:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -91,6 +92,12 @@ class TestRealProcesses:
     def test_an_ended_process_that_nobody_waited_for_holds_nothing(self, dev):
         assert self.see(dev, {"nodes": ["vfio/12"], "then": "exit"}) == {}
 
+    @pytest.mark.skipif(platform.machine() != "x86_64", reason="the program names a syscall by its number")
+    def test_a_killed_process_that_hangs_in_the_kernel_holds_what_it_held(self, dev):
+        """hardware.md 1.4.12: its first thread is gone, and with it everything in /proc/PID/fd."""
+        seen = self.see(dev, half_dead=["vfio/12"])
+        assert [each[0] for each in seen["/dev/vfio/12"]] == [0]
+
     def test_one_unreadable_process_makes_the_whole_answer_unknown(self, dev):
         """DESIGN: an unreadable /proc/PID/fd counts as busy; it may be the holder."""
         seen = self.see(dev, {"nodes": ["vfio/12"]}, user=65534)
@@ -104,6 +111,7 @@ class TestProc:
     def root(self, tmp_path: Path) -> Path:
         for pid in (1, 40, 300):
             (tmp_path / f"proc/{pid}/fd").mkdir(parents=True)
+            (tmp_path / f"proc/{pid}/task/{pid}").mkdir(parents=True)
             (tmp_path / f"proc/{pid}/comm").write_text("qemu-system-x86\n")
             (tmp_path / f"proc/{pid}/cmdline").write_bytes(b"qemu\0-name\0guest=desk,process=qemu:desk\0")
         (tmp_path / "proc/self").mkdir()

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from vgpuctl.host.nvml.adapter import HelperNvml, NullNvml
+from vgpuctl.host.nvml.adapter import HelperNvml, NullNvml, why_not
 from vgpuctl.model.fact import Unknown
 from vgpuctl.ports.nvml import NvmlHost
 
@@ -29,7 +29,7 @@ class Scripted:
             f"cd {directory}; echo $$ >> pids; n=$(($(wc -l < pids) - 1)); "
             f"[ -e $n.sh ] || n={len(scripts) - 1}; . ./$n.sh"
         )
-        self.nvml = HelperNvml(("/bin/sh", "-c", program))
+        self.nvml = HelperNvml(("/bin/sh", "-c", program), objection=lambda: None)
 
     @property
     def pids(self) -> list[int]:
@@ -62,7 +62,7 @@ def is_alive(pid: int) -> bool:
 
 def test_the_real_helper_on_a_host_without_nvml():
     """ecosystem.md B0.4: nvmlInit without a driver raises LibraryNotFound."""
-    nvml = HelperNvml()
+    nvml = HelperNvml(objection=lambda: None)
     try:
         answer = nvml.host(60)
     finally:
@@ -71,6 +71,35 @@ def test_the_real_helper_on_a_host_without_nvml():
         assert answer.reason.startswith("nvmlInit: ")
     else:
         pytest.skip("this host has NVML")
+
+
+class TestWhyNot:
+    @pytest.fixture
+    def proc(self, tmp_path: Path) -> Path:
+        (tmp_path / "driver/nvidia").mkdir(parents=True)
+        (tmp_path / "driver/nvidia/version").touch()
+        (tmp_path / "1").mkdir()
+        (tmp_path / "1/comm").write_text("systemd\n")
+        (tmp_path / "99").mkdir()  # it ended between two looks
+        return tmp_path
+
+    def test_a_driver_that_is_loaded_may_be_asked(self, proc):
+        assert why_not(proc) is None
+
+    def test_a_driver_that_is_not_loaded_stays_so(self, proc):
+        """As root nvmlInit loads it, which somebody may be replacing."""
+        (proc / "driver/nvidia/version").unlink()
+        assert "not loaded" in str(why_not(proc))
+
+    def test_somebody_elses_sriov_manage_is_left_alone(self, proc):
+        """hardware.md 1.5.6: any NVML client makes it fail; `-e ALL` takes one GPU after the other."""
+        (proc / "412").mkdir()
+        (proc / "412/comm").write_text("sriov-manage\n")
+        assert "pid 412" in str(why_not(proc))
+
+    def test_an_objection_starts_no_helper(self, tmp_path):
+        nvml = HelperNvml((str(tmp_path / "absent"),), objection=lambda: "not now")
+        assert nvml.host(60) == Unknown("not now")
 
 
 def test_one_process_answers_many_questions(scripted):
@@ -122,7 +151,7 @@ def test_nonsense_is_unknown(scripted, line):
 
 
 def test_a_helper_that_cannot_be_started(tmp_path):
-    answer = HelperNvml((str(tmp_path / "absent"),)).host(60)
+    answer = HelperNvml((str(tmp_path / "absent"),), objection=lambda: None).host(60)
     assert answer == Unknown("the NVML helper cannot be asked: No such file or directory")
 
 
@@ -182,7 +211,7 @@ def test_what_the_library_prints_does_not_get_between_the_lines(tmp_path):
     root = Path(__file__).parents[3]
     paths = f"import sys; sys.path[:0] = ['{tmp_path}', '{root}']"
     program = f"{paths}; from vgpuctl.host.nvml import helper; helper.main()"
-    nvml = HelperNvml((sys.executable, "-c", program))
+    nvml = HelperNvml((sys.executable, "-c", program), objection=lambda: None)
     try:
         answer = nvml.host(60)
     finally:

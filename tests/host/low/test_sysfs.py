@@ -162,6 +162,24 @@ class TestAbandonableWrite:
         assert caught.value.filename == str(tmp_path / "remove")
         assert (tmp_path / "remove").read_text() == "1"  # this is the reader
 
+    def test_a_file_whose_writer_hangs_gets_no_second_one(self, files, tmp_path):
+        """A sick driver must not collect processes in D state; other files are written as ever."""
+        os.mkfifo(tmp_path / "remove")
+        (tmp_path / "other").touch()
+        with pytest.raises(TimeoutError):
+            files.write_abandonable("remove", "1", 0.1)
+        hanging = helper._abandoned[-1]
+        with pytest.raises(TimeoutError, match=f"pid {hanging.pid}"):
+            files.write_abandonable("remove", "2", 60)
+        files.write_abandonable("other", "3", 60)
+        assert (tmp_path / "remove").read_text() == "1"
+        while hanging.poll() is None:  # the suite's own timeout ends this
+            pass
+        (tmp_path / "remove").unlink()
+        (tmp_path / "remove").touch()
+        files.write_abandonable("remove", "4", 60)
+        assert (tmp_path / "remove").read_text() == "4"
+
     def test_abandoned_helpers_are_reaped(self, files, tmp_path):
         os.mkfifo(tmp_path / "remove")
         with pytest.raises(TimeoutError):

@@ -60,9 +60,12 @@ class VendorVfioFramework:
         self._removal_timeout_s = removal_timeout_s
 
     def serves(self, gpu: GpuAddress, vfs: tuple[Vf, ...]) -> bool:
-        """Whether its first ready VF has `nvidia/current_vgpu_type`; the PF has no such file."""
+        """Whether its first ready VF has `nvidia/current_vgpu_type`; the PF has no such file.
+
+        Where none is ready the first one is asked: VFs whose type cannot be read may carry vGPUs.
+        """
         del gpu
-        first = next((vf for vf in vfs if vf.ready), None)
+        first = next((vf for vf in vfs if vf.ready), vfs[0] if vfs else None)
         if first is None:
             return False
         try:

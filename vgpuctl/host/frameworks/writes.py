@@ -6,7 +6,7 @@ import errno
 from collections.abc import Callable
 from typing import Final
 
-from vgpuctl.errors import KernelRefused, ReadBackMismatch, UnsupportedHere
+from vgpuctl.errors import DeadlineExceeded, KernelRefused, ReadBackMismatch, UnsupportedHere
 from vgpuctl.model.nvrm import NvrmRefusal, explain
 from vgpuctl.ports.clock import Clock
 from vgpuctl.ports.kernel import Kernel
@@ -15,6 +15,8 @@ READ_BACK_S: Final = 2.0
 """How long a written value may take to show: the driver fills its files after the write returned."""
 RETRY_S: Final = 5.0
 """How long a create is repeated while the driver says that the GPU is not initialised (0x66)."""
+WRITE_S: Final = 60.0
+"""How long the driver may take over one write; a GPU that hangs keeps its writers for ever."""
 _PAUSE_S: Final = 0.05
 
 _MEANINGS: Final = {
@@ -50,13 +52,20 @@ class Writer:
         """One write; raises KernelRefused, which names the NVRM code where the log has one.
 
         `doing` completes "the kernel refused to ...".  A driver that is not initialised yet is asked
-        again for a while.
+        again for a while.  Written from a process that can be left alone, for a thread of ours in D state
+        would make the daemon unkillable; DeadlineExceeded when the driver does not return.
         """
         deadline = self._clock.monotonic_s() + RETRY_S
         while True:
             mark = self._mark()
             try:
-                self._kernel.write(path, text)
+                self._kernel.write_abandonable(path, text, WRITE_S)
+            except TimeoutError as error:
+                raise DeadlineExceeded(
+                    f"the driver has not returned from: {doing}",
+                    hint="it may still happen; `dmesg` says whether the GPU hangs",
+                    path=path,
+                ) from error
             except OSError as error:
                 refusal = explain(self._logged_since(mark))
                 if refusal is None or not refusal.is_transient or self._clock.monotonic_s() >= deadline:
@@ -97,8 +106,8 @@ class Writer:
     def set_params(self, path: str, params: str, what: str) -> None:
         """Write `vgpu_params` as a whole and read it back; '' clears it, with a single space.
 
-        One parameter cannot be taken away by itself, and an empty write reaches no driver
-        [vGPU user guide 2.8.5].
+        One parameter cannot be taken away by itself, and an empty write reaches no driver.  The line ends
+        as `echo` ends it, which is the only form that is documented [vGPU user guide 2.8.5].
         """
         try:
             present = self._kernel.read(path)
@@ -114,7 +123,7 @@ class Writer:
             raise refused(f"show the parameters of {what}", path, error, None) from error
         if _pairs(present) == _pairs(params):
             return
-        self.write(path, params or " ", f"set the parameters of {what} to {params!r}")
+        self.write(path, f"{params or ' '}\n", f"set the parameters of {what} to {params!r}")
         if not self.until(lambda: _pairs(self._kernel.read(path)) == _pairs(params)):
             shown = self._kernel.read(path)
             raise ReadBackMismatch(

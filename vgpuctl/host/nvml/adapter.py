@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import vgpuctl
@@ -32,14 +32,20 @@ class HelperNvml:
     a sick driver does not collect processes.
     """
 
-    def __init__(self, command: Sequence[str] = _COMMAND) -> None:
-        self._command = command
+    def __init__(
+        self, command: Sequence[str] = _COMMAND, *, objection: Callable[[], str | None] | None = None
+    ) -> None:
+        """With `objection`, what says why NVML must not be asked now (`why_not` by default)."""
+        self._command = tuple(command)
+        self._objection = objection or why_not
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._killed: subprocess.Popen[bytes] | None = None
 
     def host(self, timeout_s: float) -> Fact[NvmlHost]:
         """Everything in one answer; Unknown with the reason when there is none in time."""
+        if reason := self._objection():
+            return Unknown(reason)
         deadline = time.monotonic() + timeout_s
         late = Unknown(f"NVML did not answer within {timeout_s:g} s")
         if not self._lock.acquire(timeout=timeout_s):
@@ -127,6 +133,28 @@ class HelperNvml:
             process.wait(_KILL_TIMEOUT_S)
         except subprocess.TimeoutExpired:
             pass  # in the driver, for as long as the driver wants
+
+
+def why_not(proc: Path = Path("/proc")) -> str | None:
+    """Why NVML must not be asked now; None when it may be.
+
+    As root nvmlInit loads the driver (through nvidia-modprobe), which somebody may be replacing, and
+    opens every GPU, also the one that somebody's sriov-manage is about to unbind (hardware.md 1.5.6).
+    """
+    if not (proc / "driver/nvidia/version").exists():
+        return "the NVIDIA driver is not loaded, and NVML would load it"
+    for name in os.listdir(proc):  # noqa: PTH208
+        if name.isdigit() and _command_of(f"{proc}/{name}/comm") == b"sriov-manage\n":
+            return f"sriov-manage runs (pid {name}), which any NVML client would make fail"
+    return None
+
+
+def _command_of(path: str) -> bytes:
+    try:
+        with open(path, "rb") as file:  # noqa: PTH123  # pathlib is slow for thousands of processes
+            return file.read()
+    except OSError:
+        return b""  # it ended meanwhile
 
 
 def _environment() -> dict[str, str]:
