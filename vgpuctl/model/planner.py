@@ -365,7 +365,12 @@ class _Planner:
             # At boot the vGPU comes first, and libvirt, whose domains need it, later.
             if wish.domain is not None and not isinstance(self.situation.snapshot.domains, Unknown):
                 self._domain(wish.domain)
-            allocation = self._relocate(allocation)
+            allocation = self._relocate(allocation, wish)
+            if self._stands_where_libvirt_refuses(allocation, wish):
+                # The VFs have shown their framework only now, and nothing was made on them yet.
+                self.release.append(allocation)
+                self._forget(allocation)
+                allocation = self._allocate(wish)
         created = self._create(allocation, wish)
         allocation = self.allocate.get(allocation.id, allocation)
         if allocation.framework is None:
@@ -385,16 +390,13 @@ class _Planner:
         elif passthrough.WHOLE_GPU.name not in types:
             kept_off = self._kept_off()
             cards = [each for each in cards if each.gpu.address not in kept_off] or cards
-        choice = placement.choose(
-            cards,
-            types,
-            policy,
-            numa_node=self._domain(wish.domain).numa_node if wish.domain is not None else None,
-            avoid=self.situation.avoid,
-            catalog=self.situation.catalog,
-        )
+        taken = [each for each in cards if self._libvirt_refusal(each.gpu.framework, wish) is None]
+        choice = self._choose(taken, types, policy, wish)
         if isinstance(choice, errors.VgpuctlError):
-            raise choice
+            refused = self._choose(cards, types, policy, wish) if len(taken) < len(cards) else choice
+            if isinstance(refused, errors.VgpuctlError):
+                raise refused
+            raise self._unsupported(refused.card.gpu.framework, wish)
         vgpu_type = choice.vgpu_type
         framework = choice.card.gpu.framework
         if vgpu_type in (passthrough.WHOLE_GPU, passthrough.PLAIN_VF):
@@ -412,7 +414,45 @@ class _Planner:
             created_at=self.situation.now,
         )
 
-    def _relocate(self, allocation: Allocation) -> Allocation:
+    def _choose(
+        self, cards: list[Card], types: tuple[str, ...], policy: Placement, wish: VgpuWish
+    ) -> placement.Choice | errors.VgpuctlError:
+        return placement.choose(
+            cards,
+            types,
+            policy,
+            numa_node=self._domain(wish.domain).numa_node if wish.domain is not None else None,
+            avoid=self.situation.avoid,
+            catalog=self.situation.catalog,
+        )
+
+    def _libvirt_refusal(self, framework: FrameworkKind | None, wish: VgpuWish) -> str | None:
+        """Why libvirt would not take a vGPU of that framework into the domain of the wish."""
+        hypervisor = known(self.situation.snapshot.hypervisor)
+        if wish.domain is None or framework is None or hypervisor is None:
+            return None
+        return hypervisor.refusal(framework)
+
+    def _unsupported(self, framework: FrameworkKind | None, wish: VgpuWish) -> errors.UnsupportedHere:
+        return errors.UnsupportedHere(
+            f"vGPU {wish.name} cannot be attached to {wish.domain}: {self._libvirt_refusal(framework, wish)}",
+            hint="take a type of a GPU with another framework; vgpuctl gpu list shows them",
+            framework=str(framework),
+        )
+
+    def _stands_where_libvirt_refuses(self, allocation: Allocation, wish: VgpuWish) -> bool:
+        gpu = self.situation.snapshot.gpu_at(allocation.gpu.address)
+        framework = gpu.framework if gpu is not None else None
+        return (
+            allocation.created_boot is None
+            and wish.gpu is None
+            and wish.uuid is None
+            and allocation.framework is not FrameworkKind.PASSTHROUGH
+            and self._libvirt_refusal(framework, wish) is not None
+            and observed_for(allocation, self.situation.snapshot) is None
+        )
+
+    def _relocate(self, allocation: Allocation, wish: VgpuWish) -> Allocation:
         """Keep an allocation; follow its card to another slot, stop where another card stands."""
         gpu = self._gpu_of(allocation)
         if gpu is None:
@@ -424,7 +464,11 @@ class _Planner:
         if gpu.device != allocation.gpu.device or self._is_another(gpu, allocation):
             raise errors.CardChanged(
                 f"another card stands at {gpu.address}, where vGPU {allocation.name} was allocated",
-                hint="delete the vGPU and create it anew, or put the card back",
+                hint=(
+                    f"put it back, or give the place up: vgpuctl detach {wish.domain} --vgpu {wish.name}"
+                    if wish.domain is not None
+                    else f"put it back, or give the place up: vgpuctl vgpu delete {wish.name}"
+                ),
                 was=allocation.gpu.uuid,
                 now=known(gpu.uuid),
             )
@@ -573,12 +617,8 @@ class _Planner:
         missing = frozenset(where for where in affect if present[where] is None or stale[where] is not None)
         if not missing:
             return
-        refusal = hypervisor.refusal(allocation.framework)
-        if refusal is not None:
-            raise errors.UnsupportedHere(
-                f"vGPU {allocation.name} cannot be attached to {domain.name}: {refusal}",
-                framework=str(allocation.framework),
-            )
+        if hypervisor.refusal(allocation.framework) is not None:
+            raise self._unsupported(allocation.framework, wish)
         effect_in = AttachHostdev(
             vgpu=allocation.id, name=allocation.name, domain=domain.name, hostdev=hostdev, affect=missing
         )

@@ -10,17 +10,17 @@ from functools import cached_property
 from typing import Any
 from uuid import UUID
 
-from vgpuctl import __version__
+from vgpuctl import __version__, errors
 from vgpuctl.model import codec
 from vgpuctl.model.allocation import Allocation
 from vgpuctl.model.card import Card, card_of, creatable_types, refusal, remaining, supported_types
 from vgpuctl.model.catalog import Catalog
-from vgpuctl.model.document import ProfileDocument, VgpuWish, Wishes
+from vgpuctl.model.document import Affect, ProfileDocument, VgpuWish, Wishes
 from vgpuctl.model.domain import Domain, Hostdev, MdevSource, alias_for, vgpu_of_alias
 from vgpuctl.model.fact import Fact, Unknown, known
 from vgpuctl.model.gpu import Gpu, Holder, ObservedVgpu
 from vgpuctl.model.pci import GpuAddress
-from vgpuctl.model.plan import Problem
+from vgpuctl.model.plan import Plan, Problem
 from vgpuctl.model.planner import observed_for
 from vgpuctl.model.record import (
     AllocationDropped,
@@ -38,7 +38,7 @@ from vgpuctl.model.record import (
     WishPut,
 )
 from vgpuctl.model.snapshot import Snapshot
-from vgpuctl.model.step import Step, describe
+from vgpuctl.model.step import AttachHostdev, CreateVgpu, Step, describe
 from vgpuctl.model.types import VgpuType
 from vgpuctl.service.engine import ShownPlan
 from vgpuctl.service.ledger import Operation, StepRun
@@ -360,6 +360,28 @@ class Scene:
             "hostdevs": list(hostdevs.values()),
             "managed_save": domain.managed_save,
         }
+
+
+def drift(result: Plan, *, paused: bool) -> list[Problem]:
+    """What nobody will mend unasked, of a plan for everything: one problem for each vGPU."""
+    found: dict[str, Problem] = {}
+    for step in result.steps:
+        match step.effect:
+            case AttachHostdev(name=name, domain=domain, affect=affect):
+                where = "running guest" if affect == {Affect.LIVE} else "XML"
+                error: errors.VgpuctlError = errors.DomainState(
+                    f"the {where} of domain {domain} does not have vGPU {name}",
+                    hint=f"vgpuctl attach {domain} --vgpu {name}",
+                )
+            case CreateVgpu(name=name) if paused:
+                error = errors.Conflict(
+                    f"vGPU {name} is not there, and background changes are paused", hint="vgpuctl resume"
+                )
+            case _:
+                continue
+        found.setdefault(name, Problem(name, error))
+    told = {each.subject for each in result.problems}
+    return [each for name, each in found.items() if name not in told]
 
 
 def type_view(
