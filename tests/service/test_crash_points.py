@@ -40,7 +40,7 @@ from vgpuctl.service.engine import CancelRequested, Submitted, SweepDue
 
 pytestmark = pytest.mark.slow
 
-CARDS = {"mdev": "t4:mdev,t4:mdev", "sriov-mdev": "a16:sriov-mdev", "vendor-vfio": "a16:vendor-vfio"}
+CARDS = {"mdev": "t4:mdev,t4:mdev", "sriov-mdev": "a2:sriov-mdev", "vendor-vfio": "a2:vendor-vfio"}
 FIRST = "0000:41:00.0"
 
 
@@ -58,8 +58,8 @@ class Names:
 
 TYPES = {
     "mdev": Names("T4-4Q", "T4-4C", "T4-8Q", sriov=False),
-    "sriov-mdev": Names("A16-4Q", "A16-4C", "A16-8Q"),
-    "vendor-vfio": Names("A16-4Q", "A16-4C", "A16-8Q", desktops=False),
+    "sriov-mdev": Names("A2-4Q", "A2-4C", "A2-8Q"),
+    "vendor-vfio": Names("A2-4Q", "A2-4C", "A2-8Q", desktops=False),
 }
 
 

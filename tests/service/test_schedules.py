@@ -65,8 +65,8 @@ from vgpuctl.service.engine import (
 
 HOSTS = {
     "mdev": ("t4:mdev,t4:mdev", ("T4-8Q", "T4-4Q")),
-    "sriov-mdev": ("a16:sriov-mdev,a16:sriov-mdev", ("A16-8Q", "A16-4Q")),
-    "vendor-vfio": ("a16:vendor-vfio,a16:vendor-vfio", ("A16-8Q", "A16-4Q")),
+    "sriov-mdev": ("a2:sriov-mdev,a2:sriov-mdev", ("A2-8Q", "A2-4Q")),
+    "vendor-vfio": ("a2:vendor-vfio,a2:vendor-vfio", ("A2-8Q", "A2-4Q")),
 }
 GPUS = ("0000:41:00.0", "0000:61:00.0")
 SEEDS = 40
@@ -100,7 +100,7 @@ class Host:
                 raise errors.KernelRefused("EIO")
 
     def observe(self) -> Snapshot:
-        snapshot = self.stage.host.observe()
+        snapshot = self.stage.observe()
         if self.calm:
             return snapshot
         if self.dice.random() < 0.1:
@@ -130,7 +130,7 @@ def others_take(stage: Stage, dice: random.Random, gpu: str, vgpu_type: str) -> 
 
 def others_remove(stage: Stage, dice: random.Random) -> None:
     """Somebody removes a vGPU, of ours or not, that no running step is about."""
-    vgpus = stage.host.observe().vgpus()
+    vgpus = stage.observe().vgpus()
     if not vgpus:
         return
     remove_behind_our_back(stage, dice.choice(vgpus))
@@ -349,7 +349,7 @@ def problems(history: History) -> list[str]:
     found = [f"ticket {each} was never answered" for each in sorted(history.asked - set(daemon.answers))]
     found += told_and_kept(daemon)
     found += faults_of(daemon, ended_well=False)
-    kernel = {key_of(each) for each in stage.host.observe().vgpus()}
+    kernel = {key_of(each) for each in stage.observe().vgpus()}
     taken = {
         (str(each.record.allocation.parent), str(each.record.allocation.id))
         for each in daemon.store.entries(0, 100_000)
@@ -378,7 +378,7 @@ def problems(history: History) -> list[str]:
 
 def remove_foreign(stage: Stage, daemon: Daemon) -> None:
     places = daemon.engine.ledger.allocations.values()
-    snapshot = stage.host.observe()
+    snapshot = stage.observe()
     ours = [observed_for(each, snapshot) for each in places]
     for vgpu in snapshot.vgpus():
         if vgpu not in ours:

@@ -22,6 +22,7 @@ from vgpuctl.model.document import (
     ProfileDocument,
     VgpuDocument,
 )
+from vgpuctl.model.domain import Hostdev, MdevSource
 from vgpuctl.model.edit import (
     AdoptVgpus,
     ApplyDocuments,
@@ -31,7 +32,7 @@ from vgpuctl.model.edit import (
     DetachVgpu,
 )
 from vgpuctl.model.record import StepEnded, StepStarted
-from vgpuctl.model.step import AttachHostdev, CreateVgpu
+from vgpuctl.model.step import AttachHostdev, CreateVgpu, DetachHostdev
 
 L40S = "0000:61:00.0"
 
@@ -648,3 +649,53 @@ def test_a_desktop_passes_over_cards_whose_vgpus_libvirt_refuses(tmp_path: Path)
         one.succeed(AttachVgpu(domain="win2", type="L40S-8Q"))
         with pytest.raises(errors.UnsupportedHere, match="win3"):
             one.service.submit(AttachVgpu(domain="win3", type="L40S-24Q"), WHO)
+
+
+def test_what_could_not_be_undone_can_be_taken_away(one: World):
+    """needs-operator leaves a vGPU of nobody in a domain's XML; detach and delete still reach it."""
+    troubles = [True]
+
+    def wrap(host):
+        gate = Gate(host)
+        gate.open.set()
+
+        def fail(effect):
+            if isinstance(effect, AttachHostdev) and troubles:
+                one.host.run(effect)
+                return errors.LibvirtRefused("it was done, and libvirt says no")
+            return errors.LibvirtRefused("no") if isinstance(effect, DetachHostdev) and troubles else None
+
+        gate.fail = fail
+        return gate
+
+    one.restart(wrap)
+    before = one.xml("win2")
+    assert one.do(AttachVgpu(domain="win1", type="L40S-8Q"))["state"] == "needs-operator"
+    one.succeed(CreateVgpus(type="T4-4Q", name="a"))
+    assert one.do(AttachVgpu(domain="win2", vgpu="a"))["state"] == "needs-operator"
+    assert one.service.documents() != []
+    troubles.clear()
+    assert one.service.vgpu("win1")["attached"] == ["config"]
+    one.succeed(DeleteVgpu(vgpu="win1"))
+    assert one.service.vgpu("a")["attached"] == ["config"]
+    one.succeed(DetachVgpu(domain="win2"))
+    assert one.xml("win2") == before
+    assert one.names() == ["a"]
+    assert one.kernel_vgpus() == 1
+
+
+def test_adopting_leaves_every_xml_as_it_is(one: World):
+    """What others made is taken over as it stands; two domains that share it have to be asked."""
+    one.sim.control("foreign", {"gpu": "0000:41:00.0", "type": "T4-8Q"})
+    uuid = one.service.vgpus()[0]["mdev_uuid"]
+    by_hand = Hostdev(MdevSource(UUID(uuid)))
+    config = frozenset({Affect.CONFIG})
+    one.hypervisor.attach("win1", by_hand, config)
+    one.hypervisor.attach("win2", by_hand, config)
+    with pytest.raises(errors.VgpuAttached, match="win1, win2"):
+        one.service.submit(AdoptVgpus(), WHO)
+    one.hypervisor.detach("win2", by_hand, config)
+    before = one.xml("win1")
+    assert one.succeed(AdoptVgpus())["steps"] == []
+    assert one.xml("win1") == before
+    assert one.names(domain="win1", state="present")

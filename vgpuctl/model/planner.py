@@ -656,7 +656,10 @@ class _Planner:
 
         def find(hostdevs: tuple[Hostdev, ...] | None) -> Hostdev | None:
             for each in hostdevs or ():
-                if each.alias == alias_for(allocation.id) or (exists and each.source == source):
+                anothers = vgpu_of_alias(each.alias) not in (None, allocation.id)
+                if each.alias == alias_for(allocation.id) or (
+                    exists and each.source == source and not anothers
+                ):
                     return each
             return None
 

@@ -297,21 +297,45 @@ def _detach(edit: DetachVgpu, context: Context) -> Change:
         domain = find_domain(context.snapshot, edit.domain)
         key = DocumentKey(DocumentKind.DESKTOP, domain.name)
     desktop = _desktop(context, key.name)
+    strays = _strays(key.name, context)
+    going: list[DesktopVgpu] = []
     if edit.vgpu is None:
         going = list(desktop.vgpus)
+    elif edit.vgpu in strays:
+        strays = [edit.vgpu]
     else:
+        strays = []
         wish = find_wish(context, edit.vgpu)
         going = [each for each in desktop.vgpus if wish.name in (each.vgpu, each.name)]
         if not going:
             where = f"it belongs to {wish.domain}" if wish.domain else "no domain has it"
             raise errors.Conflict(f"domain {key.name} has no vGPU {wish.name}: {where}")
-    result = Change("detach", key.name, names=[each.vgpu or each.name for each in going])
+    result = Change("detach", key.name, names=[each.vgpu or each.name for each in going] + strays)
     rest = tuple(each for each in desktop.vgpus if each not in going)
     if rest:
         result.put[key] = replace(desktop, vgpus=rest)
     elif key in context.wishes.documents:
         result.drop.add(key)
     return result
+
+
+def _strays(domain: str, context: Context) -> list[str]:
+    """The vGPUs that stand in a domain's XML from us and that no document gives it.
+
+    An operation that could not be undone leaves them.
+    """
+    wished = context.wishes.vgpus()
+    named = {
+        vgpu_of_alias(hostdev.alias)
+        for each in known(context.snapshot.domains) or ()
+        if each.name == domain
+        for hostdev in (*(each.config or ()), *(each.live or ()))
+    }
+    return sorted(
+        each.name
+        for each in context.allocations.values()
+        if each.id in named and (each.name not in wished or wished[each.name].domain != domain)
+    )
 
 
 def _apply(edit: ApplyDocuments, context: Context) -> Change:
