@@ -26,7 +26,7 @@ from vgpuctl.model.document import (
     VgpuWish,
     Wishes,
 )
-from vgpuctl.model.domain import Domain, Hostdev, PciSource, alias_for
+from vgpuctl.model.domain import Domain, Hostdev, PciSource, alias_for, vgpu_of_alias
 from vgpuctl.model.fact import Unknown, known
 from vgpuctl.model.frameworks import passthrough
 from vgpuctl.model.gpu import FrameworkKind, Gpu, GpuState, ObservedVgpu
