@@ -38,7 +38,6 @@ from vgpuctl.model.edit import (
 )
 from vgpuctl.model.fact import Unknown
 from vgpuctl.model.gpu import GpuState, ObservedVgpu
-from vgpuctl.model.planner import observed_for
 from vgpuctl.model.record import (
     AllocationPut,
     OperationEnded,
@@ -48,6 +47,7 @@ from vgpuctl.model.record import (
     WishDropped,
     WishPut,
 )
+from vgpuctl.model.situation import observed_for
 from vgpuctl.model.snapshot import Snapshot
 from vgpuctl.model.step import AttachHostdev, CreateVgpu, DetachHostdev, Effect
 from vgpuctl.service.engine import (

@@ -31,7 +31,7 @@ from vgpuctl.model.edit import ApplyDocuments, Edit
 from vgpuctl.model.frameworks import rules_of
 from vgpuctl.model.gpu import ObservedVgpu
 from vgpuctl.model.plan import Verdict
-from vgpuctl.model.planner import observed_for
+from vgpuctl.model.situation import observed_for
 from vgpuctl.model.snapshot import Snapshot
 from vgpuctl.service.engine import (
     Answer,

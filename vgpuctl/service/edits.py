@@ -36,7 +36,7 @@ from vgpuctl.model.edit import (
 from vgpuctl.model.fact import Unknown, known
 from vgpuctl.model.frameworks import passthrough
 from vgpuctl.model.gpu import ObservedVgpu
-from vgpuctl.model.planner import find_gpu, identity_of, observed_for, profile_named
+from vgpuctl.model.situation import find_gpu, identity_of, observed_for, profile_named
 from vgpuctl.model.snapshot import Snapshot
 from vgpuctl.model.typename import lookup, nearest
 

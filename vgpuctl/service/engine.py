@@ -26,7 +26,7 @@ from vgpuctl.model.edit import AdoptVgpus, Edit
 from vgpuctl.model.fact import Unknown
 from vgpuctl.model.pci import GpuAddress
 from vgpuctl.model.plan import Plan, Problem
-from vgpuctl.model.planner import Situation, observed_for, plan
+from vgpuctl.model.planner import plan
 from vgpuctl.model.record import (
     DAEMON,
     AllocationDropped,
@@ -44,6 +44,7 @@ from vgpuctl.model.record import (
     WishDropped,
     WishPut,
 )
+from vgpuctl.model.situation import Situation, observed_for
 from vgpuctl.model.snapshot import Snapshot
 from vgpuctl.model.step import (
     CreateVgpu,

@@ -18,7 +18,7 @@ from vgpuctl.model.document import GpuDocument, Wishes
 from vgpuctl.model.domain import alias_for
 from vgpuctl.model.gpu import Gpu, GpuState
 from vgpuctl.model.plan import Plan
-from vgpuctl.model.planner import find_gpu, observed_for
+from vgpuctl.model.situation import find_gpu, observed_for
 from vgpuctl.model.snapshot import Snapshot
 from vgpuctl.model.step import AttachHostdev, CreateVgpu, DetachHostdev, Effect, SetParams, SetVfs, Step
 

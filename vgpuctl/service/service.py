@@ -9,8 +9,9 @@ from vgpuctl import errors
 from vgpuctl.model.catalog import Catalog
 from vgpuctl.model.document import Document, ProfileDocument, Wish
 from vgpuctl.model.edit import Edit
-from vgpuctl.model.planner import Situation, find_gpu, plan, profile_named
+from vgpuctl.model.planner import plan
 from vgpuctl.model.record import Requester
+from vgpuctl.model.situation import Situation, find_gpu, profile_named
 from vgpuctl.model.snapshot import Snapshot
 from vgpuctl.model.typename import nearest
 from vgpuctl.ports.clock import Clock

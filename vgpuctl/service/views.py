@@ -21,7 +21,6 @@ from vgpuctl.model.fact import Fact, Unknown, known
 from vgpuctl.model.gpu import Gpu, Holder, ObservedVgpu
 from vgpuctl.model.pci import GpuAddress
 from vgpuctl.model.plan import Plan, Problem
-from vgpuctl.model.planner import observed_for
 from vgpuctl.model.record import (
     AllocationDropped,
     AllocationPut,
@@ -37,6 +36,7 @@ from vgpuctl.model.record import (
     WishDropped,
     WishPut,
 )
+from vgpuctl.model.situation import observed_for
 from vgpuctl.model.snapshot import Snapshot
 from vgpuctl.model.step import AttachHostdev, CreateVgpu, Step, describe
 from vgpuctl.model.types import VgpuType
