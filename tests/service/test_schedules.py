@@ -50,18 +50,18 @@ from vgpuctl.model.record import (
 from vgpuctl.model.situation import observed_for
 from vgpuctl.model.snapshot import Snapshot
 from vgpuctl.model.step import AttachHostdev, CreateVgpu, DetachHostdev, Effect
-from vgpuctl.service.engine import (
+from vgpuctl.service.messages import (
     CancelRequested,
     LookRequested,
     Observe,
     Observed,
     PauseRequested,
     RunStep,
-    ShownPlan,
     Submitted,
     SweepDue,
     Withdrawn,
 )
+from vgpuctl.service.proposal import ShownPlan
 
 HOSTS = {
     "mdev": ("t4:mdev,t4:mdev", ("T4-8Q", "T4-4Q")),

@@ -19,10 +19,12 @@ from vgpuctl.ports.host import Host
 from vgpuctl.ports.store import Store
 from vgpuctl.service import views
 from vgpuctl.service.edits import find_domain
-from vgpuctl.service.engine import CancelRequested, PauseRequested, ShownPlan, Submitted
 from vgpuctl.service.ledger import Operation, operation_of
 from vgpuctl.service.loop import Loop, look
-from vgpuctl.service.views import Scene, View, drift
+from vgpuctl.service.messages import CancelRequested, PauseRequested, Submitted
+from vgpuctl.service.proposal import ShownPlan
+from vgpuctl.service.scene import Scene
+from vgpuctl.service.views import View, drift
 
 LOOK_S = 3.0
 """How long a reader waits for a fresh observation before it gets the last one."""
