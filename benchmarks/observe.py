@@ -10,7 +10,7 @@ from uuid import UUID
 from benchmarks import hosts
 from vgpuctl.model.fact import known
 from vgpuctl.model.gpu import FrameworkKind
-from vgpuctl.model.planner import identity_of
+from vgpuctl.model.situation import identity_of
 from vgpuctl.model.step import CreateVgpu, SetVfs
 from vgpuctl.sim.host import SimHost
 

@@ -161,7 +161,7 @@ def test_a_state_directory_that_cannot_be_made(tmp_path: Path) -> None:
     [
         ("test:///x", True, [], "test:///x"),
         (None, False, [], SYSTEM_URI),
-        (None, True, [SYSTEM_URI, TEST_URI], SYSTEM_URI),
+        (None, True, [SYSTEM_URI, TEST_URI], TEST_URI),
         (None, True, ["qemu:///embed?root=/s/libvirt", TEST_URI], "qemu:///embed?root=/s/libvirt"),
         (None, True, [TEST_URI], TEST_URI),
         (None, True, [], None),

@@ -322,7 +322,7 @@ def test_a_vgpu_pinned_to_a_card_follows_it_to_another_slot():
 
 
 def test_the_old_hostdev_leaves_a_guest_before_the_new_one_comes():
-    """traps.md: one ramfb per VM; the new vGPU may stand on another GPU, whose lane waits for nothing."""
+    """One ramfb per VM; the new vGPU may stand on another GPU, whose lane waits for nothing."""
     first, second = make_gpu(index=0), make_gpu("a40", index=1)
     before = make_wishes(desktop("win", "L40S-8Q"))
     domain = make_domain("win", running=True)

@@ -36,7 +36,7 @@ from vgpuctl.model.edit import (
     Edit,
 )
 from vgpuctl.model.record import OperationState
-from vgpuctl.service.engine import CancelRequested, Submitted, SweepDue
+from vgpuctl.service.messages import CancelRequested, Submitted, SweepDue
 
 pytestmark = pytest.mark.slow
 

@@ -18,7 +18,7 @@ from vgpuctl.model.gpu import GpuState
 from vgpuctl.model.record import DAEMON, OperationState, PauseSet
 from vgpuctl.model.snapshot import Snapshot
 from vgpuctl.model.step import CreateVgpu
-from vgpuctl.service.engine import (
+from vgpuctl.service.messages import (
     CancelRequested,
     Draining,
     Observe,

@@ -38,7 +38,6 @@ from vgpuctl.model.edit import (
 )
 from vgpuctl.model.fact import Unknown
 from vgpuctl.model.gpu import GpuState, ObservedVgpu
-from vgpuctl.model.planner import observed_for
 from vgpuctl.model.record import (
     AllocationPut,
     OperationEnded,
@@ -50,20 +49,21 @@ from vgpuctl.model.record import (
     WishDropped,
     WishPut,
 )
+from vgpuctl.model.situation import observed_for
 from vgpuctl.model.snapshot import Snapshot
 from vgpuctl.model.step import AttachHostdev, CreateVgpu, DetachHostdev, Effect, RemoveVgpu
-from vgpuctl.service.engine import (
+from vgpuctl.service.messages import (
     CancelRequested,
     LookRequested,
     Observe,
     Observed,
     PauseRequested,
     RunStep,
-    ShownPlan,
     Submitted,
     SweepDue,
     Withdrawn,
 )
+from vgpuctl.service.proposal import ShownPlan
 
 HOSTS = {
     "mdev": ("t4:mdev,t4:mdev", ("T4-8Q", "T4-4Q")),

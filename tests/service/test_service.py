@@ -613,6 +613,44 @@ def test_a_fault_of_ours_does_not_end_the_daemon(one: World, monkeypatch: pytest
     one.succeed(CreateVgpus(type="T4-4Q", name="a"))
 
 
+@pytest.mark.parametrize("name", ["l40s-8q", "NVIDIA L40S-8Q", "1152", "nvidia-1152"])
+def test_a_type_is_known_by_any_of_its_names(one: World, name: str):
+    one.succeed(CreateVgpus(type="L40S-8Q", name="first"))
+    one.succeed(CreateVgpus(type=name, name="a"))
+    assert one.service.vgpu("a")["type"] == "L40S-8Q"
+
+
+def test_an_attachment_grows_to_what_was_left_out(one: World):
+    one.succeed(AttachVgpu(domain="win1", type="L40S-8Q", affect=frozenset({Affect.CONFIG})))
+    one.succeed(AttachVgpu(domain="win1", vgpu="win1"))
+    (desktop,) = one.service.documents()
+    assert desktop.vgpus[0].affect is None
+
+
+def test_a_desktop_whose_xml_lost_its_vgpu_is_told(one: World):
+    before = one.xml("win1")
+    one.succeed(AttachVgpu(domain="win1", type="L40S-8Q"))
+    one.hypervisor._link.call("defining", lambda connection: connection.defineXML(before), 10.0)
+    (row,) = one.service.vgpus()
+    assert (row["state"], row["problem"]["code"]) == ("present", "domain-state")
+    assert one.service.host()["problems"] == [row["problem"]]
+    one.succeed(AttachVgpu(domain="win1", vgpu="win1"))
+    assert one.service.host()["problems"] == []
+    assert one.service.vgpus()[0]["attached"] == ["config"]
+
+
+def test_a_desktop_passes_over_cards_whose_vgpus_libvirt_refuses(tmp_path: Path):
+    """Vendor VFIO is for a libvirt that takes it; the card shows its framework only with its VFs."""
+    with world(tmp_path, cards="l40s:vendor-vfio,l40s:sriov-mdev") as one:
+        if one.host.observe().hypervisor.vendor_vfio_refusal is None:
+            pytest.skip("this libvirt takes them")
+        one.succeed(AttachVgpu(domain="win1", type="L40S-8Q"))
+        assert one.service.vgpu("win1")["framework"] == "sriov-mdev"
+        one.succeed(AttachVgpu(domain="win2", type="L40S-8Q"))
+        with pytest.raises(errors.UnsupportedHere, match="win3"):
+            one.service.submit(AttachVgpu(domain="win3", type="L40S-24Q"), WHO)
+
+
 def test_what_could_not_be_undone_can_be_taken_away(one: World):
     """needs-operator leaves a vGPU of nobody in a domain's XML; detach and delete still reach it."""
     troubles = [True]

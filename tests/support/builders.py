@@ -22,7 +22,8 @@ from vgpuctl.model.document import (
 from vgpuctl.model.domain import Domain, DomainState, Hypervisor
 from vgpuctl.model.gpu import DeviceId, FrameworkKind, Gpu, GpuState, ObservedVgpu, Vf
 from vgpuctl.model.pci import PciAddress
-from vgpuctl.model.planner import Situation, plan
+from vgpuctl.model.planner import plan
+from vgpuctl.model.situation import Situation
 from vgpuctl.model.snapshot import Snapshot
 
 NOW = datetime(2026, 11, 1, 12, 0, tzinfo=UTC)

@@ -31,23 +31,23 @@ from vgpuctl.model.edit import ApplyDocuments, Edit
 from vgpuctl.model.frameworks import rules_of
 from vgpuctl.model.gpu import ObservedVgpu
 from vgpuctl.model.plan import Verdict
-from vgpuctl.model.planner import observed_for
+from vgpuctl.model.situation import observed_for
 from vgpuctl.model.snapshot import Snapshot
-from vgpuctl.service.engine import (
+from vgpuctl.service.engine import Engine
+from vgpuctl.service.ledger import Operation, operation_of
+from vgpuctl.service.loop import ledger_of
+from vgpuctl.service.messages import (
     Answer,
-    Engine,
     EngineEffect,
     Input,
     Observe,
     Observed,
     RunStep,
-    ShownPlan,
     StepDone,
     Submitted,
     SweepDue,
 )
-from vgpuctl.service.ledger import Operation, operation_of
-from vgpuctl.service.loop import ledger_of
+from vgpuctl.service.proposal import ShownPlan
 from vgpuctl.sim.host import SimHost
 
 _STORE = ("commit",)

@@ -86,7 +86,8 @@ def detach(session: Session, *, domain: str, vgpu: str | None, options: ChangeOp
         edit["vgpu"] = vgpu
     operation = make(session, client, edit, options)
     if operation is not None:
-        say_done(session, f"{domain}: {f'vGPU {vgpu}' if vgpu else 'every vGPU'} is detached", operation)
+        gone = ", ".join((operation.get("result") or {}).get("vgpus") or [])
+        say_done(session, f"{domain}: {gone} is detached" if gone else f"{domain} had no vGPU", operation)
 
 
 def _lines(domain: str, came: list[Item]) -> Iterator[str]:

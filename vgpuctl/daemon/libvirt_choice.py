@@ -54,8 +54,8 @@ def choose_uri(
     """The URI to connect to; None when there is no libvirt at all.
 
     A real host's libvirt may come up after us: it is not asked now, the connection waits for it.
-    Beside a simulated host stands the system's libvirt where one answers, else the same driver in our
-    own process, whose definitions stay on disk, else libvirt's test driver.
+    Beside a simulated host stands libvirt's QEMU driver in our own process, whose definitions stay on
+    disk, else libvirt's test driver: real domains must not get simulated devices unless somebody says so.
     """
     if importlib.util.find_spec("libvirt") is None:
         _log.warning("running without libvirt", reason="libvirt-python is not installed")
@@ -65,4 +65,4 @@ def choose_uri(
     if not simulated:
         return SYSTEM_URI
     embedded = f"qemu:///embed?root={state_dir / 'libvirt'}"
-    return next((uri for uri in (SYSTEM_URI, embedded, TEST_URI) if probe(uri)), None)
+    return next((uri for uri in (embedded, TEST_URI) if probe(uri)), None)

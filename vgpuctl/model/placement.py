@@ -181,8 +181,9 @@ def _nobody_offers(cards: Sequence[Card], types: Sequence[str], catalog: Catalog
             models[name] = found[0].name
     if models:
         belongs = _some([f"{name} is a type of {model}" for name, model in models.items()], ", ", ", ")
+        where = f"GPU {cards[0].gpu.address} does not offer" if len(cards) == 1 else "no GPU here offers"
         return NoCapacity(
-            f"no GPU here offers {wanted} ({belongs})",
+            f"{where} {wanted} ({belongs})",
             hint=f"here there are: {', '.join(offered[:12])}" if offered else "no GPU offers a type now",
             types=list(types),
             gpus=[],

@@ -7,32 +7,27 @@ what frees the room that a later step takes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from datetime import datetime
 from uuid import UUID
 
 from vgpuctl import errors
-from vgpuctl.model import frameworks, placement
-from vgpuctl.model.allocation import Allocation, GpuIdentity
-from vgpuctl.model.card import Card, after, allowed, card_of, free_parents, stands_on
-from vgpuctl.model.catalog import Catalog
+from vgpuctl.model import frameworks
+from vgpuctl.model.allocation import Allocation
+from vgpuctl.model.card import Card, after, allowed, card_of, free_parents
 from vgpuctl.model.document import (
     Affect,
     DocumentKind,
     GpuDocument,
-    Placement,
-    ProfileDocument,
     VgpuWish,
-    Wishes,
 )
-from vgpuctl.model.domain import Domain, Hostdev, PciSource, alias_for
-from vgpuctl.model.fact import Unknown, known
+from vgpuctl.model.domain import PciSource, alias_for
+from vgpuctl.model.fact import Unknown
 from vgpuctl.model.frameworks import passthrough
 from vgpuctl.model.gpu import FrameworkKind, Gpu, GpuState, ObservedVgpu
 from vgpuctl.model.pci import GpuAddress
 from vgpuctl.model.plan import Plan, Problem
-from vgpuctl.model.snapshot import Snapshot
+from vgpuctl.model.situation import Situation, find_gpu, identity_of, observed_for
 from vgpuctl.model.step import (
     AttachHostdev,
     CreateVgpu,
@@ -42,93 +37,13 @@ from vgpuctl.model.step import (
     SetParams,
     SetVfs,
     Step,
+    guests_of,
 )
-from vgpuctl.model.typename import nearest
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Situation:
-    """All that a plan is made from.
-
-    `scope` are the names of vGPUs, and the keys of `Gpu` documents, that may be changed; None is
-    everything.  `avoid` are parents and GPUs on which a creation has just failed.  `new_id` gives the
-    id of a new allocation by name.  `desktops_change` says that a Desktop document was put, dropped or
-    put back: what the domains have must be known.
-    """
-
-    snapshot: Snapshot
-    wishes: Wishes
-    allocations: Mapping[UUID, Allocation]
-    catalog: Catalog
-    now: datetime
-    new_id: Callable[[str], UUID]
-    scope: frozenset[str] | None = None
-    avoid: frozenset[GpuAddress] = frozenset()
-    desktops_change: bool = False
-
-    def concerns(self, name: str) -> bool:
-        """Whether this plan may change what goes by that name."""
-        return self.scope is None or name in self.scope
 
 
 def plan(situation: Situation) -> Plan:
     """What has to be done."""
     return _Planner(situation).plan()
-
-
-def identity_of(gpu: Gpu) -> GpuIdentity:
-    """Who and where an observed GPU is."""
-    return GpuIdentity(address=gpu.address, device=gpu.device, uuid=known(gpu.uuid))
-
-
-def observed_for(allocation: Allocation, snapshot: Snapshot) -> ObservedVgpu | None:
-    """The vGPU that stands for an allocation now.
-
-    An mdev is known by its UUID, wherever it is.  A vendor-VFIO vGPU has no name in the kernel: only
-    the one that we created, in this boot, on that VF and of that type, is ours.
-    """
-    if allocation.framework is None or allocation.parent is None:
-        return None
-    if allocation.framework is FrameworkKind.PASSTHROUGH:
-        return _passed_through(allocation, allocation.parent, snapshot)
-    owns = frameworks.rules_of(allocation.framework).owns
-    named = snapshot.mdev(allocation.id)
-    candidates = (named,) if named is not None else snapshot.on(allocation.parent)
-    return next((each for each in candidates if owns(allocation, each, snapshot.boot_id)), None)
-
-
-def _passed_through(allocation: Allocation, parent: GpuAddress, snapshot: Snapshot) -> ObservedVgpu | None:
-    """Passthrough leaves no trace in the kernel: it exists once its function was seen to be there."""
-    gpu = snapshot.gpu_at(allocation.gpu.address)
-    if gpu is None or allocation.created_boot != snapshot.boot_id:
-        return None
-    if parent not in {gpu.address, *(vf.address for vf in gpu.vfs)}:
-        return None
-    return ObservedVgpu(
-        gpu=gpu.address,
-        parent=parent,
-        framework=FrameworkKind.PASSTHROUGH,
-        type_id=allocation.type_id,
-        type_name=allocation.type_name,
-        mdev_uuid=None,
-        holders=gpu.holders if parent == gpu.address else (),
-    )
-
-
-def _guests(effect: AttachHostdev | DetachHostdev) -> tuple[str, ...]:
-    """The domains whose running guest notices."""
-    return (effect.domain,) if Affect.LIVE in effect.affect else ()
-
-
-def find_gpu(snapshot: Snapshot, reference: str) -> Gpu:
-    """The GPU that an address, a UUID or an index names; raises GpuNotFound."""
-    wanted = reference.strip().lower()
-    for gpu in snapshot.gpus:
-        names = {str(gpu.address), (known(gpu.uuid) or "").lower(), str(gpu.index)}
-        if wanted in names or wanted == f"0000{gpu.address}":
-            return gpu
-    have = ", ".join(str(gpu.address) for gpu in snapshot.gpus) or "none"
-    raise errors.GpuNotFound(f"no GPU {reference!r} on this host", hint=f"the GPUs here: {have}")
 
 
 @dataclass(slots=True)
@@ -152,11 +67,9 @@ class _Planner:
 
         wanted = wishes.vgpus()
         kept: dict[str, Allocation] = {}
-        for allocation in sorted(
-            self.situation.allocations.values(), key=self._by_name_those_that_exist_first
-        ):
+        for allocation in sorted(self.situation.allocations.values(), key=self.situation.existing_first):
             wish = wanted.get(allocation.name)
-            if wish is not None and allocation.name not in kept and self._honours(allocation, wish):
+            if wish is not None and allocation.name not in kept and self.situation.honours(allocation, wish):
                 kept[allocation.name] = allocation
             elif self.situation.concerns(allocation.name):
                 self._remove(allocation)
@@ -175,11 +88,6 @@ class _Planner:
             problems=tuple(self.problems),
             incomplete=self.incomplete,
         )
-
-    def _by_name_those_that_exist_first(self, allocation: Allocation) -> tuple[str, bool, str]:
-        """An operation that could not be undone leaves two places of one name: what exists is kept."""
-        is_absent = observed_for(allocation, self.situation.snapshot) is None
-        return allocation.name, is_absent, str(allocation.id)
 
     # -- steps ------------------------------------------------------------------------------------
 
@@ -227,7 +135,7 @@ class _Planner:
             detached = self._detach(allocation, keep_in=None)
             vgpu = observed_for(allocation, self.situation.snapshot)
             if vgpu is None:
-                self._be_sure_that_it_is_gone(allocation)
+                self.situation.be_sure_that_it_is_gone(allocation)
                 self._forget(allocation)
                 if detached.steps:
                     # As long as some XML names it, it must not be forgotten.
@@ -251,16 +159,6 @@ class _Planner:
         except errors.VgpuctlError as error:
             self.problems.append(Problem(allocation.name, error))
 
-    def _be_sure_that_it_is_gone(self, allocation: Allocation) -> None:
-        """UNKNOWN is not gone: an unreadable GPU may still have it."""
-        gpu = self._gpu_of(allocation)
-        if gpu is not None and not gpu.is_readable and allocation.created_boot is not None:
-            raise errors.FactUnknown(
-                f"GPU {gpu.address} cannot be read ({gpu.state_reason}): whether vGPU "
-                f"{allocation.name} still exists is not known",
-                gpu=str(gpu.address),
-            )
-
     def _forget(self, allocation: Allocation) -> None:
         """Free the place that an allocation without a vGPU kept on its card."""
         card = self.cards.get(allocation.gpu.address)
@@ -277,10 +175,10 @@ class _Planner:
         """Detach a vGPU from every domain but `keep_in`; refuse where others attached it."""
         numbers: list[int] = []
         from_guest = False
-        for domain in self._domains(f"whether a domain uses vGPU {allocation.name}"):
+        for domain in self.situation.domains(f"whether a domain uses vGPU {allocation.name}"):
             if domain.name == keep_in:
                 continue
-            live, config = self._hostdev_in(domain, allocation)
+            live, config = self.situation.hostdevs_in(domain, allocation)
             hostdev = live or config
             if hostdev is None:
                 continue
@@ -307,7 +205,7 @@ class _Planner:
                 hostdev=hostdev,
                 affect=affect,
             )
-            number = self._add(effect, "the desktop no longer wishes it", touches=_guests(effect))
+            number = self._add(effect, "the desktop no longer wishes it", touches=guests_of(effect))
             numbers.append(number)
         return self._Detached(tuple(numbers), from_guest)
 
@@ -323,19 +221,6 @@ class _Planner:
                 self._set_vfs(gpu, enabled=wish.document.vfs, reason="as its Gpu document says")
             except errors.VgpuctlError as error:
                 self.problems.append(Problem(str(key), error))
-
-    def _kept_off(self) -> set[GpuAddress]:
-        """The GPUs whose document says that their VFs are off."""
-        found = set()
-        for wish in self.situation.wishes.documents.values():
-            if isinstance(wish.document, GpuDocument) and not wish.document.vfs:
-                try:
-                    gpu = find_gpu(self.situation.snapshot, wish.document.name)
-                except errors.GpuNotFound:
-                    continue
-                if gpu.vfs_max:
-                    found.add(gpu.address)
-        return found
 
     def _set_vfs(self, gpu: Gpu, *, enabled: bool, reason: str) -> None:
         card = self.cards[gpu.address]
@@ -356,45 +241,49 @@ class _Planner:
     def _provide(self, wish: VgpuWish, allocation: Allocation | None) -> None:
         """Make one wished vGPU exist and stand in its domain."""
         if wish.domain is None and self.situation.desktops_change:
-            self._domains(f"whether a domain has vGPU {wish.name}")
+            self.situation.domains(f"whether a domain has vGPU {wish.name}")
         if allocation is None:
             if wish.domain is not None:
-                self._domain(wish.domain)
+                self.situation.domain(wish.domain)
             allocation = self._allocate(wish)
         else:
             # At boot the vGPU comes first, and libvirt, whose domains need it, later.
             if wish.domain is not None and not isinstance(self.situation.snapshot.domains, Unknown):
-                self._domain(wish.domain)
-            allocation = self._relocate(allocation)
+                self.situation.domain(wish.domain)
+            allocation = self.situation.relocated(allocation, wish)
+            if self.situation.stands_where_libvirt_refuses(allocation, wish):
+                # The VFs have shown their framework only now, and nothing was made on them yet.
+                self.release.append(allocation)
+                self._forget(allocation)
+                allocation = self._allocate(wish)
         created = self._create(allocation, wish)
         allocation = self.allocate.get(allocation.id, allocation)
         if allocation.framework is None:
             self.incomplete = True
             return
-        detached = self._detach(allocation, keep_in=wish.domain) if self._is_anywhere(allocation) else None
+        detached = (
+            self._detach(allocation, keep_in=wish.domain) if self.situation.is_anywhere(allocation) else None
+        )
         if wish.domain is not None:
             needs = created + (detached.steps if detached else ())
             self._attach(allocation, wish, needs)
 
     def _allocate(self, wish: VgpuWish) -> Allocation:
         """Choose a place for a wish that has none."""
-        types, policy, params = self._requirements(wish)
+        types, policy, params = self.situation.requirements(wish)
         cards: list[Card] = list(self.cards.values())
         if wish.gpu is not None:
             cards = [self.cards[find_gpu(self.situation.snapshot, wish.gpu).address]]
         elif passthrough.WHOLE_GPU.name not in types:
-            kept_off = self._kept_off()
+            kept_off = self.situation.kept_off()
             cards = [each for each in cards if each.gpu.address not in kept_off] or cards
-        choice = placement.choose(
-            cards,
-            types,
-            policy,
-            numa_node=self._domain(wish.domain).numa_node if wish.domain is not None else None,
-            avoid=self.situation.avoid,
-            catalog=self.situation.catalog,
-        )
+        taken = [each for each in cards if self.situation.libvirt_refusal(each.gpu.framework, wish) is None]
+        choice = self.situation.choose(taken, types, policy, wish)
         if isinstance(choice, errors.VgpuctlError):
-            raise choice
+            refused = self.situation.choose(cards, types, policy, wish) if len(taken) < len(cards) else choice
+            if isinstance(refused, errors.VgpuctlError):
+                raise refused
+            raise self.situation.unsupported(refused.card.gpu.framework, wish)
         vgpu_type = choice.vgpu_type
         framework = choice.card.gpu.framework
         if vgpu_type in (passthrough.WHOLE_GPU, passthrough.PLAIN_VF):
@@ -412,30 +301,10 @@ class _Planner:
             created_at=self.situation.now,
         )
 
-    def _relocate(self, allocation: Allocation) -> Allocation:
-        """Keep an allocation; follow its card to another slot, stop where another card stands."""
-        gpu = self._gpu_of(allocation)
-        if gpu is None:
-            raise errors.GpuNotFound(
-                f"the GPU of vGPU {allocation.name} ({allocation.gpu.address}) is not on this host"
-            )
-        if not gpu.is_readable:
-            raise errors.FactUnknown(f"GPU {gpu.address} cannot be read: {gpu.state_reason}")
-        if gpu.device != allocation.gpu.device or self._is_another(gpu, allocation):
-            raise errors.CardChanged(
-                f"another card stands at {gpu.address}, where vGPU {allocation.name} was allocated",
-                hint="delete the vGPU and create it anew, or put the card back",
-                was=allocation.gpu.uuid,
-                now=known(gpu.uuid),
-            )
-        if gpu.address == allocation.gpu.address:
-            return allocation
-        return replace(allocation, gpu=identity_of(gpu), parent=None, framework=None, created_boot=None)
-
     def _create(self, allocation: Allocation, wish: VgpuWish) -> tuple[int, ...]:
         """The steps after which the vGPU exists; records the allocation where it is new or changed."""
         snapshot = self.situation.snapshot
-        params = self._params(wish, allocation)
+        params = self.situation.params(wish, allocation)
         present = observed_for(allocation, snapshot)
         if present is not None:
             kept = replace(allocation, params=params)
@@ -450,7 +319,7 @@ class _Planner:
         if allocation.type_name == passthrough.WHOLE_GPU.name:
             return (self._add_creation(allocation, gpu, gpu.address, FrameworkKind.PASSTHROUGH, 0),)
         if not card.vfs_on and gpu.state is GpuState.VFS_OFF:
-            if gpu.address in self._kept_off():
+            if gpu.address in self.situation.kept_off():
                 raise errors.GpuState(
                     f"the VFs of GPU {gpu.address} are off, as its Gpu document says",
                     hint="apply that document with vfs: true, or choose another GPU",
@@ -481,7 +350,7 @@ class _Planner:
         hostdev = frameworks.hostdev(framework, allocation.id, parent)
         if wish.domain is not None and parent != allocation.parent and isinstance(hostdev.source, PciSource):
             # Its domain's XML names the VF, and would start with whatever stands there.
-            self._domain(wish.domain)
+            self.situation.domain(wish.domain)
         return (self._add_creation(allocation, gpu, parent, framework, type_id),)
 
     def _add_creation(
@@ -543,12 +412,12 @@ class _Planner:
         assert wish.domain is not None
         assert allocation.framework is not None
         assert allocation.parent is not None
-        domain = self._domain(wish.domain)
+        domain = self.situation.domain(wish.domain)
         hypervisor = self.situation.snapshot.hypervisor
         if isinstance(hypervisor, Unknown):
             raise errors.LibvirtUnreachable(hypervisor.reason)
         hostdev = frameworks.hostdev(allocation.framework, allocation.id, allocation.parent)
-        live, config = self._hostdev_in(domain, allocation)
+        live, config = self.situation.hostdevs_in(domain, allocation)
         affect = set(wish.affect or {Affect.LIVE, Affect.CONFIG})
         if not domain.state.is_active or (wish.affect is None and not hypervisor.can_attach_live):
             affect.discard(Affect.LIVE)
@@ -567,115 +436,17 @@ class _Planner:
                     hostdev=old,
                     affect=frozenset({where}),
                 )
-                number = self._add(effect, "the vGPU stands elsewhere now", touches=_guests(effect))
+                number = self._add(effect, "the vGPU stands elsewhere now", touches=guests_of(effect))
                 needs = (*needs, number)
         present = {Affect.LIVE: live, Affect.CONFIG: config}
         missing = frozenset(where for where in affect if present[where] is None or stale[where] is not None)
         if not missing:
             return
-        refusal = hypervisor.refusal(allocation.framework)
-        if refusal is not None:
-            raise errors.UnsupportedHere(
-                f"vGPU {allocation.name} cannot be attached to {domain.name}: {refusal}",
-                framework=str(allocation.framework),
-            )
+        if hypervisor.refusal(allocation.framework) is not None:
+            raise self.situation.unsupported(allocation.framework, wish)
         effect_in = AttachHostdev(
             vgpu=allocation.id, name=allocation.name, domain=domain.name, hostdev=hostdev, affect=missing
         )
-        self._add(effect_in, "the desktop wishes it", needs=needs, touches=_guests(effect_in))
-
-    def _domains(self, why: str) -> tuple[Domain, ...]:
-        domains = self.situation.snapshot.domains
-        if isinstance(domains, Unknown):
-            raise errors.LibvirtUnreachable(
-                f"libvirt does not answer, so it is not known {why}: {domains.reason}"
-            )
-        return domains
-
-    def _domain(self, name: str) -> Domain:
-        domains = self._domains(f"whether there is a domain {name}")
-        found = next((each for each in domains if each.name == name), None)
-        if found is None and isinstance(self.situation.snapshot.hypervisor, Unknown):
-            raise errors.LibvirtUnreachable(self.situation.snapshot.hypervisor.reason)
-        if found is None:
-            raise errors.DomainNotFound(f"libvirt has no domain {name!r}", domain=name)
-        return found
-
-    def _is_anywhere(self, allocation: Allocation) -> bool:
-        """Whether any domain names the vGPU; libvirt away leaves attached ones alone."""
-        domains = known(self.situation.snapshot.domains) or ()
-        return any(any(self._hostdev_in(each, allocation)) for each in domains)
-
-    def _hostdev_in(self, domain: Domain, allocation: Allocation) -> tuple[Hostdev | None, Hostdev | None]:
-        """The hostdev that stands for a vGPU in a domain's guest and in its config."""
-        source = None
-        if allocation.framework is not None and allocation.parent is not None:
-            source = frameworks.hostdev(allocation.framework, allocation.id, allocation.parent).source
-        # A VF may carry our vGPU today and have carried another's yesterday: by source only what exists.
-        exists = observed_for(allocation, self.situation.snapshot) is not None
-
-        def find(hostdevs: tuple[Hostdev, ...] | None) -> Hostdev | None:
-            for each in hostdevs or ():
-                if each.alias == alias_for(allocation.id) or (exists and each.source == source):
-                    return each
-            return None
-
-        return find(domain.live), find(domain.config)
+        self._add(effect_in, "the desktop wishes it", needs=needs, touches=guests_of(effect_in))
 
     # -- wishes -----------------------------------------------------------------------------------
-
-    def _requirements(self, wish: VgpuWish) -> tuple[tuple[str, ...], Placement, str | None]:
-        """The types, the placement and the parameters that a wish asks for."""
-        if wish.type is not None:
-            return (wish.type,), Placement(), None
-        assert wish.profile is not None
-        profile = profile_named(self.situation.wishes, wish.profile)
-        params = ",".join(f"{key}={value}" for key, value in profile.params)
-        return profile.types, profile.placement, params or None
-
-    def _params(self, wish: VgpuWish, allocation: Allocation) -> str | None:
-        """The parameters wished now; where the profile is gone, those that were."""
-        try:
-            return self._requirements(wish)[2]
-        except errors.ProfileUnknown:
-            return allocation.params
-
-    def _honours(self, allocation: Allocation, wish: VgpuWish) -> bool:
-        """Whether an allocation is still what its wish asks for."""
-        try:
-            types, _, _ = self._requirements(wish)
-        except errors.ProfileUnknown:
-            # The profile is gone; the desktop keeps what it has.
-            return True
-        names = {each.casefold() for each in types}
-        if allocation.type_name.casefold() not in names or (wish.uuid not in (None, allocation.id)):
-            return False
-        if wish.gpu is None:
-            return True
-        try:
-            return stands_on(allocation.gpu, find_gpu(self.situation.snapshot, wish.gpu))
-        except errors.GpuNotFound:
-            return wish.gpu in (str(allocation.gpu.address), allocation.gpu.uuid)
-
-    def _gpu_of(self, allocation: Allocation) -> Gpu | None:
-        """The card of an allocation: by UUID wherever it is, else by address."""
-        snapshot = self.situation.snapshot
-        if allocation.gpu.uuid is not None:
-            for gpu in snapshot.gpus:
-                if known(gpu.uuid) == allocation.gpu.uuid:
-                    return gpu
-        return snapshot.gpu_at(allocation.gpu.address)
-
-    def _is_another(self, gpu: Gpu, allocation: Allocation) -> bool:
-        uuid = known(gpu.uuid)
-        return uuid is not None and allocation.gpu.uuid is not None and uuid != allocation.gpu.uuid
-
-
-def profile_named(wishes: Wishes, name: str) -> ProfileDocument:
-    """The profile of that name; raises ProfileUnknown with near names."""
-    profile = wishes.profile(name)
-    if profile is not None:
-        return profile
-    near = nearest(name, wishes.profiles())
-    hint = f"did you mean {' or '.join(near)}?" if near else "vgpuctl profile list shows what there is"
-    raise errors.ProfileUnknown(f"no profile {name!r}", hint=hint)

@@ -116,6 +116,11 @@ class Step:
         return lane_of(self.effect)
 
 
+def guests_of(effect: AttachHostdev | DetachHostdev) -> tuple[str, ...]:
+    """The domains whose running guest notices."""
+    return (effect.domain,) if Affect.LIVE in effect.affect else ()
+
+
 def describe(effect: Effect) -> str:
     """One line for people."""
     match effect:

@@ -36,9 +36,9 @@ from vgpuctl.model.edit import (
 from vgpuctl.model.fact import Unknown, known
 from vgpuctl.model.frameworks import passthrough
 from vgpuctl.model.gpu import ObservedVgpu
-from vgpuctl.model.planner import find_gpu, identity_of, observed_for, profile_named
+from vgpuctl.model.situation import find_gpu, identity_of, observed_for, profile_named
 from vgpuctl.model.snapshot import Snapshot
-from vgpuctl.model.typename import nearest
+from vgpuctl.model.typename import lookup, nearest
 
 MOST_AT_ONCE = 4096
 """More vGPUs than a host can have, so that a mistyped count is refused and not planned."""
@@ -146,23 +146,32 @@ def _names_of(vgpu: ObservedVgpu) -> set[str]:
     return {str(vgpu.mdev_uuid), str(vgpu.parent)} - {"None"}
 
 
-def _check_source(context: Context, profile: str | None, vgpu_type: str | None) -> None:
-    """Refuse an unknown profile or type before anything else looks at it."""
+def _check_source(context: Context, profile: str | None, vgpu_type: str | None) -> str | None:
+    """Refuse an unknown profile or type before anything else looks at it; the type's own name."""
     if profile is not None:
         profile_named(context.wishes, profile)
-    if vgpu_type is not None:
-        check_type(context, vgpu_type)
+    return check_type(context, vgpu_type) if vgpu_type is not None else None
 
 
-def check_type(context: Context, name: str) -> None:
-    """Raise TypeUnknown, with near names, for a type that no card and no catalogue knows."""
-    here = {each.name for gpu in context.snapshot.gpus for each in gpu.types}
-    here |= {passthrough.WHOLE_GPU.name, passthrough.PLAIN_VF.name}
-    if name in here:
-        return
+def check_type(context: Context, name: str) -> str:
+    """The type that `name` means: `L40S-8Q`, `l40s-8q`, `NVIDIA L40S-8Q`, `nvidia-1152` or `1152`.
+
+    Raises TypeUnknown, with near names, for a type that no card and no catalogue knows.
+    """
+    offered = [each for gpu in context.snapshot.gpus for each in gpu.types]
+    number = name.strip().lower().removeprefix("nvidia-")
+    if number.isdecimal():
+        numbered = {each.name for each in offered if each.type_id == int(number)}
+        if len(numbered) == 1:
+            return numbered.pop()
+    here = {each.name for each in offered} | {passthrough.WHOLE_GPU.name, passthrough.PLAIN_VF.name}
+    found = name if name in here else lookup(name, here)
+    if found is not None:
+        return found
     everywhere = here | set(context.type_names())
-    if name in everywhere:
-        return
+    found = lookup(name, everywhere)
+    if found is not None:
+        return found
     near = nearest(name, sorted(here)) or nearest(name, sorted(everywhere))
     raise errors.TypeUnknown(
         f"no vGPU type {name!r}",
@@ -172,7 +181,7 @@ def check_type(context: Context, name: str) -> None:
 
 
 def _create(edit: CreateVgpus, context: Context) -> Change:
-    _check_source(context, edit.profile, edit.type)
+    edit = replace(edit, type=_check_source(context, edit.profile, edit.type))
     if edit.gpu is not None:
         find_gpu(context.snapshot, edit.gpu)
     if not 1 <= edit.count <= MOST_AT_ONCE:
@@ -240,9 +249,9 @@ def _attach(edit: AttachVgpu, context: Context) -> Change:
     if edit.vgpu is not None:
         entry = _reference(edit.vgpu, domain.name, edit.affect, context)
         if entry is None:
-            return Change("attach", domain.name, names=[find_wish(context, edit.vgpu).name])
+            return _again(edit, desktop, find_wish(context, edit.vgpu).name)
     else:
-        _check_source(context, edit.profile, edit.type)
+        edit = replace(edit, type=_check_source(context, edit.profile, edit.type))
         if edit.gpu is not None:
             find_gpu(context.snapshot, edit.gpu)
         taken = set(context.wishes.vgpus())
@@ -252,6 +261,18 @@ def _attach(edit: AttachVgpu, context: Context) -> Change:
         entry = DesktopVgpu(name=name, profile=edit.profile, type=edit.type, gpu=edit.gpu, affect=edit.affect)
     changed = replace(desktop, vgpus=(*desktop.vgpus, entry))
     return Change("attach", domain.name, put={key_of(changed): changed}, names=[entry.vgpu or entry.name])
+
+
+def _again(edit: AttachVgpu, desktop: DesktopDocument, name: str) -> Change:
+    """Attach what the desktop has already: also in the definition in which it was not to stand."""
+    entries = tuple(
+        replace(each, affect=each.affect | edit.affect if edit.affect and each.affect else None)
+        if name in (each.vgpu, each.name)
+        else each
+        for each in desktop.vgpus
+    )
+    changed = replace(desktop, vgpus=entries)
+    return Change("attach", desktop.name, put={key_of(changed): changed}, names=[name])
 
 
 def _reference(

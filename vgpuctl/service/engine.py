@@ -13,9 +13,9 @@ then to a plan back to the previous wishes.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Any, Union
+from typing import Any
 from uuid import UUID
 
 from vgpuctl import errors
@@ -26,7 +26,7 @@ from vgpuctl.model.edit import AdoptVgpus, Edit
 from vgpuctl.model.fact import Unknown
 from vgpuctl.model.pci import GpuAddress
 from vgpuctl.model.plan import Plan, Problem
-from vgpuctl.model.planner import Situation, observed_for, plan
+from vgpuctl.model.planner import plan
 from vgpuctl.model.record import (
     DAEMON,
     AllocationDropped,
@@ -44,6 +44,7 @@ from vgpuctl.model.record import (
     WishDropped,
     WishPut,
 )
+from vgpuctl.model.situation import Situation, observed_for
 from vgpuctl.model.snapshot import Snapshot
 from vgpuctl.model.step import (
     CreateVgpu,
@@ -54,10 +55,28 @@ from vgpuctl.model.step import (
     Step,
     lane_of,
 )
-from vgpuctl.service import edits, restore
-from vgpuctl.service.edits import Change
+from vgpuctl.service import restore
+from vgpuctl.service.backoff import Backoff
 from vgpuctl.service.ledger import Ledger, Operation, StepRun
+from vgpuctl.service.messages import (
+    Answer,
+    CancelRequested,
+    Draining,
+    EngineEffect,
+    Input,
+    LookRequested,
+    Observe,
+    Observed,
+    PauseRequested,
+    RunStep,
+    StepDone,
+    Submitted,
+    SweepDue,
+    Withdrawn,
+)
+from vgpuctl.service.proposal import ShownPlan, propose, refuse_problems
 from vgpuctl.service.restore import Restoration
+from vgpuctl.service.run import Doubt, Run, Waiting, claimed
 
 RETRIES = 2
 """How often an operation tries another place after the host refused one."""
@@ -67,204 +86,11 @@ SHOWN_PLANS = 64
 """Shown plans that are kept so that exactly they can be run."""
 PATIENCE = timedelta(minutes=5)
 """How long an operation waits for what cannot be read; at boot libvirt comes later than we do."""
-BACKOFF = timedelta(minutes=1)
-BACKOFF_MOST = timedelta(hours=1)
 
 _LATE = "vgpuctl operation list shows who works on the same; vgpuctl host show, what does not answer"
 
 RETRYABLE = frozenset({"kernel-refused", "read-back-mismatch", "conflict"})
 """Codes after which another VF or GPU may do."""
-
-
-# -- inputs ---------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Submitted:
-    """Somebody asks for an edit: to be shown (`dry_run`), or to be carried out.
-
-    With `plan_id`, exactly the plan that was shown under that id, or PlanStale.
-    """
-
-    ticket: int
-    who: Requester
-    edit: Edit | None
-    plan_id: str | None = None
-    dry_run: bool = False
-    idempotency_key: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class LookRequested:
-    """Somebody wants a snapshot that began after now."""
-
-    ticket: int
-
-
-@dataclass(frozen=True, slots=True)
-class Observed:
-    """The observation of that number has come in."""
-
-    number: int
-    snapshot: Snapshot
-
-
-@dataclass(frozen=True, slots=True)
-class StepDone:
-    """A step has ended; `problem` is None when it was carried out and read back."""
-
-    operation: UUID
-    round: int
-    number: int
-    problem: dict[str, Any] | None
-
-
-@dataclass(frozen=True, slots=True)
-class CancelRequested:
-    """Somebody wants an operation stopped and undone."""
-
-    ticket: int
-    operation: UUID
-
-
-@dataclass(frozen=True, slots=True)
-class PauseRequested:
-    """Background changes shall stop, or go on."""
-
-    ticket: int
-    paused: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Withdrawn:
-    """Whoever has that ticket waits no longer: what was not begun for it never is."""
-
-    ticket: int
-
-
-@dataclass(frozen=True, slots=True)
-class SweepDue:
-    """Time, or an event, to see whether everything is still as wished."""
-
-
-@dataclass(frozen=True, slots=True)
-class Draining:
-    """The daemon is about to end: no further step begins."""
-
-
-Input = Union[
-    Submitted,
-    LookRequested,
-    Observed,
-    StepDone,
-    CancelRequested,
-    PauseRequested,
-    Withdrawn,
-    SweepDue,
-    Draining,
-]
-
-
-# -- effects --------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Observe:
-    """Look at the host, and answer with Observed."""
-
-    number: int
-
-
-@dataclass(frozen=True, slots=True)
-class RunStep:
-    """Carry out a step in its lane, and answer with StepDone."""
-
-    operation: UUID
-    round: int
-    step: Step
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What a ticket's owner gets: a value, or an error to raise."""
-
-    ticket: int
-    value: Any = None
-    error: errors.VgpuctlError | None = None
-
-
-EngineEffect = Union[Observe, RunStep, Answer]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ShownPlan:
-    """A plan that somebody looks at, and what it was made from."""
-
-    id: str
-    edit: Edit
-    plan: Plan
-    change: Change
-    before: dict[DocumentKey, Wish]
-    ids: dict[str, UUID]
-
-    def does_the_same_as(self, other: ShownPlan) -> bool:
-        """Whether both come to the same steps and documents."""
-        mine, theirs = self.change, other.change
-        return (self.plan.steps, mine.put, mine.drop) == (other.plan.steps, theirs.put, theirs.drop)
-
-
-# -- the engine -----------------------------------------------------------------------------------
-
-
-@dataclass(slots=True)
-class _Waiting:
-    """A request that waits for an observation, or for another operation to end."""
-
-    request: Submitted
-    observation: int
-    behind: frozenset[str] | None = None
-    """The names for which it waits its turn; None while it only waits for the observation."""
-
-
-@dataclass(slots=True)
-class _Run:
-    """What is in memory of a running operation and not in the log."""
-
-    operation: UUID
-    scope: frozenset[str]
-    round: int
-    pending: dict[int, Step] = field(default_factory=dict)
-    running: dict[int, Step] = field(default_factory=dict)
-    done: set[int] = field(default_factory=set)
-    incomplete: bool = False
-    awaits: int | None = None
-    is_in_doubt: bool = False
-    is_parked: bool = False
-    """Whether it waits for the next sweep, because something could not be read."""
-    patience_ends: datetime | None = None
-    failure: dict[str, Any] | None = None
-    leftovers: dict[str, Any] | None = None
-    cancelled: bool = False
-    """A restore that goes no further; whatever else is cancelled is undone."""
-    is_undoing: bool = False
-    """Whether a plan back to the previous wishes was made."""
-    changed: bool = False
-    retries: int = 0
-    avoid: set[GpuAddress] = field(default_factory=set)
-    failed: set[str] = field(default_factory=set)
-    fresh: set[UUID] = field(default_factory=set)
-    """Allocations that this operation made: only these may be made anew elsewhere."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Doubt:
-    """A creation of which it is not known whether it happened; the observation will tell."""
-
-    operation: UUID
-    effect: CreateVgpu
-    boot_id: str
-    observation: int
-    is_fresh: bool
 
 
 class Engine:
@@ -293,15 +119,15 @@ class Engine:
         self._again = False
         self._is_draining = False
         self._lookers: list[tuple[int, int]] = []
-        self._waiting: list[_Waiting] = []
+        self._waiting: list[Waiting] = []
         self._fresh_from: dict[str, int] = {}
-        self._backoff: dict[str, tuple[datetime, timedelta]] = {}
+        self._backoff = Backoff()
         self._shown: dict[str, ShownPlan] = {}
-        self._runs: dict[UUID, _Run] = {}
+        self._runs: dict[UUID, Run] = {}
         self._lanes: set[Lane] = set()
         self._stirred: set[Lane] = set()
         self._interrupted: list[tuple[Operation, StepRun]] = []
-        self._doubtful: list[_Doubt] = []
+        self._doubtful: list[Doubt] = []
         for operation in ledger.operations.values():
             if not operation.state.has_ended:
                 self._take_up(operation)
@@ -312,7 +138,7 @@ class Engine:
         """Decide what follows from one input."""
         match item:
             case Submitted():
-                self._waiting.append(_Waiting(item, self._need_observation()))
+                self._waiting.append(Waiting(item, self._need_observation()))
             case LookRequested(ticket=ticket):
                 self._lookers.append((ticket, self._need_observation()))
             case Withdrawn(ticket=ticket):
@@ -379,9 +205,9 @@ class Engine:
             if allocation is None or allocation.created_boot is not None:
                 continue
             assert isinstance(effect, CreateVgpu)
-            claimed = _claimed(allocation, effect, boot_id)
-            if observed_for(claimed, snapshot) is not None:
-                found[allocation.id] = claimed
+            made = claimed(allocation, effect, boot_id)
+            if observed_for(made, snapshot) is not None:
+                found[allocation.id] = made
         return found
 
     def _need_observation(self) -> int:
@@ -464,7 +290,7 @@ class Engine:
 
     # -- admission --------------------------------------------------------------------------------
 
-    def _admit(self, waiting: _Waiting, number: int, snapshot: Snapshot) -> None:
+    def _admit(self, waiting: Waiting, number: int, snapshot: Snapshot) -> None:
         """Show a plan, or start an operation; waits on where another one works on the same."""
         request = waiting.request
         before = self._operation_of_key(request.idempotency_key)
@@ -482,7 +308,7 @@ class Engine:
             edit = shown.edit
         assert edit is not None
         try:
-            made, scope, wishes = self._make(edit, request.who, snapshot, shown.ids if shown else {})
+            made, scope, wishes = self._propose(edit, request.who, snapshot, shown.ids if shown else {})
         except errors.VgpuctlError:
             raise
         except Exception as error:
@@ -490,11 +316,11 @@ class Engine:
             raise internal(error) from error
         if not request.dry_run and (scope & self.busy() or self._is_behind(scope)):
             # _end asks for a new observation for whoever waits for the scope.
-            self._waiting.append(_Waiting(request, number, behind=scope))
+            self._waiting.append(Waiting(request, number, behind=scope))
             return
         names = scope | (self._stale_lanes() if isinstance(edit, AdoptVgpus) else frozenset())
         if not self._shows_what_was_done(names, number):
-            self._waiting.append(_Waiting(request, self._need_observation()))
+            self._waiting.append(Waiting(request, self._need_observation()))
             return
         if shown is not None and not made.does_the_same_as(shown):
             raise errors.PlanStale(
@@ -521,54 +347,20 @@ class Engine:
         """Whether somebody who came earlier waits for any of these names: the turn is theirs."""
         return any(each.behind is not None and scope & each.behind for each in self._waiting)
 
-    def _make(
+    def _propose(
         self, edit: Edit, who: Requester, snapshot: Snapshot, ids: dict[str, UUID]
     ) -> tuple[ShownPlan, frozenset[str], Wishes]:
-        """What an edit comes to: its plan, the names that it is about, the wishes after it."""
-        now = self._now()
-        before, places = self.ledger.in_force(), self.places(snapshot)
-        ids = dict(ids)
-
-        def new_id(name: str) -> UUID:
-            return ids.setdefault(name, self._new_uuid())
-
-        context = edits.Context(
-            wishes=before,
-            allocations=places,
-            snapshot=snapshot,
-            type_names=self._catalog.type_names,
-            owner=who.name,
-            now=now,
-            new_id=new_id,
+        return propose(
+            edit,
+            who,
+            snapshot,
+            ids,
+            before=self.ledger.in_force(),
+            places=self.places(snapshot),
+            catalog=self._catalog,
+            now=self._now(),
+            new_uuid=self._new_uuid,
         )
-        change = edits.change(edit, context)
-        after = change.wishes_after(before, now)
-        scope = scope_of(change, before, after)
-        adopted = {each.id: each for each in change.adopted}
-        result = plan(
-            Situation(
-                snapshot=snapshot,
-                wishes=after,
-                allocations=places | adopted,
-                catalog=self._catalog,
-                now=now,
-                new_id=new_id,
-                scope=scope,
-                desktops_change=any(
-                    key.kind is DocumentKind.DESKTOP and before.documents.get(key) != after.documents.get(key)
-                    for key in (*change.put, *change.drop)
-                ),
-            )
-        )
-        made = ShownPlan(
-            id=str(self._new_uuid()),
-            edit=edit,
-            plan=result,
-            change=change,
-            before={key: before.documents[key] for key in before.documents if str(key) in scope},
-            ids=ids,
-        )
-        return made, scope, after
 
     def _start(self, made: ShownPlan, request: Submitted, scope: frozenset[str], wishes: Wishes) -> UUID:
         """Put the documents in force, reserve the places, and begin."""
@@ -597,14 +389,14 @@ class Engine:
             self._record(record)
         for allocation in made.change.adopted:
             self._record(AllocationPut(allocation))
-        run = _Run(operation, scope, 0)
+        run = Run(operation, scope, 0)
         self._runs[operation] = run
         self._begin_round(run, made.plan)
         return operation
 
     # -- rounds -----------------------------------------------------------------------------------
 
-    def _begin_round(self, run: _Run, result: Plan) -> None:
+    def _begin_round(self, run: Run, result: Plan) -> None:
         """Reserve and release what the plan says, and line up its steps."""
         for allocation in result.release:
             self._record(AllocationDropped(allocation.id))
@@ -619,7 +411,7 @@ class Engine:
         if not run.pending:
             self._round_over(run)
 
-    def _next_round(self, run: _Run, snapshot: Snapshot) -> None:
+    def _next_round(self, run: Run, snapshot: Snapshot) -> None:
         """Plan what is left, from what is now."""
         operation = self.ledger.operations[run.operation]
         if operation.started.requester == DAEMON:
@@ -654,7 +446,7 @@ class Engine:
             run.failure = None
             self._begin_round(run, result)
 
-    def _is_patient(self, run: _Run, result: Plan) -> bool:
+    def _is_patient(self, run: Run, result: Plan) -> bool:
         """Whether to wait with the next round for what cannot be read now: libvirt at boot, a hung GPU."""
         if run.patience_ends is None:
             run.patience_ends = self._now() + PATIENCE
@@ -692,7 +484,7 @@ class Engine:
         except Exception as error:  # noqa: BLE001
             return Plan(problems=(Problem("", internal(error)),))
 
-    def _round_over(self, run: _Run) -> None:
+    def _round_over(self, run: Run) -> None:
         """All steps of a round have ended, or none will begin any more."""
         if any(each.operation == run.operation for each in self._doubtful):
             # Whoever ends with a creation in doubt leaves a vGPU that nobody knows, if it is killed then.
@@ -727,7 +519,7 @@ class Engine:
         text = "background changes are paused" if self.ledger.paused else "it was cancelled"
         return errors.OperationCancelled(text).to_problem()
 
-    def _may_retry(self, run: _Run) -> bool:
+    def _may_retry(self, run: Run) -> bool:
         return (
             run.retries < RETRIES
             and run.failure is not None
@@ -735,7 +527,7 @@ class Engine:
             and bool(run.avoid)
         )
 
-    def _roll_back(self, run: _Run, problem: dict[str, Any]) -> None:
+    def _roll_back(self, run: Run, problem: dict[str, Any]) -> None:
         """Put the previous wishes in force again, and plan towards them once nothing runs."""
         operation = self.ledger.operations[run.operation]
         if operation.started.requester == DAEMON:
@@ -757,7 +549,7 @@ class Engine:
         if not run.running:
             run.awaits = self._need_observation()
 
-    def _finish_rollback(self, run: _Run) -> None:
+    def _finish_rollback(self, run: Run) -> None:
         operation = self.ledger.operations[run.operation]
         cause = operation.problem or {}
         if run.leftovers is not None:
@@ -771,7 +563,7 @@ class Engine:
         else:
             self._end(run, OperationState.FAILED, cause)
 
-    def _give_up(self, run: _Run, problem: dict[str, Any]) -> None:
+    def _give_up(self, run: Run, problem: dict[str, Any]) -> None:
         operation = self.ledger.operations[run.operation]
         text = f"{problem.get('detail')}; it could not be undone"
         error = errors.NeedsOperator(
@@ -782,7 +574,7 @@ class Engine:
         )
         self._end(run, OperationState.NEEDS_OPERATOR, error.to_problem())
 
-    def _end(self, run: _Run, state: OperationState, problem: dict[str, Any] | None) -> None:
+    def _end(self, run: Run, state: OperationState, problem: dict[str, Any] | None) -> None:
         operation = self.ledger.operations[run.operation]
         names = [name for name in run.scope if "/" not in name]
         places = {each.name: each for each in self.ledger.allocations.values() if each.name in names}
@@ -799,7 +591,11 @@ class Engine:
         if self._observing:
             self._fresh_from |= dict.fromkeys(run.scope, self._observation + 1)
         if operation.started.requester == DAEMON:
-            self._set_backoff(run, state)
+            # Paused or well ended, there is nothing to keep away from.
+            ended_well = state is OperationState.SUCCEEDED or self.ledger.paused
+            failed = frozenset() if ended_well else frozenset(run.failed or run.scope)
+            self._backoff.note(run.scope, failed, self._now())
+            self._backoff.forget_all_but(self.ledger.in_force().vgpus())
         self._next_in_turn()
 
     def _next_in_turn(self) -> None:
@@ -807,7 +603,7 @@ class Engine:
         if any(each.behind is not None for each in self._waiting):
             number = self._need_observation()
             self._waiting = [
-                each if each.behind is None else _Waiting(each.request, number) for each in self._waiting
+                each if each.behind is None else Waiting(each.request, number) for each in self._waiting
             ]
 
     # -- steps ------------------------------------------------------------------------------------
@@ -857,7 +653,7 @@ class Engine:
         if not run.pending and not run.running:
             self._round_over(run)
 
-    def _call_off(self, run: _Run, failed: int) -> None:
+    def _call_off(self, run: Run, failed: int) -> None:
         """Drop what cannot be done after a step failed.
 
         Forwards nothing more is begun.  Backwards, and in a restore, the rest is as welcome as before:
@@ -881,14 +677,14 @@ class Engine:
         if allocation is None:
             return
         if isinstance(effect, CreateVgpu):
-            self._record(AllocationPut(_claimed(allocation, effect, boot_id)))
+            self._record(AllocationPut(claimed(allocation, effect, boot_id)))
         else:
             self._record(AllocationDropped(allocation.id))
             if self._observing:
                 self._fresh_from[lane_of(effect)] = self._observation + 1
 
     def _doubt(self, operation: UUID, effect: CreateVgpu, boot_id: str, *, is_fresh: bool) -> None:
-        self._doubtful.append(_Doubt(operation, effect, boot_id, self._need_observation(), is_fresh))
+        self._doubtful.append(Doubt(operation, effect, boot_id, self._need_observation(), is_fresh))
 
     def _free_place(self, vgpu_id: UUID) -> None:
         """Let the next plan choose another place, unless somebody's XML names this one already."""
@@ -931,7 +727,7 @@ class Engine:
 
     def _take_up(self, operation: Operation) -> None:
         """Go on with what a killed daemon was in the middle of."""
-        run = _Run(operation.id, frozenset(operation.started.scope), operation.round)
+        run = Run(operation.id, frozenset(operation.started.scope), operation.round)
         run.changed = any(each.state != "planned" for each in operation.runs)
         self._runs[operation.id] = run
         created: dict[UUID, StepRun] = {}
@@ -978,11 +774,11 @@ class Engine:
                 continue
             if allocation is None or allocation.created_boot is not None:
                 continue
-            claimed = _claimed(allocation, effect, doubt.boot_id)
+            made = claimed(allocation, effect, doubt.boot_id)
             gpu = snapshot.gpu_at(effect.gpu.address)
             is_dark = gpu is not None and not gpu.is_readable
-            if is_dark or observed_for(claimed, snapshot) is not None:
-                self._record(AllocationPut(claimed))
+            if is_dark or observed_for(made, snapshot) is not None:
+                self._record(AllocationPut(made))
             elif doubt.is_fresh:
                 self._free_place(effect.vgpu)
 
@@ -993,8 +789,11 @@ class Engine:
         now, busy, wishes = self._now(), self.busy(), self.ledger.in_force()
 
         def is_quiet(name: str) -> bool:
-            until, _ = self._backoff.get(name, (now, BACKOFF))
-            return name not in busy and until <= now and self._shows_what_was_done([name], number)
+            return (
+                name not in busy
+                and self._backoff.is_over(name, now)
+                and self._shows_what_was_done([name], number)
+            )
 
         doubtful = {each.effect.vgpu for each in self._doubtful}
         for allocation in restore.leftovers(wishes, self.ledger.allocations.values(), snapshot):
@@ -1019,7 +818,7 @@ class Engine:
                     undo=(),
                 )
             )
-            run = _Run(operation, found.names, 0)
+            run = Run(operation, found.names, 0)
             self._runs[operation] = run
             self._begin_round(run, found.plan)
 
@@ -1033,7 +832,7 @@ class Engine:
             lambda scope: self._plan(snapshot, scope, avoid),
         )
 
-    def _restore_on(self, run: _Run, snapshot: Snapshot) -> None:
+    def _restore_on(self, run: Run, snapshot: Snapshot) -> None:
         """The next round of a restore: still only what can hurt nobody, and nothing while paused."""
         found = self._restoration(run.scope, snapshot, frozenset(run.avoid))
         run.failed |= run.scope - found.names
@@ -1046,54 +845,9 @@ class Engine:
             problem = found.problem or (run.failure if found.plan.steps else None)
             self._end(run, OperationState.FAILED if problem else OperationState.SUCCEEDED, problem)
 
-    def _set_backoff(self, run: _Run, state: OperationState) -> None:
-        """Keep from trying again at once what a restore did not bring back."""
-        failed = run.failed or run.scope
-        if state is OperationState.SUCCEEDED or self.ledger.paused:
-            failed = frozenset()
-        for name in run.scope:
-            _, wait = self._backoff.pop(name, (self._now(), BACKOFF))
-            if name in failed:
-                self._backoff[name] = (self._now() + wait, min(wait * 2, BACKOFF_MOST))
-        wished = self.ledger.in_force().vgpus()
-        for name in [each for each in self._backoff if each not in wished and "/" not in each]:
-            del self._backoff[name]
-
-
-def _claimed(allocation: Allocation, effect: CreateVgpu, boot_id: str) -> Allocation:
-    """The allocation once its vGPU stands where the step made it."""
-    return replace(allocation, parent=effect.parent, framework=effect.framework, created_boot=boot_id)
-
 
 def internal(error: Exception) -> errors.VgpuctlError:
     """A fault of ours, as users may see it."""
     found = errors.VgpuctlError(f"{type(error).__name__}: {error}")
     found.__cause__ = error
     return found
-
-
-def refuse_problems(result: Plan) -> None:
-    """Raise the first problem of a plan, with all of them among its facts."""
-    if not result.problems:
-        return
-    error = result.problems[0].error
-    if len(result.problems) > 1:
-        error.facts["problems"] = [
-            {"subject": each.subject, **each.error.to_problem()} for each in result.problems[:50]
-        ]
-    raise error
-
-
-def scope_of(change: Change, before: Wishes, after: Wishes) -> frozenset[str]:
-    """Every vGPU and document that a change is about."""
-    keys = {*change.put, *change.drop}
-    old, new = before.vgpus(), after.vgpus()
-    names = {*change.names}
-    names |= {name for name in {*old, *new} if old.get(name) != new.get(name)}
-    profiles = {
-        key.name
-        for key in keys
-        if key.kind is DocumentKind.PROFILE and before.documents.get(key) != after.documents.get(key)
-    }
-    names |= {name for name, wish in new.items() if wish.profile in profiles}
-    return frozenset(names | {str(key) for key in keys})

@@ -26,11 +26,12 @@ from vgpuctl.model.step import describe
 from vgpuctl.ports.clock import Clock
 from vgpuctl.ports.host import Host
 from vgpuctl.ports.store import Saved, Store
-from vgpuctl.service.engine import (
+from vgpuctl.service.engine import Engine, internal
+from vgpuctl.service.ledger import Ledger, Operation
+from vgpuctl.service.messages import (
     Answer,
     CancelRequested,
     Draining,
-    Engine,
     Input,
     LookRequested,
     Observe,
@@ -41,9 +42,7 @@ from vgpuctl.service.engine import (
     Submitted,
     SweepDue,
     Withdrawn,
-    internal,
 )
-from vgpuctl.service.ledger import Ledger, Operation
 
 log = structlog.get_logger("vgpuctl.loop")
 

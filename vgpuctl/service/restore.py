@@ -18,7 +18,7 @@ from vgpuctl.model.document import GpuDocument, Wishes
 from vgpuctl.model.domain import alias_for
 from vgpuctl.model.gpu import Gpu, GpuState
 from vgpuctl.model.plan import Plan
-from vgpuctl.model.planner import find_gpu, observed_for
+from vgpuctl.model.situation import find_gpu, observed_for
 from vgpuctl.model.snapshot import Snapshot
 from vgpuctl.model.step import AttachHostdev, CreateVgpu, DetachHostdev, Effect, SetParams, SetVfs, Step
 
@@ -139,7 +139,9 @@ def _is_harmless(effect: Effect, snapshot: Snapshot, allocations: Mapping[UUID, 
             card = snapshot.gpu_at(gpu.address)
             boots = {each.created_boot for each in allocations.values() if each.gpu.address == gpu.address}
             fresh = snapshot.boot_id not in boots
-            return enabled and fresh and card is not None and card.state is GpuState.VFS_OFF
+            # In MIG mode somebody may have cut GPU instances by now, which turning VFs on would destroy.
+            off = card is not None and card.state is GpuState.VFS_OFF and card.mig is False
+            return enabled and fresh and off
         case SetParams(vgpu=vgpu_id):
             allocation = allocations.get(vgpu_id)
             vgpu = observed_for(allocation, snapshot) if allocation is not None else None

@@ -9,8 +9,9 @@ from vgpuctl import errors
 from vgpuctl.model.catalog import Catalog
 from vgpuctl.model.document import Document, ProfileDocument, Wish
 from vgpuctl.model.edit import Edit
-from vgpuctl.model.planner import Situation, find_gpu, observed_for, plan, profile_named
+from vgpuctl.model.planner import plan
 from vgpuctl.model.record import Requester
+from vgpuctl.model.situation import Situation, find_gpu, profile_named
 from vgpuctl.model.snapshot import Snapshot
 from vgpuctl.model.typename import nearest
 from vgpuctl.ports.clock import Clock
@@ -18,10 +19,12 @@ from vgpuctl.ports.host import Host
 from vgpuctl.ports.store import Store
 from vgpuctl.service import views
 from vgpuctl.service.edits import find_domain
-from vgpuctl.service.engine import CancelRequested, PauseRequested, ShownPlan, Submitted
 from vgpuctl.service.ledger import Operation, operation_of
 from vgpuctl.service.loop import Loop, look
-from vgpuctl.service.views import Scene, View
+from vgpuctl.service.messages import CancelRequested, PauseRequested, Submitted
+from vgpuctl.service.proposal import ShownPlan
+from vgpuctl.service.scene import Scene
+from vgpuctl.service.views import View, drift
 
 LOOK_S = 3.0
 """How long a reader waits for a fresh observation before it gets the last one."""
@@ -131,7 +134,7 @@ class Service:
         """Every `domain`."""
         scene = self._scene()
         if not isinstance(scene.snapshot.domains, tuple):
-            raise errors.LibvirtUnreachable(f"libvirt does not answer: {scene.snapshot.domains.reason}")
+            raise errors.LibvirtUnreachable(scene.snapshot.domains.reason, hint="is libvirtd running?")
         return [scene.domain(each) for each in scene.snapshot.domains]
 
     def domain(self, reference: str) -> View:
@@ -268,7 +271,7 @@ class Service:
     def _scene(self, *, judge: bool = False) -> Scene:
         """A picture of now; of a moment ago where the host does not let itself be observed in time.
 
-        With `judge`, what keeps absent vGPUs away is worked out too.
+        With `judge`, what is not as wished is worked out too, and why.
         """
         try:
             look(self._loop, LOOK_S)
@@ -279,19 +282,14 @@ class Service:
             snapshot: Snapshot | None = engine.snapshot
             wishes = engine.ledger.in_force()
             allocations = engine.places(snapshot) if snapshot is not None else {}
-            busy = engine.busy()
+            busy, paused = engine.busy(), engine.ledger.paused
         if snapshot is None:
             raise errors.DeadlineExceeded("the host has not been observed yet", hint="try again shortly")
         scene = Scene(snapshot, wishes, allocations, self._catalog, busy)
         if not judge:
             return scene
-        absent = {
-            name
-            for name in scene.wished
-            if name not in busy
-            and (name not in scene.places or observed_for(scene.places[name], snapshot) is None)
-        }
-        if not absent:
+        settled = frozenset({*scene.wished} - busy)
+        if not settled:
             return scene
         result = plan(
             Situation(
@@ -301,7 +299,8 @@ class Service:
                 catalog=self._catalog,
                 now=self._clock.now(),
                 new_id=lambda _name: UUID(int=0),
-                scope=frozenset(absent),
+                scope=settled,
             )
         )
-        return Scene(snapshot, wishes, allocations, self._catalog, busy, result.problems)
+        problems = (*result.problems, *drift(result, paused=paused))
+        return Scene(snapshot, wishes, allocations, self._catalog, busy, problems)

@@ -1,0 +1,294 @@
+"""What a plan is made from, and what can be asked of it: who stands where, what a wish needs.  Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from uuid import UUID
+
+from vgpuctl import errors
+from vgpuctl.model import frameworks, placement
+from vgpuctl.model.allocation import Allocation, GpuIdentity
+from vgpuctl.model.card import Card, stands_on
+from vgpuctl.model.catalog import Catalog
+from vgpuctl.model.document import (
+    GpuDocument,
+    Placement,
+    ProfileDocument,
+    VgpuWish,
+    Wishes,
+)
+from vgpuctl.model.domain import Domain, Hostdev, alias_for, vgpu_of_alias
+from vgpuctl.model.fact import Unknown, known
+from vgpuctl.model.gpu import FrameworkKind, Gpu, ObservedVgpu
+from vgpuctl.model.pci import GpuAddress
+from vgpuctl.model.snapshot import Snapshot
+from vgpuctl.model.typename import nearest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Situation:
+    """All that a plan is made from.
+
+    `scope` are the names of vGPUs, and the keys of `Gpu` documents, that may be changed; None is
+    everything.  `avoid` are parents and GPUs on which a creation has just failed.  `new_id` gives the
+    id of a new allocation by name.  `desktops_change` says that a Desktop document was put, dropped or
+    put back: what the domains have must be known.
+    """
+
+    snapshot: Snapshot
+    wishes: Wishes
+    allocations: Mapping[UUID, Allocation]
+    catalog: Catalog
+    now: datetime
+    new_id: Callable[[str], UUID]
+    scope: frozenset[str] | None = None
+    avoid: frozenset[GpuAddress] = frozenset()
+    desktops_change: bool = False
+
+    def concerns(self, name: str) -> bool:
+        """Whether this plan may change what goes by that name."""
+        return self.scope is None or name in self.scope
+
+    def existing_first(self, allocation: Allocation) -> tuple[str, bool, str]:
+        """An operation that could not be undone leaves two places of one name: what exists is kept."""
+        is_absent = observed_for(allocation, self.snapshot) is None
+        return allocation.name, is_absent, str(allocation.id)
+
+    def honours(self, allocation: Allocation, wish: VgpuWish) -> bool:
+        """Whether an allocation is still what its wish asks for."""
+        try:
+            types, _, _ = self.requirements(wish)
+        except errors.ProfileUnknown:
+            # The profile is gone; the desktop keeps what it has.
+            return True
+        names = {each.casefold() for each in types}
+        if allocation.type_name.casefold() not in names or (wish.uuid not in (None, allocation.id)):
+            return False
+        if wish.gpu is None:
+            return True
+        try:
+            return stands_on(allocation.gpu, find_gpu(self.snapshot, wish.gpu))
+        except errors.GpuNotFound:
+            return wish.gpu in (str(allocation.gpu.address), allocation.gpu.uuid)
+
+    def requirements(self, wish: VgpuWish) -> tuple[tuple[str, ...], Placement, str | None]:
+        """The types, the placement and the parameters that a wish asks for."""
+        if wish.type is not None:
+            return (wish.type,), Placement(), None
+        assert wish.profile is not None
+        profile = profile_named(self.wishes, wish.profile)
+        params = ",".join(f"{key}={value}" for key, value in profile.params)
+        return profile.types, profile.placement, params or None
+
+    def params(self, wish: VgpuWish, allocation: Allocation) -> str | None:
+        """The parameters wished now; where the profile is gone, those that were."""
+        try:
+            return self.requirements(wish)[2]
+        except errors.ProfileUnknown:
+            return allocation.params
+
+    def gpu_of(self, allocation: Allocation) -> Gpu | None:
+        """The card of an allocation: by UUID wherever it is, else by address."""
+        snapshot = self.snapshot
+        if allocation.gpu.uuid is not None:
+            for gpu in snapshot.gpus:
+                if known(gpu.uuid) == allocation.gpu.uuid:
+                    return gpu
+        return snapshot.gpu_at(allocation.gpu.address)
+
+    def relocated(self, allocation: Allocation, wish: VgpuWish) -> Allocation:
+        """Keep an allocation; follow its card to another slot, stop where another card stands."""
+        gpu = self.gpu_of(allocation)
+        if gpu is None:
+            raise errors.GpuNotFound(
+                f"the GPU of vGPU {allocation.name} ({allocation.gpu.address}) is not on this host"
+            )
+        if not gpu.is_readable:
+            raise errors.FactUnknown(f"GPU {gpu.address} cannot be read: {gpu.state_reason}")
+        if gpu.device != allocation.gpu.device or self._is_another(gpu, allocation):
+            raise errors.CardChanged(
+                f"another card stands at {gpu.address}, where vGPU {allocation.name} was allocated",
+                hint=(
+                    f"put it back, or give the place up: vgpuctl detach {wish.domain} --vgpu {wish.name}"
+                    if wish.domain is not None
+                    else f"put it back, or give the place up: vgpuctl vgpu delete {wish.name}"
+                ),
+                was=allocation.gpu.uuid,
+                now=known(gpu.uuid),
+            )
+        if gpu.address == allocation.gpu.address:
+            return allocation
+        return replace(allocation, gpu=identity_of(gpu), parent=None, framework=None, created_boot=None)
+
+    def _is_another(self, gpu: Gpu, allocation: Allocation) -> bool:
+        uuid = known(gpu.uuid)
+        return uuid is not None and allocation.gpu.uuid is not None and uuid != allocation.gpu.uuid
+
+    def be_sure_that_it_is_gone(self, allocation: Allocation) -> None:
+        """UNKNOWN is not gone: an unreadable GPU may still have it."""
+        gpu = self.gpu_of(allocation)
+        if gpu is not None and not gpu.is_readable and allocation.created_boot is not None:
+            raise errors.FactUnknown(
+                f"GPU {gpu.address} cannot be read ({gpu.state_reason}): whether vGPU "
+                f"{allocation.name} still exists is not known",
+                gpu=str(gpu.address),
+            )
+
+    def kept_off(self) -> set[GpuAddress]:
+        """The GPUs whose document says that their VFs are off."""
+        found = set()
+        for wish in self.wishes.documents.values():
+            if isinstance(wish.document, GpuDocument) and not wish.document.vfs:
+                try:
+                    gpu = find_gpu(self.snapshot, wish.document.name)
+                except errors.GpuNotFound:
+                    continue
+                if gpu.vfs_max:
+                    found.add(gpu.address)
+        return found
+
+    def choose(
+        self, cards: list[Card], types: tuple[str, ...], policy: Placement, wish: VgpuWish
+    ) -> placement.Choice | errors.VgpuctlError:
+        """The best of these cards for a wish, near the NUMA node of its domain."""
+        return placement.choose(
+            cards,
+            types,
+            policy,
+            numa_node=self.domain(wish.domain).numa_node if wish.domain is not None else None,
+            avoid=self.avoid,
+            catalog=self.catalog,
+        )
+
+    def libvirt_refusal(self, framework: FrameworkKind | None, wish: VgpuWish) -> str | None:
+        """Why libvirt would not take a vGPU of that framework into the domain of the wish."""
+        hypervisor = known(self.snapshot.hypervisor)
+        if wish.domain is None or framework is None or hypervisor is None:
+            return None
+        return hypervisor.refusal(framework)
+
+    def unsupported(self, framework: FrameworkKind | None, wish: VgpuWish) -> errors.UnsupportedHere:
+        """The refusal of a vGPU that libvirt would not take."""
+        return errors.UnsupportedHere(
+            f"vGPU {wish.name} cannot be attached to {wish.domain}: {self.libvirt_refusal(framework, wish)}",
+            hint="take a type of a GPU with another framework; vgpuctl gpu list shows them",
+            framework=str(framework),
+        )
+
+    def stands_where_libvirt_refuses(self, allocation: Allocation, wish: VgpuWish) -> bool:
+        """Whether a place can only be given up: libvirt would not take its vGPU, and none was made."""
+        gpu = self.snapshot.gpu_at(allocation.gpu.address)
+        framework = gpu.framework if gpu is not None else None
+        return (
+            allocation.created_boot is None
+            and wish.gpu is None
+            and wish.uuid is None
+            and allocation.framework is not FrameworkKind.PASSTHROUGH
+            and self.libvirt_refusal(framework, wish) is not None
+            and observed_for(allocation, self.snapshot) is None
+        )
+
+    def domains(self, why: str) -> tuple[Domain, ...]:
+        """Every domain; LibvirtUnreachable, saying what is therefore not known, where it does not answer."""
+        domains = self.snapshot.domains
+        if isinstance(domains, Unknown):
+            raise errors.LibvirtUnreachable(
+                f"libvirt does not answer, so it is not known {why}: {domains.reason}"
+            )
+        return domains
+
+    def domain(self, name: str) -> Domain:
+        """The domain of that name; raises DomainNotFound and LibvirtUnreachable."""
+        domains = self.domains(f"whether there is a domain {name}")
+        found = next((each for each in domains if each.name == name), None)
+        if found is None and isinstance(self.snapshot.hypervisor, Unknown):
+            raise errors.LibvirtUnreachable(self.snapshot.hypervisor.reason)
+        if found is None:
+            raise errors.DomainNotFound(f"libvirt has no domain {name!r}", domain=name)
+        return found
+
+    def is_anywhere(self, allocation: Allocation) -> bool:
+        """Whether any domain names the vGPU; libvirt away leaves attached ones alone."""
+        domains = known(self.snapshot.domains) or ()
+        return any(any(self.hostdevs_in(each, allocation)) for each in domains)
+
+    def hostdevs_in(self, domain: Domain, allocation: Allocation) -> tuple[Hostdev | None, Hostdev | None]:
+        """The hostdev that stands for a vGPU in a domain's guest and in its config."""
+        source = None
+        if allocation.framework is not None and allocation.parent is not None:
+            source = frameworks.hostdev(allocation.framework, allocation.id, allocation.parent).source
+        # A VF may carry our vGPU today and have carried another's yesterday: by source only what exists.
+        exists = observed_for(allocation, self.snapshot) is not None
+
+        def find(hostdevs: tuple[Hostdev, ...] | None) -> Hostdev | None:
+            for each in hostdevs or ():
+                anothers = vgpu_of_alias(each.alias) not in (None, allocation.id)
+                if each.alias == alias_for(allocation.id) or (
+                    exists and each.source == source and not anothers
+                ):
+                    return each
+            return None
+
+        return find(domain.live), find(domain.config)
+
+
+def identity_of(gpu: Gpu) -> GpuIdentity:
+    """Who and where an observed GPU is."""
+    return GpuIdentity(address=gpu.address, device=gpu.device, uuid=known(gpu.uuid))
+
+
+def observed_for(allocation: Allocation, snapshot: Snapshot) -> ObservedVgpu | None:
+    """The vGPU that stands for an allocation now.
+
+    An mdev is known by its UUID, wherever it is.  A vendor-VFIO vGPU has no name in the kernel: only
+    the one that we created, in this boot, on that VF and of that type, is ours.
+    """
+    if allocation.framework is None or allocation.parent is None:
+        return None
+    if allocation.framework is FrameworkKind.PASSTHROUGH:
+        return _passed_through(allocation, allocation.parent, snapshot)
+    owns = frameworks.rules_of(allocation.framework).owns
+    named = snapshot.mdev(allocation.id)
+    candidates = (named,) if named is not None else snapshot.on(allocation.parent)
+    return next((each for each in candidates if owns(allocation, each, snapshot.boot_id)), None)
+
+
+def _passed_through(allocation: Allocation, parent: GpuAddress, snapshot: Snapshot) -> ObservedVgpu | None:
+    """Passthrough leaves no trace in the kernel: it exists once its function was seen to be there."""
+    gpu = snapshot.gpu_at(allocation.gpu.address)
+    if gpu is None or allocation.created_boot != snapshot.boot_id:
+        return None
+    if parent not in {gpu.address, *(vf.address for vf in gpu.vfs)}:
+        return None
+    return ObservedVgpu(
+        gpu=gpu.address,
+        parent=parent,
+        framework=FrameworkKind.PASSTHROUGH,
+        type_id=allocation.type_id,
+        type_name=allocation.type_name,
+        mdev_uuid=None,
+        holders=gpu.holders if parent == gpu.address else (),
+    )
+
+
+def find_gpu(snapshot: Snapshot, reference: str) -> Gpu:
+    """The GPU that an address, a UUID or an index names; raises GpuNotFound."""
+    wanted = reference.strip().lower()
+    for gpu in snapshot.gpus:
+        names = {str(gpu.address), (known(gpu.uuid) or "").lower(), str(gpu.index)}
+        if wanted in names or wanted == f"0000{gpu.address}":
+            return gpu
+    have = ", ".join(str(gpu.address) for gpu in snapshot.gpus) or "none"
+    raise errors.GpuNotFound(f"no GPU {reference!r} on this host", hint=f"the GPUs here: {have}")
+
+
+def profile_named(wishes: Wishes, name: str) -> ProfileDocument:
+    """The profile of that name; raises ProfileUnknown with near names."""
+    profile = wishes.profile(name)
+    if profile is not None:
+        return profile
+    near = nearest(name, wishes.profiles())
+    hint = f"did you mean {' or '.join(near)}?" if near else "vgpuctl profile list shows what there is"
+    raise errors.ProfileUnknown(f"no profile {name!r}", hint=hint)

@@ -1,0 +1,31 @@
+"""How long a restore that failed is not tried again."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from datetime import datetime, timedelta
+
+FIRST = timedelta(minutes=1)
+MOST = timedelta(hours=1)
+
+
+class Backoff:
+    """A pause for each name that a restore did not bring back; it doubles with each failure."""
+
+    def __init__(self) -> None:
+        self._until: dict[str, tuple[datetime, timedelta]] = {}
+
+    def is_over(self, name: str, now: datetime) -> bool:
+        """Whether that name may be tried again."""
+        return name not in self._until or self._until[name][0] <= now
+
+    def note(self, tried: Iterable[str], failed: Collection[str], now: datetime) -> None:
+        """Remember which of the names that were tried have failed."""
+        for name in tried:
+            _, wait = self._until.pop(name, (now, FIRST))
+            if name in failed:
+                self._until[name] = (now + wait, min(wait * 2, MOST))
+
+    def forget_all_but(self, wished: Collection[str]) -> None:
+        """Forget vGPUs that nobody wishes any longer; what names a document has a slash, and stays."""
+        self._until = {name: until for name, until in self._until.items() if name in wished or "/" in name}

@@ -1,0 +1,127 @@
+"""What goes into the engine, and what comes out of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Union
+from uuid import UUID
+
+from vgpuctl import errors
+from vgpuctl.model.edit import Edit
+from vgpuctl.model.record import Requester
+from vgpuctl.model.snapshot import Snapshot
+from vgpuctl.model.step import Step
+
+
+@dataclass(frozen=True, slots=True)
+class Submitted:
+    """Somebody asks for an edit: to be shown (`dry_run`), or to be carried out.
+
+    With `plan_id`, exactly the plan that was shown under that id, or PlanStale.
+    """
+
+    ticket: int
+    who: Requester
+    edit: Edit | None
+    plan_id: str | None = None
+    dry_run: bool = False
+    idempotency_key: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LookRequested:
+    """Somebody wants a snapshot that began after now."""
+
+    ticket: int
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """The observation of that number has come in."""
+
+    number: int
+    snapshot: Snapshot
+
+
+@dataclass(frozen=True, slots=True)
+class StepDone:
+    """A step has ended; `problem` is None when it was carried out and read back."""
+
+    operation: UUID
+    round: int
+    number: int
+    problem: dict[str, Any] | None
+
+
+@dataclass(frozen=True, slots=True)
+class CancelRequested:
+    """Somebody wants an operation stopped and undone."""
+
+    ticket: int
+    operation: UUID
+
+
+@dataclass(frozen=True, slots=True)
+class PauseRequested:
+    """Background changes shall stop, or go on."""
+
+    ticket: int
+    paused: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Withdrawn:
+    """Whoever has that ticket waits no longer: what was not begun for it never is."""
+
+    ticket: int
+
+
+@dataclass(frozen=True, slots=True)
+class SweepDue:
+    """Time, or an event, to see whether everything is still as wished."""
+
+
+@dataclass(frozen=True, slots=True)
+class Draining:
+    """The daemon is about to end: no further step begins."""
+
+
+Input = Union[
+    Submitted,
+    LookRequested,
+    Observed,
+    StepDone,
+    CancelRequested,
+    PauseRequested,
+    Withdrawn,
+    SweepDue,
+    Draining,
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Observe:
+    """Look at the host, and answer with Observed."""
+
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class RunStep:
+    """Carry out a step in its lane, and answer with StepDone."""
+
+    operation: UUID
+    round: int
+    step: Step
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a ticket's owner gets: a value, or an error to raise."""
+
+    ticket: int
+    value: Any = None
+    error: errors.VgpuctlError | None = None
+
+
+EngineEffect = Union[Observe, RunStep, Answer]
