@@ -44,12 +44,14 @@ from vgpuctl.model.record import (
     OperationRollingBack,
     OperationStarted,
     OperationState,
+    StepEnded,
+    StepStarted,
     WishDropped,
     WishPut,
 )
 from vgpuctl.model.situation import observed_for
 from vgpuctl.model.snapshot import Snapshot
-from vgpuctl.model.step import AttachHostdev, CreateVgpu, DetachHostdev, Effect
+from vgpuctl.model.step import AttachHostdev, CreateVgpu, DetachHostdev, Effect, RemoveVgpu
 from vgpuctl.service.messages import (
     CancelRequested,
     LookRequested,
@@ -356,7 +358,8 @@ def problems(history: History) -> list[str]:
         if isinstance(each.record, AllocationPut) and each.record.allocation.adopted
     }
     taken |= {(parent, "None") for parent, _ in taken}
-    found += [f"the vGPU of others on {each} is gone" for each in stage.foreign - kernel - taken]
+    gone = stage.foreign - kernel - taken
+    found += [f"the vGPU of others on {each} is gone" for each in gone if each[0] not in unsure(daemon)]
     if found:
         return found
     remove_foreign(stage, daemon)
@@ -374,6 +377,25 @@ def problems(history: History) -> list[str]:
     if operation.state is not OperationState.SUCCEEDED:
         found.append(f"the documents cannot be applied: {operation.problem}")
     return found + faults_of(daemon)
+
+
+def unsure(daemon: Daemon) -> set[str]:
+    """Where a step on a vendor vGPU ended nobody knows how.
+
+    nvidia.md 1.4: a vGPU of the vendor framework has no name but its VF and its type: of those that
+    somebody else makes on that very VF at that very moment, ours cannot be told.
+    """
+    effects: dict[tuple[UUID, int, int], Effect] = {}
+    found = set()
+    for entry in daemon.store.entries(0, 100_000):
+        match entry.record:
+            case StepStarted(operation=operation, round=round_, step=step):
+                effects[operation, round_, step.number] = step.effect
+            case StepEnded(operation=operation, round=round_, number=number, problem=dict()):
+                effect = effects[operation, round_, number]
+                if isinstance(effect, (CreateVgpu, RemoveVgpu)):
+                    found.add(str(effect.parent))
+    return found
 
 
 def remove_foreign(stage: Stage, daemon: Daemon) -> None:
