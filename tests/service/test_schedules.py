@@ -65,6 +65,8 @@ from vgpuctl.service.messages import (
 )
 from vgpuctl.service.proposal import ShownPlan
 
+pytestmark = pytest.mark.slow
+
 HOSTS = {
     "mdev": ("t4:mdev,t4:mdev", ("T4-8Q", "T4-4Q")),
     "sriov-mdev": ("a2:sriov-mdev,a2:sriov-mdev", ("A2-8Q", "A2-4Q")),

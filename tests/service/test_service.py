@@ -603,7 +603,7 @@ def test_a_fault_of_ours_does_not_end_the_daemon(one: World, monkeypatch: pytest
         raise ZeroDivisionError("bug")
 
     with monkeypatch.context() as patched:
-        patched.setattr("vgpuctl.service.engine.edits.change", odd)
+        patched.setattr("vgpuctl.service.edits.change", odd)
         with pytest.raises(errors.VgpuctlError, match="ZeroDivisionError"):
             one.service.submit(CreateVgpus(type="T4-4Q", name="a"), WHO)
     with monkeypatch.context() as patched:
