@@ -26,7 +26,7 @@ from vgpuctl.model.step import describe
 from vgpuctl.ports.clock import Clock
 from vgpuctl.ports.host import Host
 from vgpuctl.ports.store import Saved, Store
-from vgpuctl.service.engine import Engine, internal
+from vgpuctl.service.engine import Engine
 from vgpuctl.service.ledger import Ledger, Operation
 from vgpuctl.service.messages import (
     Answer,
@@ -43,6 +43,7 @@ from vgpuctl.service.messages import (
     SweepDue,
     Withdrawn,
 )
+from vgpuctl.service.planning import internal
 
 log = structlog.get_logger("vgpuctl.loop")
 

@@ -1,0 +1,109 @@
+"""Planning from what is remembered: for what is left of an operation, for a restore, for a request."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from uuid import UUID
+
+from vgpuctl import errors
+from vgpuctl.model.allocation import Allocation
+from vgpuctl.model.catalog import Catalog
+from vgpuctl.model.document import Wishes
+from vgpuctl.model.edit import Edit
+from vgpuctl.model.pci import GpuAddress
+from vgpuctl.model.plan import Plan, Problem
+from vgpuctl.model.planner import plan
+from vgpuctl.model.record import Requester
+from vgpuctl.model.situation import Situation
+from vgpuctl.model.snapshot import Snapshot
+from vgpuctl.service import restore
+from vgpuctl.service.proposal import ShownPlan, propose
+from vgpuctl.service.restore import Restoration
+from vgpuctl.service.turn import Turn
+
+NOWHERE: frozenset[GpuAddress] = frozenset()
+
+
+class Planning:
+    """Makes every plan; `places` tells the allocations as a snapshot shows them."""
+
+    def __init__(
+        self,
+        turn: Turn,
+        places: Callable[[Snapshot], dict[UUID, Allocation]],
+        catalog: Catalog,
+        new_uuid: Callable[[], UUID],
+    ) -> None:
+        self._turn = turn
+        self._places = places
+        self._catalog = catalog
+        self.new_uuid = new_uuid
+
+    def proposal(
+        self, edit: Edit, who: Requester, snapshot: Snapshot, ids: dict[str, UUID]
+    ) -> tuple[ShownPlan, frozenset[str], Wishes]:
+        """What an edit comes to: its plan, the names that it is about, the wishes after it."""
+        try:
+            return propose(
+                edit,
+                who,
+                snapshot,
+                ids,
+                before=self._turn.ledger.in_force(),
+                places=self._places(snapshot),
+                catalog=self._catalog,
+                now=self._turn.now(),
+                new_uuid=self.new_uuid,
+            )
+        except errors.VgpuctlError:
+            raise
+        except Exception as error:
+            # One odd request must not take everybody else's turn with it.
+            raise internal(error) from error
+
+    def left(
+        self,
+        snapshot: Snapshot,
+        scope: frozenset[str],
+        avoid: frozenset[GpuAddress] = NOWHERE,
+        *,
+        desktops_change: bool = False,
+    ) -> Plan:
+        """What is left to do for those names; a fault of ours in planning is a problem like another.
+
+        Raised, it would come again with every observation, and nothing else would ever be decided.
+        """
+        try:
+            return plan(
+                Situation(
+                    snapshot=snapshot,
+                    wishes=self._turn.ledger.in_force(),
+                    allocations=self._places(snapshot),
+                    catalog=self._catalog,
+                    now=self._turn.now(),
+                    new_id=lambda _name: self.new_uuid(),
+                    scope=scope,
+                    avoid=avoid,
+                    desktops_change=desktops_change,
+                )
+            )
+        except Exception as error:  # noqa: BLE001
+            return Plan(problems=(Problem("", internal(error)),))
+
+    def restoration(
+        self, names: Iterable[str], snapshot: Snapshot, avoid: frozenset[GpuAddress] = NOWHERE
+    ) -> Restoration:
+        """What may be done unasked for those names."""
+        return restore.restoration(
+            names,
+            snapshot,
+            self._turn.ledger.allocations,
+            lambda scope: self.left(snapshot, scope, avoid),
+        )
+
+
+def internal(error: Exception) -> errors.VgpuctlError:
+    """A fault of ours, as users may see it."""
+    found = errors.VgpuctlError(f"{type(error).__name__}: {error}")
+    found.__cause__ = error
+    return found

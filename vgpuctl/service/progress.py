@@ -1,0 +1,429 @@
+"""Operations as they go on: rounds of steps, other places, the way back, the end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+from vgpuctl import errors
+from vgpuctl.model.document import DocumentKind
+from vgpuctl.model.plan import Plan
+from vgpuctl.model.record import (
+    DAEMON,
+    AllocationDropped,
+    AllocationPut,
+    Noticed,
+    OperationEnded,
+    OperationRollingBack,
+    OperationState,
+    StepEnded,
+    StepStarted,
+    WishDropped,
+    WishPut,
+)
+from vgpuctl.model.snapshot import Snapshot
+from vgpuctl.model.step import CreateVgpu, Effect, Lane, SetVfs, Step
+from vgpuctl.service.backoff import Backoff
+from vgpuctl.service.ledger import Operation, StepRun
+from vgpuctl.service.messages import RunStep, StepDone
+from vgpuctl.service.observations import Observations
+from vgpuctl.service.places import Places
+from vgpuctl.service.planning import Planning
+from vgpuctl.service.run import Run
+from vgpuctl.service.turn import Turn
+
+RETRIES = 2
+"""How often an operation tries another place after the host refused one."""
+ROUNDS = 8
+"""Plans of one operation, at most: past that, plan and host do not come together."""
+PATIENCE = timedelta(minutes=5)
+"""How long an operation waits for what cannot be read; at boot libvirt comes later than we do."""
+
+RETRYABLE = frozenset({"kernel-refused", "read-back-mismatch", "conflict"})
+"""Codes after which another VF or GPU may do."""
+
+
+class Progress:
+    """Every operation that has not ended, and the lanes in which its steps run.
+
+    `on_end` is told when one has ended.
+    """
+
+    def __init__(
+        self,
+        turn: Turn,
+        observations: Observations,
+        places: Places,
+        planning: Planning,
+        *,
+        lanes: set[Lane],
+        on_end: Callable[[], None],
+    ) -> None:
+        self._turn = turn
+        self._observations = observations
+        self._places = places
+        self._planning = planning
+        self._lanes = lanes
+        self._on_end = on_end
+        self._runs: dict[UUID, Run] = {}
+        self._interrupted: list[tuple[Operation, StepRun]] = []
+        self.backoff = Backoff()
+        self.is_draining = False
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing runs."""
+        return not self._runs
+
+    def busy(self) -> frozenset[str]:
+        """Every name that an operation works on now."""
+        return frozenset(name for run in self._runs.values() for name in run.scope)
+
+    def planned(self, operation: UUID) -> list[tuple[int, Step]]:
+        """The steps of a running operation that have not begun, with their round."""
+        run = self._runs.get(operation)
+        return [(run.round, step) for step in run.pending.values()] if run else []
+
+    def running(self) -> list[Effect]:
+        """What is being done now."""
+        return [step.effect for run in self._runs.values() for step in run.running.values()]
+
+    # -- rounds -----------------------------------------------------------------------------------
+
+    def begin(self, operation: UUID, scope: frozenset[str], result: Plan) -> None:
+        """Begin an operation that was admitted."""
+        run = self._runs[operation] = Run(operation, scope, 0)
+        self._begin_round(run, result)
+
+    def unpark(self) -> None:
+        """Look again for those who wait because something could not be read."""
+        number = self._observations.need()
+        for run in self._runs.values():
+            if run.is_parked:
+                run.is_parked, run.awaits = False, number
+
+    def go_on(self, number: int, snapshot: Snapshot) -> None:
+        """The next round of whoever waited for this observation."""
+        for run in list(self._runs.values()):
+            if run.awaits is None or run.awaits > number:
+                continue
+            run.awaits = None
+            if run.is_in_doubt:
+                run.is_in_doubt = False
+                self._round_over(run)
+            else:
+                self._next_round(run, snapshot)
+
+    def _begin_round(self, run: Run, result: Plan) -> None:
+        """Reserve and release what the plan says, and line up its steps."""
+        for allocation in result.release:
+            self._turn.record(AllocationDropped(allocation.id))
+        for allocation in result.allocate:
+            if allocation.id not in self._turn.ledger.allocations:
+                run.fresh.add(allocation.id)
+            self._turn.record(AllocationPut(allocation))
+        run.round += 1
+        run.pending = {step.number: step for step in result.steps}
+        run.running, run.done = {}, set()
+        run.incomplete = result.incomplete
+        if not run.pending:
+            self._round_over(run)
+
+    def _next_round(self, run: Run, snapshot: Snapshot) -> None:
+        """Plan what is left, from what is now."""
+        operation = self._turn.ledger.operations[run.operation]
+        if operation.started.requester == DAEMON:
+            self._restore_on(run, snapshot)
+            return
+        rolling_back = operation.state is OperationState.ROLLING_BACK
+        desktops = any(key.kind is DocumentKind.DESKTOP for key, _ in operation.started.undo)
+        result = self._planning.left(snapshot, run.scope, frozenset(run.avoid), desktops_change=desktops)
+        problem = result.problems[0].error.to_problem() if result.problems else None
+        if (
+            result.problems
+            and all(each.is_unknown for each in result.problems)
+            and self._is_patient(run, result)
+        ):
+            return
+        run.patience_ends = None
+        if run.round >= (2 * ROUNDS if rolling_back else ROUNDS):
+            problem = errors.ReadBackMismatch(
+                f"after {run.round} plans the host is still not as wished"
+            ).to_problem()
+            if rolling_back:
+                self._give_up(run, problem)
+            else:
+                self._roll_back(run, problem)
+        elif rolling_back:
+            run.is_undoing = True
+            run.failure, run.leftovers = None, problem
+            self._begin_round(run, replace(result, incomplete=result.incomplete and bool(result.steps)))
+        elif problem is not None:
+            self._roll_back(run, run.failure or problem)
+        else:
+            run.failure = None
+            self._begin_round(run, result)
+
+    def _restore_on(self, run: Run, snapshot: Snapshot) -> None:
+        """The next round of a restore: still only what can hurt nobody, and nothing while paused."""
+        found = self._planning.restoration(run.scope, snapshot, frozenset(run.avoid))
+        run.failed |= run.scope - found.names
+        if run.cancelled or self._turn.ledger.paused:
+            self._end(run, OperationState.CANCELLED, self._held_back())
+        elif found.plan.steps and run.round < ROUNDS:
+            run.failure = None
+            self._begin_round(run, found.plan)
+        else:
+            problem = found.problem or (run.failure if found.plan.steps else None)
+            self._end(run, OperationState.FAILED if problem else OperationState.SUCCEEDED, problem)
+
+    def _is_patient(self, run: Run, result: Plan) -> bool:
+        """Whether to wait with the next round for what cannot be read now: libvirt at boot, a hung GPU."""
+        if run.patience_ends is None:
+            run.patience_ends = self._turn.now() + PATIENCE
+            text = f"waits: {result.problems[0].error.message}"
+            self._turn.record(Noticed(f"operation {str(run.operation)[:8]}", "waiting", text))
+        run.is_parked = self._turn.now() < run.patience_ends
+        return run.is_parked
+
+    def _round_over(self, run: Run) -> None:
+        """All steps of a round have ended, or none will begin any more."""
+        if self._places.has_doubts(run.operation):
+            # Whoever ends with a creation in doubt leaves a vGPU that nobody knows, if it is killed then.
+            run.is_in_doubt = True
+            run.awaits = self._observations.need()
+            return
+        rolling_back = self._turn.ledger.operations[run.operation].state is OperationState.ROLLING_BACK
+        if rolling_back and not run.is_undoing:
+            run.failure = None
+            run.awaits = self._observations.need()
+        elif run.cancelled:
+            self._end(run, OperationState.CANCELLED, self._held_back())
+        elif self._may_retry(run):
+            run.retries += 1
+            for allocation in list(self._turn.ledger.allocations.values()):
+                if allocation.id in run.fresh and allocation.created_boot is None:
+                    self._places.free(allocation.id)
+            run.awaits = self._observations.need()
+        elif run.failure is not None and rolling_back:
+            self._give_up(run, run.failure)
+        elif run.failure is not None:
+            self._roll_back(run, run.failure)
+        elif run.incomplete:
+            run.awaits = self._observations.need()
+        elif rolling_back:
+            self._finish_rollback(run)
+        else:
+            self._end(run, OperationState.SUCCEEDED, None)
+
+    def _held_back(self) -> dict[str, Any]:
+        """Why a restore goes no further."""
+        text = "background changes are paused" if self._turn.ledger.paused else "it was cancelled"
+        return errors.OperationCancelled(text).to_problem()
+
+    def _may_retry(self, run: Run) -> bool:
+        return (
+            run.retries < RETRIES
+            and run.failure is not None
+            and run.failure.get("code") in RETRYABLE
+            and bool(run.avoid)
+        )
+
+    def _roll_back(self, run: Run, problem: dict[str, Any]) -> None:
+        """Put the previous wishes in force again, and plan towards them once nothing runs."""
+        operation = self._turn.ledger.operations[run.operation]
+        if operation.started.requester == DAEMON:
+            self._end(run, OperationState.FAILED, problem)
+            return
+        for key, wish in operation.started.undo:
+            current = self._turn.ledger.wishes.get(key)
+            if wish is None:
+                self._turn.record(WishDropped(key))
+            else:
+                # A generation never comes back: who has read the one in between must not be believed.
+                generation = max(wish.generation, current.generation if current else 0) + 1
+                self._turn.record(WishPut(replace(wish, generation=generation, changed_at=self._turn.now())))
+        self._turn.record(OperationRollingBack(run.operation, problem))
+        # What refused the new wish may well take back what it had.
+        run.avoid.clear()
+        run.retries = 0
+        run.is_parked, run.patience_ends = False, None
+        if not run.running:
+            run.awaits = self._observations.need()
+
+    def _finish_rollback(self, run: Run) -> None:
+        operation = self._turn.ledger.operations[run.operation]
+        cause = operation.problem or {}
+        if run.leftovers is not None:
+            self._give_up(run, run.leftovers)
+        elif cause.get("code") == errors.OperationCancelled.code:
+            self._end(run, OperationState.CANCELLED, cause)
+        elif run.changed:
+            text = f"{cause.get('detail')}; what had been done was undone"
+            problem = errors.RolledBack(text, hint=cause.get("hint"), cause=cause).to_problem()
+            self._end(run, OperationState.FAILED, problem)
+        else:
+            self._end(run, OperationState.FAILED, cause)
+
+    def _give_up(self, run: Run, problem: dict[str, Any]) -> None:
+        operation = self._turn.ledger.operations[run.operation]
+        text = f"{problem.get('detail')}; it could not be undone"
+        error = errors.NeedsOperator(
+            text,
+            hint=f"vgpuctl operation show {run.operation} tells how far it came",
+            cause=operation.problem or problem,
+            undoing=problem,
+        )
+        self._end(run, OperationState.NEEDS_OPERATOR, error.to_problem())
+
+    def _end(self, run: Run, state: OperationState, problem: dict[str, Any] | None) -> None:
+        operation = self._turn.ledger.operations[run.operation]
+        names = [name for name in run.scope if "/" not in name]
+        places = {each.name: each for each in self._turn.ledger.allocations.values() if each.name in names}
+        result = {
+            "vgpus": sorted(names),
+            "documents": sorted(str(key) for key, _ in operation.started.undo),
+            "places": {
+                name: {"id": str(each.id), "type": each.type_name, "parent": str(each.parent)}
+                for name, each in sorted(places.items())
+            },
+        }
+        self._turn.record(OperationEnded(run.operation, state, problem, result))
+        del self._runs[run.operation]
+        self._observations.note_change(run.scope)
+        if operation.started.requester == DAEMON:
+            # Paused or well ended, there is nothing to keep away from.
+            ended_well = state is OperationState.SUCCEEDED or self._turn.ledger.paused
+            failed = frozenset() if ended_well else frozenset(run.failed or run.scope)
+            self.backoff.note(run.scope, failed, self._turn.now())
+            self.backoff.forget_all_but(self._turn.ledger.in_force().vgpus())
+        self._on_end()
+
+    # -- steps ------------------------------------------------------------------------------------
+
+    def dispatch(self) -> None:
+        """Begin every step whose needs are done and whose lane is free."""
+        if self.is_draining:
+            return
+        boot_id = self._observations.boot_id
+        for run in self._runs.values():
+            for step in list(run.pending.values()):
+                if step.lane in self._lanes or not run.done.issuperset(step.needs):
+                    continue
+                del run.pending[step.number]
+                run.running[step.number] = step
+                self._lanes.add(step.lane)
+                self._observations.stir(step.lane)
+                self._turn.record(
+                    StepStarted(operation=run.operation, round=run.round, step=step, boot_id=boot_id)
+                )
+                self._turn.do(RunStep(run.operation, run.round, step))
+
+    def step_done(self, item: StepDone) -> None:
+        """A step has ended, well or not."""
+        run = self._runs[item.operation]
+        step = run.running.pop(item.number)
+        begun = self._turn.ledger.operations[item.operation].run(item.number, item.round)
+        boot_id = begun.boot_id if begun is not None else ""
+        self._lanes.discard(step.lane)
+        self._turn.record(
+            StepEnded(operation=item.operation, round=item.round, number=item.number, problem=item.problem)
+        )
+        if item.problem is None:
+            run.done.add(item.number)
+            run.changed = True
+            self._places.settle(step.effect, boot_id)
+        else:
+            run.failure = run.failure or item.problem
+            run.failed |= run.scope if isinstance(step.effect, SetVfs) else {step.effect.name}
+            self._call_off(run, item.number)
+            if isinstance(step.effect, CreateVgpu):
+                run.avoid.add(step.effect.parent)
+                is_fresh = step.effect.vgpu in run.fresh
+                if item.problem.get("code") != errors.Conflict.code:
+                    self._places.doubt(run.operation, step.effect, boot_id, is_fresh=is_fresh)
+                elif is_fresh:
+                    self._places.free(step.effect.vgpu)
+        if not run.pending and not run.running:
+            self._round_over(run)
+
+    def _call_off(self, run: Run, failed: int) -> None:
+        """Drop what cannot be done after a step failed.
+
+        Forwards nothing more is begun.  Backwards, and in a restore, the rest is as welcome as before:
+        one vGPU that fails must not keep the others away.
+        """
+        operation = self._turn.ledger.operations[run.operation]
+        if operation.state is OperationState.RUNNING and operation.started.requester != DAEMON:
+            run.pending.clear()
+            return
+        gone = {failed}
+        for step in list(run.pending.values()):
+            if gone.intersection(step.needs):
+                gone.add(step.number)
+                del run.pending[step.number]
+
+    def cancel(self, operation: UUID) -> None:
+        """Stop an operation and undo it; raises OperationNotRunning and OperationNotFound."""
+        run = self._runs.get(operation)
+        if run is None and operation not in self._turn.ledger.operations:
+            raise errors.OperationNotFound(f"no operation {operation}")
+        if run is None:
+            raise errors.OperationNotRunning(f"operation {operation} has ended")
+        known = self._turn.ledger.operations[operation]
+        if known.state is OperationState.ROLLING_BACK:
+            raise errors.OperationNotRunning(f"operation {operation} is being undone already")
+        if known.started.requester == DAEMON:
+            self._hold(run)
+        else:
+            run.pending.clear()
+            self._roll_back(run, errors.OperationCancelled("it was cancelled").to_problem())
+
+    def hold_restores(self) -> None:
+        """Begin no further step of a restore."""
+        for run in list(self._runs.values()):
+            if self._turn.ledger.operations[run.operation].started.requester == DAEMON:
+                self._hold(run)
+
+    def _hold(self, run: Run) -> None:
+        run.cancelled = True
+        run.pending.clear()
+        if not run.running and run.awaits is None:
+            self._round_over(run)
+
+    # -- after a crash ----------------------------------------------------------------------------
+
+    def take_up(self, operation: Operation) -> None:
+        """Go on with what a killed daemon was in the middle of."""
+        run = Run(operation.id, frozenset(operation.started.scope), operation.round)
+        run.changed = any(each.state != "planned" for each in operation.runs)
+        self._runs[operation.id] = run
+        created: dict[UUID, StepRun] = {}
+        for each in operation.runs:
+            if each.state == "running":
+                self._interrupted.append((operation, each))
+            if isinstance(each.step.effect, CreateVgpu):
+                created[each.step.effect.vgpu] = each
+        for each in created.values():
+            assert isinstance(each.step.effect, CreateVgpu)
+            is_conflict = (each.problem or {}).get("code") == errors.Conflict.code
+            if each.state in ("running", "failed") and not is_conflict:
+                self._places.doubt(operation.id, each.step.effect, each.boot_id, is_fresh=False)
+        run.awaits = self._observations.need()
+
+    def end_interrupted(self) -> None:
+        """Close the steps that a killed daemon had begun; what came of them, the host will tell."""
+        problem = {
+            "code": "interrupted",
+            "detail": "the daemon ended while this step ran; the host was read back and planned anew",
+        }
+        interrupted, self._interrupted = self._interrupted, []
+        for operation, begun in interrupted:
+            self._turn.record(
+                StepEnded(
+                    operation=operation.id, round=begun.round, number=begun.step.number, problem=problem
+                )
+            )
