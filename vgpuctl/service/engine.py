@@ -46,15 +46,7 @@ from vgpuctl.model.record import (
 )
 from vgpuctl.model.situation import Situation, observed_for
 from vgpuctl.model.snapshot import Snapshot
-from vgpuctl.model.step import (
-    CreateVgpu,
-    Effect,
-    Lane,
-    RemoveVgpu,
-    SetVfs,
-    Step,
-    lane_of,
-)
+from vgpuctl.model.step import CreateVgpu, Effect, Lane, RemoveVgpu, SetVfs, Step, lane_of
 from vgpuctl.service import restore
 from vgpuctl.service.backoff import Backoff
 from vgpuctl.service.ledger import Ledger, Operation, StepRun
