@@ -15,12 +15,7 @@ from vgpuctl import errors
 from vgpuctl.model import frameworks
 from vgpuctl.model.allocation import Allocation
 from vgpuctl.model.card import Card, after, allowed, card_of, free_parents
-from vgpuctl.model.document import (
-    Affect,
-    DocumentKind,
-    GpuDocument,
-    VgpuWish,
-)
+from vgpuctl.model.document import Affect, DocumentKind, GpuDocument, VgpuWish
 from vgpuctl.model.domain import PciSource, alias_for
 from vgpuctl.model.fact import Unknown
 from vgpuctl.model.frameworks import passthrough

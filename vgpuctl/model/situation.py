@@ -12,13 +12,7 @@ from vgpuctl.model import frameworks, placement
 from vgpuctl.model.allocation import Allocation, GpuIdentity
 from vgpuctl.model.card import Card, stands_on
 from vgpuctl.model.catalog import Catalog
-from vgpuctl.model.document import (
-    GpuDocument,
-    Placement,
-    ProfileDocument,
-    VgpuWish,
-    Wishes,
-)
+from vgpuctl.model.document import GpuDocument, Placement, ProfileDocument, VgpuWish, Wishes
 from vgpuctl.model.domain import Domain, Hostdev, alias_for, vgpu_of_alias
 from vgpuctl.model.fact import Unknown, known
 from vgpuctl.model.gpu import FrameworkKind, Gpu, ObservedVgpu

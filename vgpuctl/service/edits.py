@@ -2,28 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
-from datetime import datetime
-from uuid import UUID
+from collections.abc import Iterator
+from dataclasses import replace
 
 from vgpuctl import errors
-from vgpuctl.model import frameworks
-from vgpuctl.model.allocation import Allocation
 from vgpuctl.model.document import (
     Affect,
     DesktopDocument,
     DesktopVgpu,
-    Document,
     DocumentKey,
     DocumentKind,
     VgpuDocument,
-    VgpuWish,
-    Wish,
     Wishes,
     key_of,
 )
-from vgpuctl.model.domain import Domain, vgpu_of_alias
+from vgpuctl.model.domain import vgpu_of_alias
 from vgpuctl.model.edit import (
     AdoptVgpus,
     ApplyDocuments,
@@ -33,59 +26,13 @@ from vgpuctl.model.edit import (
     DetachVgpu,
     Edit,
 )
-from vgpuctl.model.fact import Unknown, known
-from vgpuctl.model.frameworks import passthrough
-from vgpuctl.model.gpu import ObservedVgpu
-from vgpuctl.model.situation import find_gpu, identity_of, observed_for, profile_named
-from vgpuctl.model.snapshot import Snapshot
-from vgpuctl.model.typename import lookup, nearest
+from vgpuctl.model.fact import known
+from vgpuctl.model.situation import find_gpu
+from vgpuctl.service.adoption import adopt
+from vgpuctl.service.change import Change, Context, check_source, desktop_of, find_domain, find_wish
 
 MOST_AT_ONCE = 4096
 """More vGPUs than a host can have, so that a mistyped count is refused and not planned."""
-
-
-@dataclass(frozen=True, slots=True)
-class Context:
-    """What an edit is applied to."""
-
-    wishes: Wishes
-    allocations: Mapping[UUID, Allocation]
-    snapshot: Snapshot
-    type_names: Callable[[], Iterable[str]]
-    owner: str
-    now: datetime
-    new_id: Callable[[str], UUID]
-
-
-@dataclass(slots=True)
-class Change:
-    """What an edit comes to.
-
-    `put` and `drop` are documents; `adopted` the places of vGPUs that are taken over as they stand;
-    `names` the vGPUs that the request was about.
-    """
-
-    kind: str
-    subject: str
-    put: dict[DocumentKey, Document] = field(default_factory=dict)
-    drop: set[DocumentKey] = field(default_factory=set)
-    adopted: list[Allocation] = field(default_factory=list)
-    names: list[str] = field(default_factory=list)
-
-    def wishes_after(self, wishes: Wishes, now: datetime) -> Wishes:
-        """The wishes that are in force with this change; unchanged documents keep their generation."""
-        documents = {key: wish for key, wish in wishes.documents.items() if key not in self.drop}
-        for key, document in self.put.items():
-            before = documents.get(key)
-            if before is not None and before.document == document:
-                continue
-            documents[key] = Wish(
-                document=document,
-                generation=before.generation + 1 if before else 1,
-                created_at=before.created_at if before else now,
-                changed_at=now,
-            )
-        return Wishes(documents, wishes.file_profiles)
 
 
 def change(edit: Edit, context: Context) -> Change:
@@ -102,86 +49,11 @@ def change(edit: Edit, context: Context) -> Change:
         case ApplyDocuments():
             return _apply(edit, context)
         case AdoptVgpus():
-            return _adopt(edit, context)
-
-
-def find_domain(snapshot: Snapshot, reference: str) -> Domain:
-    """The domain that a name or a UUID names; raises DomainNotFound with near names."""
-    if isinstance(snapshot.domains, Unknown):
-        raise errors.LibvirtUnreachable(f"libvirt does not answer: {snapshot.domains.reason}")
-    for domain in snapshot.domains:
-        if reference in (domain.name, str(domain.uuid)):
-            return domain
-    if isinstance(snapshot.hypervisor, Unknown):
-        raise errors.LibvirtUnreachable(snapshot.hypervisor.reason)
-    near = nearest(reference, [each.name for each in snapshot.domains])
-    raise errors.DomainNotFound(
-        f"libvirt has no domain {reference!r}",
-        hint=f"did you mean {' or '.join(near)}?" if near else "vgpuctl domain list shows them",
-    )
-
-
-def find_wish(context: Context, reference: str) -> VgpuWish:
-    """The wished vGPU that a name, our id or a VF's address names; says so when it is foreign."""
-    wished = context.wishes.vgpus()
-    if reference in wished:
-        return wished[reference]
-    for allocation in context.allocations.values():
-        named = {str(allocation.id), str(allocation.parent)}
-        if reference.lower() in named and allocation.name in wished:
-            return wished[allocation.name]
-    if any(reference.lower() in _names_of(vgpu) for vgpu in context.snapshot.vgpus()):
-        raise errors.VgpuForeign(
-            f"vGPU {reference} was not made by vgpuctl",
-            hint=f"vgpuctl adopt {reference} takes it over",
-        )
-    near = nearest(reference, wished)
-    raise errors.VgpuNotFound(
-        f"no vGPU {reference!r}",
-        hint=f"did you mean {' or '.join(near)}?" if near else "vgpuctl vgpu list shows them",
-    )
-
-
-def _names_of(vgpu: ObservedVgpu) -> set[str]:
-    return {str(vgpu.mdev_uuid), str(vgpu.parent)} - {"None"}
-
-
-def _check_source(context: Context, profile: str | None, vgpu_type: str | None) -> str | None:
-    """Refuse an unknown profile or type before anything else looks at it; the type's own name."""
-    if profile is not None:
-        profile_named(context.wishes, profile)
-    return check_type(context, vgpu_type) if vgpu_type is not None else None
-
-
-def check_type(context: Context, name: str) -> str:
-    """The type that `name` means: `L40S-8Q`, `l40s-8q`, `NVIDIA L40S-8Q`, `nvidia-1152` or `1152`.
-
-    Raises TypeUnknown, with near names, for a type that no card and no catalogue knows.
-    """
-    offered = [each for gpu in context.snapshot.gpus for each in gpu.types]
-    number = name.strip().lower().removeprefix("nvidia-")
-    if number.isdecimal():
-        numbered = {each.name for each in offered if each.type_id == int(number)}
-        if len(numbered) == 1:
-            return numbered.pop()
-    here = {each.name for each in offered} | {passthrough.WHOLE_GPU.name, passthrough.PLAIN_VF.name}
-    found = name if name in here else lookup(name, here)
-    if found is not None:
-        return found
-    everywhere = here | set(context.type_names())
-    found = lookup(name, everywhere)
-    if found is not None:
-        return found
-    near = nearest(name, sorted(here)) or nearest(name, sorted(everywhere))
-    raise errors.TypeUnknown(
-        f"no vGPU type {name!r}",
-        hint=f"did you mean {', '.join(near)}?" if near else "vgpuctl type list shows them",
-        near=list(near),
-    )
+            return adopt(edit, context)
 
 
 def _create(edit: CreateVgpus, context: Context) -> Change:
-    edit = replace(edit, type=_check_source(context, edit.profile, edit.type))
+    edit = replace(edit, type=check_source(context, edit.profile, edit.type))
     if edit.gpu is not None:
         find_gpu(context.snapshot, edit.gpu)
     if not 1 <= edit.count <= MOST_AT_ONCE:
@@ -231,13 +103,6 @@ def _delete(edit: DeleteVgpu, context: Context) -> Change:
     return Change("delete", wish.name, drop={wish.source}, names=[wish.name])
 
 
-def _desktop(context: Context, domain: str) -> DesktopDocument:
-    wish = context.wishes.documents.get(DocumentKey(DocumentKind.DESKTOP, domain))
-    if wish is not None and isinstance(wish.document, DesktopDocument):
-        return wish.document
-    return DesktopDocument(name=domain, vgpus=(), owner=context.owner)
-
-
 def _attach(edit: AttachVgpu, context: Context) -> Change:
     domain = find_domain(context.snapshot, edit.domain)
     if edit.affect == frozenset({Affect.LIVE}) and not domain.state.is_active:
@@ -245,13 +110,13 @@ def _attach(edit: AttachVgpu, context: Context) -> Change:
             f"domain {domain.name} is {domain.state}: there is no running guest to attach to",
             hint="without --live the vGPU is there at the next start",
         )
-    desktop = _desktop(context, domain.name)
+    desktop = desktop_of(context, domain.name)
     if edit.vgpu is not None:
         entry = _reference(edit.vgpu, domain.name, edit.affect, context)
         if entry is None:
             return _again(edit, desktop, find_wish(context, edit.vgpu).name)
     else:
-        edit = replace(edit, type=_check_source(context, edit.profile, edit.type))
+        edit = replace(edit, type=check_source(context, edit.profile, edit.type))
         if edit.gpu is not None:
             find_gpu(context.snapshot, edit.gpu)
         taken = set(context.wishes.vgpus())
@@ -296,7 +161,7 @@ def _detach(edit: DetachVgpu, context: Context) -> Change:
     if key not in context.wishes.documents:
         domain = find_domain(context.snapshot, edit.domain)
         key = DocumentKey(DocumentKind.DESKTOP, domain.name)
-    desktop = _desktop(context, key.name)
+    desktop = desktop_of(context, key.name)
     strays = _strays(key.name, context)
     going: list[DesktopVgpu] = []
     if edit.vgpu is None:
@@ -391,7 +256,7 @@ def _check_together(wishes: Wishes, context: Context) -> None:
             if names.setdefault(name, key) != key:
                 fault(key, f"{path}name", f"{names[name]} has a vGPU {name!r} already")
             try:
-                _check_source(replace(context, wishes=wishes), profile, vgpu_type)
+                check_source(replace(context, wishes=wishes), profile, vgpu_type)
             except errors.NotFound as error:
                 where = "profile" if profile is not None else "type"
                 fault(key, path + where, "; ".join(filter(None, (error.message, error.hint))))
@@ -401,92 +266,3 @@ def _check_together(wishes: Wishes, context: Context) -> None:
         raise errors.InvalidInput(
             f"{first['document']}: {first['path']}: {first['message']}{several}", faults=faults
         )
-
-
-def foreign_vgpus(context: Context) -> list[ObservedVgpu]:
-    """The vGPUs that exist and that no allocation of ours stands for."""
-    ours = [observed_for(each, context.snapshot) for each in context.allocations.values()]
-    return [vgpu for vgpu in context.snapshot.vgpus() if vgpu not in ours]
-
-
-def _adopt(edit: AdoptVgpus, context: Context) -> Change:
-    foreign = foreign_vgpus(context)
-    if edit.vgpu is not None:
-        wanted = [each for each in foreign if edit.vgpu.lower() in _names_of(each)]
-        if not wanted:
-            find_wish(context, edit.vgpu)
-            raise errors.Conflict(f"vGPU {edit.vgpu} is vgpuctl's already")
-        foreign = wanted
-    result = Change("adopt", edit.vgpu or f"{len(foreign)} vGPUs")
-    taken = set(context.wishes.vgpus())
-    for vgpu in foreign:
-        _adopt_one(vgpu, context, result, taken)
-    return result
-
-
-def _adopt_one(vgpu: ObservedVgpu, context: Context, result: Change, taken: set[str]) -> None:
-    """Take over one vGPU as it stands, with the domain whose config names it."""
-    type_id, type_name = vgpu.type_id, vgpu.type_name
-    if isinstance(type_id, Unknown) or isinstance(type_name, Unknown) or type_id is None:
-        raise errors.FactUnknown(f"the type of the vGPU on {vgpu.parent} could not be read")
-    gpu = context.snapshot.gpu_at(vgpu.gpu)
-    assert gpu is not None
-    users = _users_of(vgpu, context.snapshot)
-    if len(users) > 1:
-        raise errors.VgpuAttached(
-            f"the vGPU on {vgpu.parent} stands in the XML of several domains: {', '.join(users)}",
-            hint="leave it in one of them, then adopt it",
-            domains=list(users),
-        )
-    aliases = [alias for _, alias in next(iter(users.values()), ())]
-    proposed = next((found for each in aliases if (found := vgpu_of_alias(each)) is not None), None)
-    vgpu_id = vgpu.mdev_uuid or proposed or context.new_id(f"adopt {vgpu.parent}")
-    name = f"adopted-{vgpu_id}" if vgpu.mdev_uuid else f"adopted-{vgpu.parent}"
-    while name in taken:
-        name += "-again"
-    taken.add(name)
-    known_type = gpu.type_numbered(type_id)
-    params = known(vgpu.params) if vgpu.params is not None else None
-    result.adopted.append(
-        Allocation(
-            id=vgpu_id,
-            name=name,
-            type_name=type_name,
-            type_id=type_id,
-            fb_mib=known_type.fb_mib if known_type else None,
-            gpu=identity_of(gpu),
-            framework=vgpu.framework,
-            parent=vgpu.parent,
-            params=params,
-            created_at=context.now,
-            created_boot=context.snapshot.boot_id,
-            adopted=True,
-        )
-    )
-    document = VgpuDocument(
-        name=name, type=type_name, gpu=str(gpu.address), uuid=vgpu_id, owner=context.owner
-    )
-    result.put[key_of(document)] = document
-    result.names.append(name)
-    for domain, places in users.items():
-        key = DocumentKey(DocumentKind.DESKTOP, domain)
-        pending = result.put.get(key)
-        desktop = pending if isinstance(pending, DesktopDocument) else _desktop(context, domain)
-        # As it stands: adopting puts nothing into a definition of a running domain that does not have it.
-        affect = frozenset(where for where, _ in places)
-        runs = find_domain(context.snapshot, domain).state.is_active
-        entry = DesktopVgpu(name=name, vgpu=name, affect=affect if runs and len(affect) == 1 else None)
-        result.put[key] = replace(desktop, vgpus=(*desktop.vgpus, entry))
-
-
-def _users_of(vgpu: ObservedVgpu, snapshot: Snapshot) -> dict[str, list[tuple[Affect, str | None]]]:
-    """The domains whose XML names a vGPU: in which definitions, and by which alias."""
-    vgpu_id = vgpu.mdev_uuid or UUID(int=0)
-    source = frameworks.hostdev(vgpu.framework, vgpu_id, vgpu.parent).source
-    found: dict[str, list[tuple[Affect, str | None]]] = {}
-    for domain in known(snapshot.domains) or ():
-        for where, hostdevs in ((Affect.CONFIG, domain.config), (Affect.LIVE, domain.live)):
-            for hostdev in hostdevs or ():
-                if hostdev.source == source:
-                    found.setdefault(domain.name, []).append((where, hostdev.alias))
-    return found

@@ -17,7 +17,7 @@ from vgpuctl.model.record import Requester
 from vgpuctl.model.situation import Situation
 from vgpuctl.model.snapshot import Snapshot
 from vgpuctl.service import edits
-from vgpuctl.service.edits import Change
+from vgpuctl.service.change import Change, Context
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +55,7 @@ def propose(
     def new_id(name: str) -> UUID:
         return ids.setdefault(name, new_uuid())
 
-    context = edits.Context(
+    context = Context(
         wishes=before,
         allocations=places,
         snapshot=snapshot,

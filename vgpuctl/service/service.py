@@ -18,7 +18,7 @@ from vgpuctl.ports.clock import Clock
 from vgpuctl.ports.host import Host
 from vgpuctl.ports.store import Store
 from vgpuctl.service import views
-from vgpuctl.service.edits import find_domain
+from vgpuctl.service.change import find_domain
 from vgpuctl.service.ledger import Operation, operation_of
 from vgpuctl.service.loop import Loop, look
 from vgpuctl.service.messages import CancelRequested, PauseRequested, Submitted

@@ -1,0 +1,116 @@
+"""Taking over vGPUs that somebody else made, as they stand."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from uuid import UUID
+
+from vgpuctl import errors
+from vgpuctl.model import frameworks
+from vgpuctl.model.allocation import Allocation
+from vgpuctl.model.document import (
+    Affect,
+    DesktopDocument,
+    DesktopVgpu,
+    DocumentKey,
+    DocumentKind,
+    VgpuDocument,
+    key_of,
+)
+from vgpuctl.model.domain import vgpu_of_alias
+from vgpuctl.model.edit import AdoptVgpus
+from vgpuctl.model.fact import Unknown, known
+from vgpuctl.model.gpu import ObservedVgpu
+from vgpuctl.model.situation import identity_of, observed_for
+from vgpuctl.model.snapshot import Snapshot
+from vgpuctl.service.change import Change, Context, desktop_of, find_domain, find_wish, names_of
+
+
+def foreign_vgpus(context: Context) -> list[ObservedVgpu]:
+    """The vGPUs that exist and that no allocation of ours stands for."""
+    ours = [observed_for(each, context.snapshot) for each in context.allocations.values()]
+    return [vgpu for vgpu in context.snapshot.vgpus() if vgpu not in ours]
+
+
+def adopt(edit: AdoptVgpus, context: Context) -> Change:
+    """A `Vgpu` document and a place for each vGPU taken over, and its desktop where a domain names it."""
+    foreign = foreign_vgpus(context)
+    if edit.vgpu is not None:
+        wanted = [each for each in foreign if edit.vgpu.lower() in names_of(each)]
+        if not wanted:
+            find_wish(context, edit.vgpu)
+            raise errors.Conflict(f"vGPU {edit.vgpu} is vgpuctl's already")
+        foreign = wanted
+    result = Change("adopt", edit.vgpu or f"{len(foreign)} vGPUs")
+    taken = set(context.wishes.vgpus())
+    for vgpu in foreign:
+        _adopt_one(vgpu, context, result, taken)
+    return result
+
+
+def _adopt_one(vgpu: ObservedVgpu, context: Context, result: Change, taken: set[str]) -> None:
+    """Take over one vGPU as it stands, with the domain whose config names it."""
+    type_id, type_name = vgpu.type_id, vgpu.type_name
+    if isinstance(type_id, Unknown) or isinstance(type_name, Unknown) or type_id is None:
+        raise errors.FactUnknown(f"the type of the vGPU on {vgpu.parent} could not be read")
+    gpu = context.snapshot.gpu_at(vgpu.gpu)
+    assert gpu is not None
+    users = _users_of(vgpu, context.snapshot)
+    if len(users) > 1:
+        raise errors.VgpuAttached(
+            f"the vGPU on {vgpu.parent} stands in the XML of several domains: {', '.join(users)}",
+            hint="leave it in one of them, then adopt it",
+            domains=list(users),
+        )
+    aliases = [alias for _, alias in next(iter(users.values()), ())]
+    proposed = next((found for each in aliases if (found := vgpu_of_alias(each)) is not None), None)
+    vgpu_id = vgpu.mdev_uuid or proposed or context.new_id(f"adopt {vgpu.parent}")
+    name = f"adopted-{vgpu_id}" if vgpu.mdev_uuid else f"adopted-{vgpu.parent}"
+    while name in taken:
+        name += "-again"
+    taken.add(name)
+    known_type = gpu.type_numbered(type_id)
+    params = known(vgpu.params) if vgpu.params is not None else None
+    result.adopted.append(
+        Allocation(
+            id=vgpu_id,
+            name=name,
+            type_name=type_name,
+            type_id=type_id,
+            fb_mib=known_type.fb_mib if known_type else None,
+            gpu=identity_of(gpu),
+            framework=vgpu.framework,
+            parent=vgpu.parent,
+            params=params,
+            created_at=context.now,
+            created_boot=context.snapshot.boot_id,
+            adopted=True,
+        )
+    )
+    document = VgpuDocument(
+        name=name, type=type_name, gpu=str(gpu.address), uuid=vgpu_id, owner=context.owner
+    )
+    result.put[key_of(document)] = document
+    result.names.append(name)
+    for domain, places in users.items():
+        key = DocumentKey(DocumentKind.DESKTOP, domain)
+        pending = result.put.get(key)
+        desktop = pending if isinstance(pending, DesktopDocument) else desktop_of(context, domain)
+        # As it stands: adopting puts nothing into a definition of a running domain that does not have it.
+        affect = frozenset(where for where, _ in places)
+        runs = find_domain(context.snapshot, domain).state.is_active
+        entry = DesktopVgpu(name=name, vgpu=name, affect=affect if runs and len(affect) == 1 else None)
+        result.put[key] = replace(desktop, vgpus=(*desktop.vgpus, entry))
+
+
+def _users_of(vgpu: ObservedVgpu, snapshot: Snapshot) -> dict[str, list[tuple[Affect, str | None]]]:
+    """The domains whose XML names a vGPU: in which definitions, and by which alias."""
+    vgpu_id = vgpu.mdev_uuid or UUID(int=0)
+    source = frameworks.hostdev(vgpu.framework, vgpu_id, vgpu.parent).source
+    found: dict[str, list[tuple[Affect, str | None]]] = {}
+    for domain in known(snapshot.domains) or ():
+        for where, hostdevs in ((Affect.CONFIG, domain.config), (Affect.LIVE, domain.live)):
+            for hostdev in hostdevs or ():
+                if hostdev.source == source:
+                    found.setdefault(domain.name, []).append((where, hostdev.alias))
+    return found
