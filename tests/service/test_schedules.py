@@ -384,7 +384,7 @@ def problems(history: History) -> list[str]:
 def unsure(daemon: Daemon) -> set[str]:
     """Where a step on a vendor vGPU ended nobody knows how.
 
-    nvidia.md 1.4: a vGPU of the vendor framework has no name but its VF and its type: of those that
+    hardware.md 1.4: a vGPU of the vendor framework has no name but its VF and its type: of those that
     somebody else makes on that very VF at that very moment, ours cannot be told.
     """
     effects: dict[tuple[UUID, int, int], Effect] = {}
