@@ -218,9 +218,9 @@ class Situation:
 
         def find(hostdevs: tuple[Hostdev, ...] | None) -> Hostdev | None:
             for each in hostdevs or ():
-                anothers = vgpu_of_alias(each.alias) not in (None, allocation.id)
+                is_of_another = vgpu_of_alias(each.alias) not in (None, allocation.id)
                 if each.alias == alias_for(allocation.id) or (
-                    exists and each.source == source and not anothers
+                    exists and each.source == source and not is_of_another
                 ):
                     return each
             return None
