@@ -331,3 +331,40 @@ def test_a_generation_never_comes_back(t4: Daemon):
     )
     (wish,) = t4.engine.ledger.wishes.values()
     assert (wish.document.type, wish.generation) == ("T4-4Q", 3)
+
+
+def test_a_vf_that_lost_its_vgpu_may_become_somebody_elses(vendor: Daemon):
+    """nvidia.md 1.4, traps.md: a VF path is reused; removing ours late must not hit the new owner."""
+    stage = vendor.stage
+    vendor.do(CreateVgpus(type="A2-4Q", name="a"))
+    (vgpu,) = stage.observe().vgpus()
+    vendor.turn(PauseRequested(999, paused=True))
+    stage.sim.kernel.write(f"sys/bus/pci/devices/{vgpu.parent}/nvidia/current_vgpu_type", "0")
+    vendor.turn(SweepDue())
+    vendor.until_idle()
+    stage.make_foreign(A2, "A2-4Q")
+    assert stage.foreign == {(str(vgpu.parent), "None")}
+    assert vendor.do(DeleteVgpu(vgpu="a")).runs == []
+    assert faults_of(vendor) == []
+    assert [str(each.parent) for each in stage.observe().vgpus()] == [str(vgpu.parent)]
+
+
+def test_a_vf_that_cannot_be_read_keeps_its_vgpu(vendor: Daemon):
+    """UNKNOWN is not gone: made anew on another VF, the first would belong to nobody."""
+    stage = vendor.stage
+    vendor.do(CreateVgpus(type="A2-4Q", name="a"))
+
+    def torn() -> Snapshot:
+        snapshot = stage.observe()
+        odd = Unknown("Input/output error")
+        vgpus = tuple(replace(each, type_id=odd, type_name=odd) for each in snapshot.gpus[0].vgpus)
+        return replace(snapshot, gpus=(replace(snapshot.gpus[0], vgpus=vgpus),))
+
+    vendor.observe = torn
+    vendor.settle()
+    with pytest.raises(errors.FactUnknown):
+        vendor.do(DeleteVgpu(vgpu="a"))
+    vendor.observe = None
+    vendor.settle()
+    assert len(stage.observe().vgpus()) == 1
+    assert faults_of(vendor) == []

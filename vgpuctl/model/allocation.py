@@ -26,7 +26,8 @@ class Allocation:
     `id` is ours, stands in the domain's XML and is the UUID of the mdev.  `framework` and `parent` are
     None while the GPU's VFs are off: the GPU is chosen, the VF is not.  `created_boot` is the boot id
     under which we created it; in another boot, whatever stands there was not made by us (an mdev is
-    still known by its UUID).
+    still known by its UUID).  `lost` says that it was seen to be gone in that boot: under the vendor
+    framework, what shows on its VF since then is somebody else's.
     """
 
     id: UUID
@@ -41,3 +42,4 @@ class Allocation:
     created_at: datetime
     created_boot: str | None = None
     adopted: bool = False
+    lost: bool = False

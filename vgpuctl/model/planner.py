@@ -306,6 +306,7 @@ class _Planner:
             if kept != self.situation.allocations.get(allocation.id):
                 self.allocate[kept.id] = kept
             return self._set_params(kept, present)
+        self.situation.be_sure_that_it_is_gone(allocation)
         allocation = replace(allocation, params=params)
         gpu = snapshot.gpu_at(allocation.gpu.address)
         assert gpu is not None
@@ -352,7 +353,7 @@ class _Planner:
         self, allocation: Allocation, gpu: Gpu, parent: GpuAddress, framework: FrameworkKind, type_id: int
     ) -> int:
         allocation = replace(
-            allocation, framework=framework, parent=parent, type_id=type_id, created_boot=None
+            allocation, framework=framework, parent=parent, type_id=type_id, created_boot=None, lost=False
         )
         effect = CreateVgpu(
             vgpu=allocation.id,

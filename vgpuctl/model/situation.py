@@ -84,13 +84,8 @@ class Situation:
             return allocation.params
 
     def gpu_of(self, allocation: Allocation) -> Gpu | None:
-        """The card of an allocation: by UUID wherever it is, else by address."""
-        snapshot = self.snapshot
-        if allocation.gpu.uuid is not None:
-            for gpu in snapshot.gpus:
-                if known(gpu.uuid) == allocation.gpu.uuid:
-                    return gpu
-        return snapshot.gpu_at(allocation.gpu.address)
+        """The card of an allocation, wherever it is."""
+        return gpu_of(allocation, self.snapshot)
 
     def relocated(self, allocation: Allocation, wish: VgpuWish) -> Allocation:
         """Keep an allocation; follow its card to another slot, stop where another card stands."""
@@ -122,13 +117,15 @@ class Situation:
 
     def be_sure_that_it_is_gone(self, allocation: Allocation) -> None:
         """UNKNOWN is not gone: an unreadable GPU may still have it."""
+        if allocation.created_boot is None or not may_exist_unseen(allocation, self.snapshot):
+            return
         gpu = self.gpu_of(allocation)
-        if gpu is not None and not gpu.is_readable and allocation.created_boot is not None:
-            raise errors.FactUnknown(
-                f"GPU {gpu.address} cannot be read ({gpu.state_reason}): whether vGPU "
-                f"{allocation.name} still exists is not known",
-                gpu=str(gpu.address),
-            )
+        reason = f" ({gpu.state_reason})" if gpu is not None and gpu.state_reason else ""
+        raise errors.FactUnknown(
+            f"whether vGPU {allocation.name} still exists is not known: "
+            f"{allocation.parent} cannot be read{reason}",
+            gpu=str(allocation.gpu.address),
+        )
 
     def kept_off(self) -> set[GpuAddress]:
         """The GPUs whose document says that their VFs are off."""
@@ -247,6 +244,28 @@ def observed_for(allocation: Allocation, snapshot: Snapshot) -> ObservedVgpu | N
     named = snapshot.mdev(allocation.id)
     candidates = (named,) if named is not None else snapshot.on(allocation.parent)
     return next((each for each in candidates if owns(allocation, each, snapshot.boot_id)), None)
+
+
+def may_exist_unseen(allocation: Allocation, snapshot: Snapshot) -> bool:
+    """Whether its vGPU, not observed, may exist: its GPU, or what stands on its VF, could not be read."""
+    gpu = gpu_of(allocation, snapshot)
+    if gpu is not None and not gpu.is_readable:
+        return True
+    if allocation.framework is not FrameworkKind.VENDOR_VFIO or allocation.parent is None:
+        return False
+    if allocation.created_boot != snapshot.boot_id:
+        return False
+    there = snapshot.on(allocation.parent)
+    return any(isinstance(each.type_id, Unknown) for each in there)
+
+
+def gpu_of(allocation: Allocation, snapshot: Snapshot) -> Gpu | None:
+    """The card of an allocation: by UUID wherever it is, else by address."""
+    if allocation.gpu.uuid is not None:
+        for gpu in snapshot.gpus:
+            if known(gpu.uuid) == allocation.gpu.uuid:
+                return gpu
+    return snapshot.gpu_at(allocation.gpu.address)
 
 
 def _passed_through(allocation: Allocation, parent: GpuAddress, snapshot: Snapshot) -> ObservedVgpu | None:

@@ -159,6 +159,10 @@ class Engine:
             return
         self._progress.end_interrupted()
         self._places.resolve(number, seen)
+        busy = self._progress.busy()
+        self._places.note_losses(
+            seen, lambda name: name not in busy and self.observations.show([name], number)
+        )
         lookers, self._lookers = self._lookers, []
         for ticket, wanted in lookers:
             if wanted <= number:

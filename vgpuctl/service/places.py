@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from uuid import UUID
 
 from vgpuctl.model.allocation import Allocation
+from vgpuctl.model.gpu import FrameworkKind
 from vgpuctl.model.record import AllocationDropped, AllocationPut
-from vgpuctl.model.situation import observed_for
+from vgpuctl.model.situation import may_exist_unseen, observed_for
 from vgpuctl.model.snapshot import Snapshot
 from vgpuctl.model.step import CreateVgpu, Effect, RemoveVgpu, lane_of
 from vgpuctl.service import restore
@@ -52,6 +54,19 @@ class Places:
         """It is not known whether that creation happened; the next observation tells."""
         self._doubtful.append(Doubt(operation, effect, boot_id, self._observations.need(), is_fresh))
 
+    def note_losses(self, snapshot: Snapshot, is_quiet: Callable[[str], bool]) -> None:
+        """Remember of vGPUs that have no name in the kernel that they are gone, before others take the VF."""
+        for allocation in list(self._turn.ledger.allocations.values()):
+            if (
+                allocation.framework is FrameworkKind.VENDOR_VFIO
+                and allocation.created_boot == snapshot.boot_id
+                and not allocation.lost
+                and is_quiet(allocation.name)
+                and observed_for(allocation, snapshot) is None
+                and not may_exist_unseen(allocation, snapshot)
+            ):
+                self._turn.record(AllocationPut(replace(allocation, lost=True)))
+
     def settle(self, effect: Effect, boot_id: str) -> None:
         """Record what a step that succeeded means for allocations."""
         allocation = None
@@ -91,9 +106,7 @@ class Places:
             if allocation is None or allocation.created_boot is not None:
                 continue
             made = claimed(allocation, effect, doubt.boot_id)
-            gpu = snapshot.gpu_at(effect.gpu.address)
-            is_dark = gpu is not None and not gpu.is_readable
-            if is_dark or observed_for(made, snapshot) is not None:
+            if may_exist_unseen(made, snapshot) or observed_for(made, snapshot) is not None:
                 self._turn.record(AllocationPut(made))
             elif doubt.is_fresh:
                 self.free(effect.vgpu)

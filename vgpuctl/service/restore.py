@@ -18,7 +18,7 @@ from vgpuctl.model.document import GpuDocument, Wishes
 from vgpuctl.model.domain import alias_for
 from vgpuctl.model.gpu import Gpu, GpuState
 from vgpuctl.model.plan import Plan
-from vgpuctl.model.situation import find_gpu, observed_for
+from vgpuctl.model.situation import find_gpu, gpu_of, may_exist_unseen, observed_for
 from vgpuctl.model.snapshot import Snapshot
 from vgpuctl.model.step import AttachHostdev, CreateVgpu, DetachHostdev, Effect, SetParams, SetVfs, Step
 
@@ -42,9 +42,8 @@ def missing(wishes: Wishes, allocations: Iterable[Allocation], snapshot: Snapsho
     found = {name: name for name in wished}
     present: set[str] = set()
     for allocation in allocations:
-        gpu = snapshot.gpu_at(allocation.gpu.address)
         found[allocation.name] = str(allocation.gpu.address)
-        is_dark = gpu is None or not gpu.is_readable
+        is_dark = gpu_of(allocation, snapshot) is None or may_exist_unseen(allocation, snapshot)
         if is_dark or allocation.name not in wished or observed_for(allocation, snapshot) is not None:
             present.add(allocation.name)
     for key, wish in wishes.documents.items():
@@ -60,8 +59,7 @@ def leftovers(wishes: Wishes, allocations: Iterable[Allocation], snapshot: Snaps
     wished = wishes.vgpus()
     found = []
     for allocation in allocations:
-        gpu = snapshot.gpu_at(allocation.gpu.address)
-        is_dark = gpu is not None and not gpu.is_readable
+        is_dark = may_exist_unseen(allocation, snapshot)
         if allocation.name in wished or is_dark or observed_for(allocation, snapshot) is not None:
             continue
         if not is_named(allocation, snapshot):

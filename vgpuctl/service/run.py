@@ -66,4 +66,6 @@ class Doubt:
 
 def claimed(allocation: Allocation, effect: CreateVgpu, boot_id: str) -> Allocation:
     """The allocation once its vGPU stands where the step made it."""
-    return replace(allocation, parent=effect.parent, framework=effect.framework, created_boot=boot_id)
+    return replace(
+        allocation, parent=effect.parent, framework=effect.framework, created_boot=boot_id, lost=False
+    )

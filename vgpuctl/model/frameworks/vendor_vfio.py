@@ -25,13 +25,14 @@ def hostdev(vgpu_id: UUID, parent: GpuAddress) -> Hostdev:
 
 
 def owns(allocation: Allocation, vgpu: ObservedVgpu, boot_id: str) -> bool:
-    """By VF and type, and only within the boot in which we made it: a VF path is reused."""
+    """By VF and type, in the boot in which we made it, until it was seen to be gone: a VF is reused."""
     same_type = (
         known(vgpu.type_id) == allocation.type_id
         if allocation.type_id is not None
         else known(vgpu.type_name) == allocation.type_name
     )
-    return vgpu.parent == allocation.parent and same_type and allocation.created_boot == boot_id
+    is_known = allocation.created_boot == boot_id and not allocation.lost
+    return vgpu.parent == allocation.parent and same_type and is_known
 
 
 def pci_address(parent: GpuAddress) -> PciAddress:
