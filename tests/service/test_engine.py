@@ -334,7 +334,7 @@ def test_a_generation_never_comes_back(t4: Daemon):
 
 
 def test_a_vf_that_lost_its_vgpu_may_become_somebody_elses(vendor: Daemon):
-    """nvidia.md 1.4, traps.md: a VF path is reused; removing ours late must not hit the new owner."""
+    """hardware.md 1.4, the traps: a VF path is reused; removing ours late must not hit the new owner."""
     stage = vendor.stage
     vendor.do(CreateVgpus(type="A2-4Q", name="a"))
     (vgpu,) = stage.observe().vgpus()
