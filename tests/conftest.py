@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 
-pytest_plugins = ["tests.rig.plugin"]
+pytest_plugins = ["tests.rig.plugin", "pytester"]
 
 
 def pytest_configure() -> None:
