@@ -18,6 +18,7 @@ from vgpuctl.ports.clock import Clock
 from vgpuctl.ports.host import Host
 from vgpuctl.ports.store import Store
 from vgpuctl.service import views
+from vgpuctl.service.boot import Outlook
 from vgpuctl.service.change import find_domain
 from vgpuctl.service.ledger import Operation, operation_of
 from vgpuctl.service.loop import Loop, look
@@ -28,6 +29,8 @@ from vgpuctl.service.views import View, drift
 
 LOOK_S = 3.0
 """How long a reader waits for a fresh observation before it gets the last one."""
+RESTORE_S = 300.0
+"""How long a start waits for restores that go on."""
 ADMIT_S = 120.0
 """How long a change may wait for an observation, and for others who work on the same."""
 
@@ -55,6 +58,30 @@ class Service:
     def start(self) -> None:
         """Take up what a killed daemon left, and begin to look at the host."""
         self._loop.start()
+
+    def first_restore(self, gpus_s: float) -> Outlook | None:
+        """Wait until everything that is wished was restored or cannot be; how it stands then.
+
+        GPUs that are not ready yet are waited for `gpus_s` in all, restores that go on RESTORE_S.  None
+        when the host could not be observed, or when the daemon is stopping.
+        """
+        loop, begun = self._loop, self._clock.monotonic_s()
+        loop.is_starting = True
+        loop.wake()
+        try:
+            with loop.changed:
+                while not loop.is_stopping:
+                    found = loop.engine.outlook
+                    if found is not None and found.is_settled:
+                        return found
+                    limit_s = gpus_s if found is not None and not found.restoring else RESTORE_S
+                    left_s = begun + limit_s - self._clock.monotonic_s()
+                    if left_s <= 0:
+                        return found
+                    loop.changed.wait(left_s)
+                return None
+        finally:
+            loop.is_starting = False
 
     def stop(self) -> None:
         """Let running steps end, and stop."""
