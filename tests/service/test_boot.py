@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from tests.support.stage import Daemon, Stage
-from tests.support.world import WHO, World, world
+from tests.support.world import World, world
 from vgpuctl import errors
-from vgpuctl.model.edit import ApplyDocuments, AttachVgpu, CreateVgpus
 from vgpuctl.model.document import GpuDocument
+from vgpuctl.model.edit import ApplyDocuments, AttachVgpu, CreateVgpus
 from vgpuctl.model.fact import Unknown
 from vgpuctl.model.gpu import Gpu, GpuState
 from vgpuctl.model.record import PauseSet
@@ -90,7 +90,9 @@ def test_a_restore_goes_on_until_an_observation_shows_what_it_made(daemon: Daemo
 
 
 @pytest.mark.parametrize("state", [GpuState.NO_DRIVER, GpuState.NO_TYPES, GpuState.UNREADABLE])
-def test_a_gpu_whose_driver_is_not_ready_is_awaited_and_holds_up_only_its_own(daemon: Daemon, state: GpuState):
+def test_a_gpu_whose_driver_is_not_ready_is_awaited_and_holds_up_only_its_own(
+    daemon: Daemon, state: GpuState
+):
     def late(gpu: Gpu) -> Gpu:
         if str(gpu.address) != FIRST:
             return gpu

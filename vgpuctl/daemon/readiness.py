@@ -1,4 +1,4 @@
-"""When systemd hears that we are ready: once the first restore is over, for libvirt's daemons wait for that."""
+"""When systemd hears that we are ready: after the first restore, for libvirt's daemons wait for that."""
 
 from __future__ import annotations
 
@@ -22,7 +22,13 @@ class Readiness(threading.Thread):
     """
 
     def __init__(
-        self, notifier: Notifier, service: Service, hypervisor: HypervisorPort | None, *, gpus_s: float, status: str
+        self,
+        notifier: Notifier,
+        service: Service,
+        hypervisor: HypervisorPort | None,
+        *,
+        gpus_s: float,
+        status: str,
     ) -> None:
         super().__init__(name="readiness", daemon=True)
         self._notifier = notifier

@@ -41,7 +41,8 @@ class Outlook:
     @property
     def absent(self) -> dict[str, str]:
         """All that is not there, with the reason, by name."""
-        found = {**dict.fromkeys(self.restoring, "it is still being restored"), **self.awaited, **self.missing}
+        restoring = dict.fromkeys(self.restoring, "it is still being restored")
+        found = {**restoring, **self.awaited, **self.missing}
         return dict(sorted(found.items()))
 
 
