@@ -64,7 +64,9 @@ def outlook(
     wished = wishes.vgpus()
     absent = {name for name in wished if not _is_there(places.get(name), snapshot)}
     absent |= restore.missing(wishes, places.values(), snapshot).keys()
-    restoring, awaited, missing = set(), {}, {}
+    restoring: set[str] = set()
+    awaited: dict[str, str] = {}
+    missing: dict[str, str] = {}
     for name in absent:
         gpu = gpu_of(places[name], snapshot) if name in places else None
         if name in at_work or not is_fresh(name):
