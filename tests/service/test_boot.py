@@ -101,8 +101,8 @@ def test_a_gpu_whose_driver_is_not_ready_is_awaited_and_holds_up_only_its_own(
     daemon.observe = lambda: seen(daemon, late)
     sweep(daemon)
     found = sweep(daemon)
-    assert found.awaited == {"a": f"GPU {FIRST} is {state}: it starts"}
-    assert (found.restoring, found.missing) == (frozenset(), {})
+    assert found.absent == {"a": f"GPU {FIRST} is {state}: it starts"}
+    assert list(found.awaited) == ["a"]
     daemon.observe = lambda: seen(daemon)
     sweep(daemon)
     assert sweep(daemon).absent == {}
@@ -123,7 +123,9 @@ def test_a_parent_that_comes_with_a_module_is(tmp_path: Path):
     daemon.do(CreateVgpus(type=gpu.types[0].name, name="a"))
     reboot(daemon)
     daemon.observe = lambda: seen(daemon, lambda _gpu: None)
-    assert sweep(daemon).awaited == {"a": f"its GPU {gpu.address} is not on this host"}
+    found = sweep(daemon)
+    assert not found.is_settled
+    assert found.absent == {"a": f"its GPU {gpu.address} is not on this host"}
     daemon.close()
     stage.close()
 
@@ -139,7 +141,7 @@ def test_what_the_driver_refused_is_missing_with_the_reason(daemon: Daemon):
     for _ in range(3):
         found = sweep(daemon)
         assert found.is_settled
-        assert found.missing == {"a": "the driver said 0x56"}
+        assert found.absent == {"a": "the driver said 0x56"}
     daemon.run = None
     daemon.settle()
     assert sweep(daemon).absent == {}
@@ -153,7 +155,7 @@ def test_what_may_not_be_done_unasked_is_missing_with_the_reason(daemon: Daemon)
     sweep(daemon)
     found = sweep(daemon)
     assert found.is_settled
-    assert "another card" in found.missing["a"]
+    assert "another card" in found.absent["a"]
 
 
 def test_while_paused_nothing_is_waited_for(daemon: Daemon):
@@ -161,7 +163,7 @@ def test_while_paused_nothing_is_waited_for(daemon: Daemon):
     daemon.open()
     found = sweep(daemon)
     assert found.is_settled
-    assert found.missing == dict.fromkeys("ab", "background changes are paused")
+    assert found.absent == dict.fromkeys("ab", "background changes are paused")
 
 
 def test_an_operation_that_waits_for_libvirt_is_not_waited_for(daemon: Daemon):
@@ -175,7 +177,7 @@ def test_an_operation_that_waits_for_libvirt_is_not_waited_for(daemon: Daemon):
     sweep(daemon)
     found = sweep(daemon)
     assert found.is_settled
-    assert found.missing == {"win1": "an operation on it waits for something that cannot be read yet"}
+    assert found.absent == {"win1": "an operation on it waits for something that cannot be read yet"}
 
 
 def test_vfs_are_part_of_it(tmp_path: Path):
@@ -252,3 +254,22 @@ def test_a_daemon_that_stops_waits_no_longer(one: World):
     stopping.start()
     assert one.service.first_restore(gpus_s=3600.0) is None
     stopping.join()
+
+
+def test_whoever_looks_is_told_why_a_vgpu_does_not_come_back_and_what_to_do(tmp_path: Path):
+    with world(tmp_path, cards="l40s:sriov-mdev") as one:
+        one.succeed(CreateVgpus(type="L40S-8Q", name="a"))
+        one.sim.control("reload-driver", {})
+        found = one.service.first_restore(gpus_s=60.0)
+        assert found is not None
+        why = (
+            "turn on the VFs of GPU 0000:41:00.0: they went off after vGPUs had been made on it in this boot"
+        )
+        assert found.absent == {"a": why}
+        row = one.service.vgpu("a")
+        assert (row["state"], row["problem"]["detail"]) == ("absent", why)
+        assert row["problem"]["hint"].endswith("vgpuctl export | vgpuctl apply -f -")
+        assert [each["detail"] for each in one.service.host()["problems"]] == [why]
+        one.succeed(ApplyDocuments(documents=tuple(one.service.documents())))
+        assert one.service.vgpu("a")["problem"] is None
+        assert one.service.host()["problems"] == []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from datetime import datetime, timedelta
+from typing import Any
 
 FIRST = timedelta(minutes=1)
 MOST = timedelta(hours=1)
@@ -14,17 +15,17 @@ class Backoff:
 
     def __init__(self) -> None:
         self._until: dict[str, tuple[datetime, timedelta]] = {}
-        self._why: dict[str, str] = {}
+        self._why: dict[str, dict[str, Any]] = {}
 
     def is_over(self, name: str, now: datetime) -> bool:
         """Whether that name may be tried again."""
         return name not in self._until or self._until[name][0] <= now
 
-    def why(self, name: str) -> str | None:
-        """Why that name could not be restored; None where it was not tried, or came back."""
+    def why(self, name: str) -> dict[str, Any] | None:
+        """The problem that kept that name away; None where it was not tried, or came back."""
         return self._why.get(name)
 
-    def note(self, tried: Iterable[str], failed: Collection[str], now: datetime, why: str) -> None:
+    def note(self, tried: Iterable[str], failed: Collection[str], now: datetime, why: dict[str, Any]) -> None:
         """Remember which of the names that were tried have failed."""
         for name in tried:
             _, wait = self._until.pop(name, (now, FIRST))

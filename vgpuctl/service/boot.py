@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
+from vgpuctl import errors
 from vgpuctl.model.allocation import Allocation
 from vgpuctl.model.document import Wishes
 from vgpuctl.model.gpu import Gpu, GpuState
@@ -30,8 +31,8 @@ class Outlook:
     """
 
     restoring: frozenset[str] = frozenset()
-    awaited: Mapping[str, str] = field(default_factory=dict)
-    missing: Mapping[str, str] = field(default_factory=dict)
+    awaited: Mapping[str, errors.VgpuctlError] = field(default_factory=dict)
+    missing: Mapping[str, errors.VgpuctlError] = field(default_factory=dict)
 
     @property
     def is_settled(self) -> bool:
@@ -42,8 +43,8 @@ class Outlook:
     def absent(self) -> dict[str, str]:
         """All that is not there, with the reason, by name."""
         restoring = dict.fromkeys(self.restoring, "it is still being restored")
-        found = {**restoring, **self.awaited, **self.missing}
-        return dict(sorted(found.items()))
+        why = {name: error.message for name, error in {**self.awaited, **self.missing}.items()}
+        return dict(sorted({**restoring, **why}.items()))
 
 
 def outlook(
@@ -53,7 +54,7 @@ def outlook(
     *,
     at_work: Collection[str],
     is_fresh: Callable[[str], bool],
-    refused: Mapping[str, str],
+    refused: Mapping[str, errors.VgpuctlError],
 ) -> Outlook:
     """What can be said after an observation, and after whatever it let begin has begun.
 
@@ -65,19 +66,19 @@ def outlook(
     absent = {name for name in wished if not _is_there(places.get(name), snapshot)}
     absent |= restore.missing(wishes, places.values(), snapshot).keys()
     restoring: set[str] = set()
-    awaited: dict[str, str] = {}
-    missing: dict[str, str] = {}
+    awaited: dict[str, errors.VgpuctlError] = {}
+    missing: dict[str, errors.VgpuctlError] = {}
     for name in absent:
         gpu = gpu_of(places[name], snapshot) if name in places else None
         if name in at_work or not is_fresh(name):
             restoring.add(name)
         elif name in places and gpu is None:
             where = awaited if _may_appear(places[name]) else missing
-            where[name] = f"its GPU {places[name].gpu.address} is not on this host"
+            where[name] = errors.NotRestored(f"its GPU {places[name].gpu.address} is not on this host")
         elif gpu is not None and gpu.state in _MAY_YET_COME:
-            awaited[name] = f"GPU {gpu.address} is {gpu.state}{_because(gpu)}"
+            awaited[name] = errors.NotRestored(f"GPU {gpu.address} is {gpu.state}{_because(gpu)}")
         else:
-            missing[name] = refused.get(name, "nothing was done for it")
+            missing[name] = refused.get(name) or errors.NotRestored("nothing was done for it")
     return Outlook(frozenset(restoring), awaited, missing)
 
 

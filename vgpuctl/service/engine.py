@@ -59,6 +59,8 @@ from vgpuctl.service.turn import Turn
 SHOWN_PLANS = 64
 """Shown plans that are kept so that exactly they can be run."""
 
+_PAUSED = errors.NotRestored("background changes are paused", hint="vgpuctl resume")
+_WAITS = errors.NotRestored("an operation on it waits for something that cannot be read yet")
 _LATE = "vgpuctl operation list shows who works on the same; vgpuctl host show, what does not answer"
 
 
@@ -310,7 +312,7 @@ class Engine:
 
     # -- in the background ------------------------------------------------------------------------
 
-    def _sweep(self, number: int, snapshot: Snapshot) -> dict[str, str]:
+    def _sweep(self, number: int, snapshot: Snapshot) -> dict[str, errors.VgpuctlError]:
         """Begin to restore what is not as wished, one operation per GPU; drop places left over.
 
         Why what is not begun is not, by name.
@@ -318,7 +320,7 @@ class Engine:
         now, busy, wishes = self._turn.now(), self._progress.busy(), self._turn.ledger.in_force()
         missing = restore.missing(wishes, self._turn.ledger.allocations.values(), snapshot)
         if self._turn.ledger.paused:
-            return dict.fromkeys(missing, "background changes are paused")
+            return dict.fromkeys(missing, _PAUSED)
 
         def is_quiet(name: str) -> bool:
             return (
@@ -331,18 +333,17 @@ class Engine:
             if is_quiet(allocation.name) and not self._places.is_doubtful(allocation.id):
                 self._turn.record(AllocationDropped(allocation.id))
         groups: dict[str, set[str]] = {}
-        refused: dict[str, str] = {}
+        refused: dict[str, errors.VgpuctlError] = {}
         for name, gpu in missing.items():
             if is_quiet(name):
                 groups.setdefault(gpu, set()).add(name)
             elif name in busy:
-                refused[name] = "an operation on it waits for something that cannot be read yet"
+                refused[name] = _WAITS
             elif (why := self._progress.backoff.why(name)) is not None:
-                refused[name] = why
+                refused[name] = errors.VgpuctlError.from_problem(why)
         for names in groups.values():
             found = self._planning.restoration(names, snapshot)
-            why = (found.problem or {}).get("detail", "nothing can be done for it unasked")
-            refused |= dict.fromkeys(names - found.names, why)
+            refused |= found.kept_out
             if not found.plan.steps:
                 continue
             operation = self._planning.new_uuid()

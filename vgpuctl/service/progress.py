@@ -302,7 +302,7 @@ class Progress:
             # Paused or well ended, there is nothing to keep away from.
             ended_well = state is OperationState.SUCCEEDED or self._turn.ledger.paused
             failed = frozenset() if ended_well else frozenset(run.failed or run.scope)
-            why = str((problem or {}).get("detail", "it did not come back"))
+            why = problem or errors.NotRestored("it did not come back").to_problem()
             self.backoff.note(run.scope, failed, self._turn.now(), why)
             self.backoff.forget_all_but(self._turn.ledger.in_force().vgpus())
         self._on_end()

@@ -9,6 +9,7 @@ from vgpuctl import errors
 from vgpuctl.model.catalog import Catalog
 from vgpuctl.model.document import Document, ProfileDocument, Wish
 from vgpuctl.model.edit import Edit
+from vgpuctl.model.plan import Problem
 from vgpuctl.model.planner import plan
 from vgpuctl.model.record import Requester
 from vgpuctl.model.situation import Situation, find_gpu, profile_named
@@ -310,6 +311,7 @@ class Service:
             wishes = engine.ledger.in_force()
             allocations = engine.places(snapshot) if snapshot is not None else {}
             busy, paused = engine.busy(), engine.ledger.paused
+            outlook = engine.outlook or Outlook()
         if snapshot is None:
             raise errors.DeadlineExceeded("the host has not been observed yet", hint="try again shortly")
         scene = Scene(snapshot, wishes, allocations, self._catalog, busy)
@@ -329,5 +331,8 @@ class Service:
                 scope=settled,
             )
         )
-        problems = (*result.problems, *drift(result, paused=paused))
-        return Scene(snapshot, wishes, allocations, self._catalog, busy, problems)
+        problems = [*result.problems, *drift(result, paused=paused)]
+        told = {each.subject for each in problems}
+        absent = {**outlook.awaited, **outlook.missing}
+        problems += [Problem(name, error) for name, error in sorted(absent.items()) if name in settled - told]
+        return Scene(snapshot, wishes, allocations, self._catalog, busy, tuple(problems))
