@@ -1,0 +1,102 @@
+"""A boot of the machine: vGPUs are there before libvirt starts the desktops that want them."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.slow
+
+CARDS = "t4:mdev@41,a40:sriov-mdev@61,l40s:vendor-vfio@81,t4:mdev@a1"
+BROKEN = "0000:a1:00.0"
+TYPES = {"mdev": "T4-4Q", "sriov-mdev": "A40-8Q", "vendor-vfio": "L40S-8Q"}
+FOREIGN = "22222222-2222-4222-8222-222222222222"
+
+DOMAIN = """<domain type='kvm'><name>{name}</name><memory unit='MiB'>64</memory><vcpu>1</vcpu>
+<os><type arch='x86_64' machine='pc-q35-6.0'>hvm</type></os><features><acpi/></features>
+<devices><emulator>/usr/bin/qemu-system-x86_64</emulator><controller type='usb' model='none'/>
+<controller type='pci' index='0' model='pcie-root'/><controller type='pci' index='1' model='pcie-root-port'/>
+<memballoon model='none'/></devices></domain>"""
+
+
+def put(machine: Any, path: str, text: str) -> None:
+    machine.must(f"mkdir -p $(dirname {path}); cat > {path}", stdin=text.encode())
+
+
+def vgpus(machine: Any) -> dict[str, dict[str, Any]]:
+    rows = json.loads(machine.must("vgpuctl vgpu list -o json"))
+    return {row["name"] or row["mdev_uuid"]: row for row in rows}
+
+
+def journal(machine: Any) -> list[dict[str, Any]]:
+    """This boot's entries, in the order of their time."""
+    lines = machine.must("journalctl -b -o json --no-pager", timeout_s=120).splitlines()
+    return sorted(map(json.loads, lines), key=lambda each: int(each["__MONOTONIC_TIMESTAMP"]))
+
+
+def first(entries: list[dict[str, Any]], pattern: str, **fields: str) -> int:
+    """The position of the first entry with that message."""
+    for position, each in enumerate(entries):
+        told = each.get("MESSAGE")
+        if isinstance(told, str) and re.search(pattern, told) and fields.items() <= each.items():
+            return position
+    raise AssertionError(f"nothing in the journal says {pattern!r} {fields}")
+
+
+def test_desktops_that_start_by_themselves_find_their_vgpus(machine: Any) -> None:
+    """One card is broken after the boot, and a definition of mdevctl's starts a vGPU of somebody else's."""
+    put(machine, "/etc/modules-load.d/cards.conf", "nvsim_cards\nnvsim\n")
+    put(machine, "/etc/modprobe.d/cards.conf", f"options nvsim_cards gpus={CARDS}\n")
+    # Debian's rule for udev names mdevctl where Debian does not put it.
+    machine.must("[ -e /usr/sbin/mdevctl ] || ln -s ../bin/mdevctl /usr/sbin/mdevctl")
+    machine.must(
+        "modprobe nvsim_cards; modprobe nvsim; udevadm settle; systemctl enable --now vgpuctl.service"
+    )
+    for name, vgpu_type in (*TYPES.items(), ("broken", "T4-4Q")):
+        put(machine, f"/root/{name}.xml", DOMAIN.format(name=name))
+        machine.must(f"virsh -q define /root/{name}.xml && virsh -q autostart {name}")
+        gpu = f"--gpu {BROKEN}" if name == "broken" else "--gpu 0" if name == "mdev" else ""
+        machine.must(f"vgpuctl attach {name} --type {vgpu_type} {gpu}")
+    type_id = machine.must("basename $(readlink /sys/bus/mdev/devices/*/mdev_type | head -1)").strip()
+    machine.must(f"mdevctl define --auto --uuid {FOREIGN} --parent 0000:41:00.0 --type {type_id}")
+    before = vgpus(machine)
+    assert {name: row["state"] for name, row in before.items()} == dict.fromkeys(
+        (*TYPES, "broken"), "present"
+    )
+    # The next boot finds one card that its driver does not get to work.
+    put(
+        machine,
+        "/etc/modprobe.d/cards.conf",
+        f"options nvsim_cards gpus={CARDS}\noptions nvsim ignore={BROKEN}\n",
+    )
+
+    machine.reboot()
+    machine.must("systemctl is-system-running --wait || true", timeout_s=300)
+
+    after = vgpus(machine)
+    assert {name: row["uuid"] for name, row in after.items() if name in before} == {
+        name: row["uuid"] for name, row in before.items()
+    }
+    running = machine.must("virsh -q list --name").split()
+    assert sorted(running) == sorted(TYPES)
+    for name in TYPES:
+        assert [each["domain"] for each in after[name]["holders"]] == [name]
+    assert after["broken"]["state"] != "present"
+    assert BROKEN in after["broken"]["problem"]["detail"]
+
+    foreign = after[FOREIGN]
+    assert (foreign["state"], foreign["uuid"], foreign["holders"]) == ("foreign", None, [])
+    assert machine.must("mdevctl list").split().count(FOREIGN) == 1
+
+    entries = journal(machine)
+    steps = [first(entries, f"create vGPU {name} ", SYSLOG_IDENTIFIER="vgpuctl") for name in TYPES]
+    missing = first(entries, "a vGPU is missing", SYSLOG_IDENTIFIER="vgpuctl", VGPUCTL_VGPU="broken")
+    over = first(entries, "the first restore is over", SYSLOG_IDENTIFIER="vgpuctl")
+    ready = first(entries, "^Started vgpuctl.service", _PID="1")
+    libvirt = first(entries, "^Starting libvirtd.service", _PID="1")
+    assert max(steps) < missing < over < ready < libvirt
+    assert not [each for each in entries if "ordering cycle" in str(each.get("MESSAGE"))]
+    assert entries[missing]["VGPUCTL_REASON"]
