@@ -35,7 +35,7 @@ echo {_LAST_WORD}
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """One device: `vendor_device` and `subsystem` as `10de:2235`, sizes in bytes and width of its memory BARs."""
+    """One device: `vendor_device` and `subsystem` as `10de:2235`; size in bytes and width of its BARs."""
 
     vendor_device: str
     subsystem: str

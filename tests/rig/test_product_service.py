@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -25,7 +26,7 @@ from tests.rig.desktops import (
 pytestmark = pytest.mark.rig
 
 EXPOSURE_MAX = 40
-"""Of systemd-analyze security, times ten: what a service needs that makes devices and reads who holds them."""
+"""Of systemd-analyze security, times ten."""
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +65,7 @@ def test_the_units_are_sound(host: Host) -> None:
         "WatchdogUSec": "30s",
         "NRestarts": "0",
     }
-    status = open(f"/proc/{main_pid()}/status").read()
+    status = Path(f"/proc/{main_pid()}/status").read_text()
     assert "NoNewPrivs:\t1" in status
     assert "Seccomp:\t2" in status
     # what the sandbox must leave: the kernel log, the holders (above, in every test), VFs, uevents, NVML
