@@ -97,11 +97,7 @@ def test_a_killed_daemon_comes_back_and_nothing_has_changed(host: Host) -> None:
 def test_a_daemon_killed_in_the_middle_of_a_write_takes_it_up(host: Host) -> None:
     host.nvsim.set("slow_ms", 4000)
     operation = vgpuctl("vgpu", "create", "--type", TYPES["vendor-vfio"], "--name", "cut", "--no-wait")["id"]
-    until(
-        lambda: [
-            each for each in vgpuctl("operation", "show", operation)["steps"] if each["state"] == "running"
-        ]
-    )
+    until(lambda: "running" in [each["state"] for each in vgpuctl("operation", "show", operation)["steps"]])
     pid = main_pid()
     run("systemctl", "kill", "-s", "KILL", "--kill-whom=main", "vgpuctl.service")
     until(lambda: main_pid() not in (0, pid), "the restart")
@@ -119,21 +115,10 @@ def test_libvirtd_may_be_restarted_under_it(host: Host) -> None:
     until(lambda: vgpuctl("host", "show")["libvirt_uri"], "the new connection")
     assert state() == before
     assert main_pid() == pid
-    run(
-        "virsh",
-        "-q",
-        "define",
-        "/dev/stdin",
-        stdin=run("virsh", "dumpxml", "mdev", "--inactive")
-        .replace("<name>mdev<", "<name>later<")
-        .replace("<uuid>", "<!--")
-        .replace("</uuid>", "-->")
-        .replace("<hostdev", "<!--")
-        .replace("</hostdev>", "-->"),
-    )
+    host.define("later")
     vgpuctl("attach", "later", "--type", TYPES["mdev"])
     vgpuctl("detach", "later")
-    run("virsh", "-q", "undefine", "later")
+    host.libvirt.lookupByName("later").undefine()
 
 
 def test_a_write_that_hangs_in_the_driver_holds_up_no_restart(host: Host) -> None:
