@@ -79,7 +79,7 @@ def test_a_vf_in_use_refuses_every_type(host, again):
 
 def test_what_is_no_number_is_einval_and_an_unknown_id_is_0x57(host):
     """hardware.md 6.3, 1.4.10."""
-    for text in ("", "L40S-8Q", "-1", "0x47b", "1 2"):
+    for text in ("\n", "L40S-8Q", "-1", "0x47b", "1 2"):
         with refused(errno.EINVAL):
             host.kernel.write(file(0, "current_vgpu_type"), text)
     with refused(errno.EIO):

@@ -175,7 +175,7 @@ def _fail(state: State, _models: Models, arguments: Arguments) -> Outcome:
 
 
 def _heal(state: State, _models: Models, _arguments: Arguments) -> Outcome:
-    return Outcome(replace(state, faults=(), slow_ms=0.0, busy=BUSY[0]), {})
+    return Outcome(replace(state, faults=(), slow_ms=0.0, disputed=replace(state.disputed, clear_held=BUSY[0])), {})
 
 
 def _remove_gpu(state: State, models: Models, arguments: Arguments) -> Outcome:
@@ -225,7 +225,7 @@ def _busy(state: State, _models: Models, arguments: Arguments) -> Outcome:
     answer = str(arguments["errno"])
     if answer not in BUSY:
         raise InvalidInput(f"busy: {answer!r} is none of {', '.join(BUSY)}")
-    return Outcome(replace(state, busy=answer), {})
+    return Outcome(replace(state, disputed=replace(state.disputed, clear_held=answer)), {})
 
 
 def _mixed_size(state: State, models: Models, arguments: Arguments) -> Outcome:

@@ -22,7 +22,7 @@ from vgpuctl.sim.models import (
     model_keyed,
 )
 from vgpuctl.sim.replay import FORMAT, replay
-from vgpuctl.sim.state import Board, State, noted
+from vgpuctl.sim.state import Board, Disputed, State, noted
 
 _ITEM = re.compile(
     r"(?:(?P<count>\d+)x)?(?P<model>[a-z][a-z0-9-]*)(?::(?P<framework>[a-z-]+))?(?:@numa(?P<numa>\d+))?"
@@ -51,13 +51,15 @@ class Card:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Spec:
-    """A host to simulate."""
+    """A host to simulate; without `sriov_manage` that program is not installed."""
 
     cards: tuple[Card, ...] = ()
     hostname: str = "simulated"
     kernel: str = "6.8.0-60-generic"
     driver: str = "580.65.06"
     ready_delay_s: float = 0.0
+    disputed: Disputed = Disputed()
+    sriov_manage: bool = True
     capture: dict[str, Any] | None = None
 
 
@@ -159,6 +161,8 @@ def initial_state(spec: Spec, source: ModelSource, seed: UUID) -> State:
         kernel=spec.kernel,
         driver_version=spec.driver,
         boards=tuple(boards),
+        disputed=spec.disputed,
+        sriov_manage=spec.sriov_manage,
         capture=spec.capture,
     )
     lines = () if spec.capture is None else spec.capture.get("log", ())

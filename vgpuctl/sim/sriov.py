@@ -48,7 +48,7 @@ def interrupt(state: State, address: str) -> Outcome:
 def set_numvfs(state: State, models: Models, board: Board, text: str) -> Outcome:
     """Write `sriov_numvfs`: NVIDIA's driver refuses, others follow drivers/pci/pci-sysfs.c."""
     if board.framework is not FrameworkKind.PASSTHROUGH:
-        return Outcome(state, errno=errno.EPERM)
+        return Outcome(state, errno=getattr(errno, state.disputed.numvfs_errno))
     value = text.strip()
     if not value.isdigit():
         return Outcome(state, errno=errno.EINVAL)

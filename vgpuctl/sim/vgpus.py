@@ -88,9 +88,9 @@ def set_type(state: State, board: Board, models: Models, vf: GpuAddress, text: s
 def _clear_type(state: State, board: Board, vgpu: Vgpu) -> Outcome:
     if not state.holds_vgpu(vgpu):
         return Outcome(without(state, board, vgpu))
-    if state.busy == "block":
+    if state.disputed.clear_held == "block":
         return Outcome(_leaving(state, board, vgpu), then=Operation("released", (vgpu.parent, None)))
-    return Outcome(state, errno=getattr(errno, state.busy))
+    return Outcome(state, errno=getattr(errno, state.disputed.clear_held))
 
 
 def remove_mdev(state: State, uuid: UUID, text: str) -> Outcome:
@@ -122,14 +122,28 @@ def remove_mdev(state: State, uuid: UUID, text: str) -> Outcome:
 
 def set_params(state: State, board: Board, vgpu: Vgpu, text: str) -> Outcome:
     """Write `text` to `vgpu_params`: it replaces the whole file, a single space clears it [UG17 2.8.5]."""
-    if not text:
-        return Outcome(state)
     value = text.strip()
     if len(text) > PARAMS_MAX or any("=" not in each for each in value.split(",") if value):
         return Outcome(state, errno=errno.EINVAL)
     changed = replace(vgpu, params=value)
     vgpus = tuple(changed if each is vgpu else each for each in board.vgpus)
     return Outcome(with_board(state, replace(board, vgpus=vgpus)))
+
+
+def set_placement(state: State, board: Board, models: Models, vgpu: Vgpu, text: str) -> Outcome:
+    """Write `text` to `placement_id`: the vGPU moves there before its VM starts [hardware.md 1.2.4].
+
+    EIO where it has no placement, is in use, or the place is none of its type's or taken.
+    """
+    digits = text.removesuffix("\n")
+    if not (digits.isascii() and digits.isdigit()):
+        return Outcome(state, errno=errno.EINVAL)
+    others = replace(board, vgpus=tuple(each for each in board.vgpus if each is not vgpu))
+    is_free = int(digits) in rules.free_placements(others, models, vgpu.fb_mib)
+    if vgpu.placement_id is None or state.holds_vgpu(vgpu) or not is_free:
+        return refused(state, vgpu.parent, Nvrm.INVALID_STATE, is_mdev=False)
+    moved = replace(vgpu, placement_id=int(digits))
+    return Outcome(with_board(state, replace(others, vgpus=(*others.vgpus, moved))))
 
 
 def without(state: State, board: Board, vgpu: Vgpu) -> State:

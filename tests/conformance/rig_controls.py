@@ -1,0 +1,201 @@
+"""What life does to a host in the rig, by the names of `vgpuctl sim`: real processes, debugfs, NVML."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+from uuid import uuid4
+
+from tests.conformance import smi
+from tests.conformance.bench import create_step, eventually
+from tests.rig.simulated import Nvsim
+from vgpuctl.host.local import LocalHost
+from vgpuctl.host.nvml.adapter import HelperNvml
+from vgpuctl.model.gpu import FrameworkKind, Gpu
+
+SRIOV_MANAGE: Final = Path("/usr/lib/nvidia/sriov-manage")
+_HOLDER: Final = Path(__file__).with_name("holder.py")
+_LIBRARIES: Final = "LD_LIBRARY_PATH"
+
+
+class RigControls:
+    """The controls of one case.  `is_worn` says that its cards are no longer as new."""
+
+    def __init__(self, nvsim: Nvsim, nvml: HelperNvml, host: LocalHost) -> None:
+        self._nvsim = nvsim
+        self._nvml = nvml
+        self._host = host
+        self._holders: dict[str, subprocess.Popen[bytes]] = {}
+        self._libraries: str | None = os.environ.get(_LIBRARIES)
+        self._faults: list[str] = []
+        self.is_worn = False
+        self._actions: dict[str, Callable[..., dict[str, Any]]] = {
+            "fail": self._fail,
+            "foreign": self._foreign,
+            "heal": self._heal,
+            "hold": self._hold,
+            "mig": self._mig,
+            "mixed-size": self._mixed_size,
+            "release": self._release,
+            "reload-driver": self._reload_driver,
+            "remove-gpu": self._remove_gpu,
+            "slow": self._slow,
+            "swap-gpu": self._swap_gpu,
+        }
+
+    def control(self, action: str, **arguments: Any) -> dict[str, Any]:
+        """Do it; KeyError for what cannot be done to a real kernel."""
+        return self._actions[action](**arguments)
+
+    def undo(self) -> None:
+        """Let everybody go, and nothing fail."""
+        for name in list(self._holders):
+            self._end(name)
+        self._heal()
+
+    def _hold(
+        self, vgpu: str | None = None, parent: str | None = None, domain: str = "desk"
+    ) -> dict[str, Any]:
+        name = str(vgpu or parent)
+        minor = minor_of(name)
+        if minor is not None:
+            command, arguments = "nv-hostengine", [f"/dev/nvidia{minor}"]
+        else:
+            command = "qemu-system-x86"
+            arguments = [f"/dev/vfio/{group_of(name)}", name, "-name", f"guest={domain},debug-threads=on"]
+        process = subprocess.Popen(
+            (sys.executable, "-I", "-S", str(_HOLDER), command, *arguments),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        self._holders[name] = process
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"held\n", f"{name} could not be opened"
+        return {"pid": process.pid}
+
+    def _release(self, vgpu: str | None = None, parent: str | None = None) -> dict[str, Any]:
+        self._end(str(vgpu or parent))
+        return {}
+
+    def _end(self, name: str) -> None:
+        process = self._holders.pop(name)
+        process.kill()
+        process.wait(30)
+
+    def _fail(
+        self, what: str, *, errno: str = "EIO", count: int = 1, gpu: str | None = None
+    ) -> dict[str, Any]:
+        match what:
+            case "nvml":
+                os.environ[_LIBRARIES] = str(_without_nvml())
+                self._nvml.release()
+            case "sriov-manage":
+                self.is_worn = True
+                self._make_fail("numvfs", errno, count, gpu)
+            case "create":
+                # One name for both frameworks, as `vgpuctl sim` has it; only one of them meets it.
+                self._make_fail("create", errno, count, gpu)
+                self._make_fail("type", errno, count, gpu)
+            case "vgpu_params":
+                self._make_fail("params", errno, count, gpu)
+            case _:
+                self._make_fail(what, errno, count, gpu)
+        return {}
+
+    def _make_fail(self, what: str, errno: str, count: int, gpu: str | None) -> None:
+        self._faults.append(what)
+        self._nvsim.fail(what, errno, count, gpu)
+
+    def _heal(self) -> dict[str, Any]:
+        for what in self._faults:
+            self._nvsim.fail(what, count=0)
+        self._faults.clear()
+        if os.environ.get(_LIBRARIES) != self._libraries:
+            os.environ.pop(_LIBRARIES, None)
+            self._nvml.release()
+        return {}
+
+    def _slow(self, ms: int) -> dict[str, Any]:
+        self.is_worn = True
+        self._nvsim.set("slow_ms", ms)
+        return {}
+
+    def _reload_driver(self) -> dict[str, Any]:
+        self._nvml.release()
+        self._nvsim.unload_driver()
+        self._nvsim.load_driver()
+        self.is_worn = True  # it came back with its own parameters, not with the case's
+        return {}
+
+    def _remove_gpu(self, gpu: int | str) -> dict[str, Any]:
+        address = self._address(gpu)
+        self.is_worn = True
+        self._nvml.release()
+        self._nvsim.set("lost", 1, address)
+        assert eventually(lambda: not Path(f"/sys/bus/pci/devices/{address}").exists())
+        return {}
+
+    def _swap_gpu(self, gpu: int | str) -> dict[str, Any]:
+        address, uuid = self._address(gpu), f"GPU-{uuid4()}"
+        self.is_worn = True
+        self._nvml.release()
+        self._nvsim.set("swap", uuid, address)
+        information = Path(f"/proc/driver/nvidia/gpus/{address}/information")
+        assert eventually(lambda: information.exists() and uuid in information.read_text())
+        return {"uuid": uuid}
+
+    def _mig(self, gpu: int | str, *, enabled: bool = True) -> dict[str, Any]:
+        self.is_worn = True
+        status = smi.set_mig(self._address(gpu), enabled=enabled)
+        assert status == 0, f"MIG mode is only pending: {status}"
+        return {}
+
+    def _mixed_size(self, gpu: int | str, *, enabled: bool = True) -> dict[str, Any]:
+        self.is_worn = True
+        smi.set_mixed_size(self._address(gpu), enabled=enabled)
+        return {}
+
+    def _foreign(self, gpu: int | str, type: str) -> dict[str, Any]:  # noqa: A002  # the control's own word
+        found = next(each for each in self._gpus() if gpu in (each.index, str(each.address)))
+        step = create_step(found, type)
+        device = Path(f"/sys/bus/pci/devices/{step.parent}")
+        if step.framework is FrameworkKind.VENDOR_VFIO:
+            (device / "nvidia/current_vgpu_type").write_text(str(step.type_id))
+            return {"parent": str(step.parent), "uuid": None}
+        (device / f"mdev_supported_types/nvidia-{step.type_id}/create").write_text(str(step.vgpu))
+        return {"parent": str(step.parent), "uuid": str(step.vgpu)}
+
+    def _address(self, gpu: int | str) -> str:
+        return next(str(each.address) for each in self._gpus() if gpu in (each.index, str(each.address)))
+
+    def _gpus(self) -> tuple[Gpu, ...]:
+        return self._host.observe().gpus
+
+
+def minor_of(address: str) -> int | None:
+    """The N of `/dev/nvidiaN` of a PF; None for anything else."""
+    try:
+        text = Path(f"/proc/driver/nvidia/gpus/{address}/information").read_text()
+    except FileNotFoundError:
+        return None
+    return next(int(line.split(":")[1]) for line in text.splitlines() if line.startswith("Device Minor"))
+
+
+def group_of(name: str) -> str:
+    """The IOMMU group of an mdev or a VF."""
+    for path in (Path("/sys/bus/mdev/devices") / name, Path("/sys/bus/pci/devices") / name):
+        if path.exists():
+            return (path / "iommu_group").resolve().name
+    raise LookupError(name)
+
+
+def _without_nvml() -> Path:
+    """A directory whose libnvidia-ml is none: an installation that went wrong."""
+    directory = Path("/run/without-nvml")
+    directory.mkdir(exist_ok=True)
+    (directory / "libnvidia-ml.so.1").write_text("not a library\n")
+    return directory
