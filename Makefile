@@ -16,10 +16,11 @@ demo: setup  ## the main job, step by step (on NVIDIA hardware it only looks)
 	@$(PYTHON) scripts/demo
 
 test: setup  ## all tests, linters among them; as root also those that need it
+	@scripts/setup --rig
 	$(PYTHON) -m pytest $(PYTEST_ARGS)
 
 check: setup  ## the quick tests, under two minutes, without root
-	$(PYTHON) -m pytest -m "not slow and not root" $(PYTEST_ARGS)
+	$(PYTHON) -m pytest -m "not slow and not root and not rig" $(PYTEST_ARGS)
 
 docs: setup  ## docs/reference anew, from the code
 	$(PYTHON) tools/build_reference.py

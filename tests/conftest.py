@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import signal
 
+pytest_plugins = ["tests.rig.plugin", "pytester"]
+
 
 def pytest_configure() -> None:
     # A shell without job control starts what runs in the background with SIGINT ignored, children too.

@@ -1,0 +1,35 @@
+"""Programs that the build of the rig runs."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+from tests.rig.cache import RigError
+
+
+def run(*command: str | Path, at: Path | None = None) -> str:
+    """A command's output; RigError with the end of what it said when it fails."""
+    environment = {**os.environ, "LC_ALL": "C.UTF-8", "PATH": f"{os.environ['PATH']}:/usr/sbin:/sbin"}
+    done = subprocess.run(
+        [os.fspath(each) for each in command],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=at,
+        env=environment,
+    )
+    if done.returncode:
+        raise RigError(f"{' '.join(map(str, command))[:200]} failed:\n{(done.stdout + done.stderr)[-3000:]}")
+    return done.stdout
+
+
+def shell(command: str) -> None:
+    """Run a line of bash, in which every part of a pipe has to succeed."""
+    run("bash", "-euo", "pipefail", "-c", command)
+
+
+def in_chroot(tree: Path, command: str) -> None:
+    """Run a line of sh in another root."""
+    run("chroot", tree, "/bin/sh", "-ec", command)
