@@ -28,7 +28,7 @@ from tests.conformance.bench import Bench, Hosts
 from vgpuctl.model.catalog import Catalog
 from vgpuctl.model.gpu import GpuState
 from vgpuctl.sim.spec import Card, Spec, parse
-from vgpuctl.sim.state import Disputed
+from vgpuctl.sim.state import AS_USUAL, Disputed
 
 CATALOG = Catalog()
 READY = ("t4", "a40:sriov-mdev", "l40s")
@@ -119,7 +119,7 @@ def host(hosts: Hosts) -> Iterator[Callable[..., Bench]]:
         ready_delay_s: float = 0.0,
         vfs_timeout_s: float = 60.0,
         sriov_manage: bool = True,
-        disputed: Disputed = Disputed(),  # noqa: B008  # frozen
+        disputed: Disputed = AS_USUAL,
     ) -> Bench:
         every = tuple(_with_vfs(each, on=vfs) for each in parse(cards).cards)
         spec = Spec(cards=every, ready_delay_s=ready_delay_s, sriov_manage=sriov_manage, disputed=disputed)

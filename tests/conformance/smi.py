@@ -107,9 +107,7 @@ def make_ci(gi: Any) -> Any:
 
 def slices_of(gi: Any) -> int:
     info = pynvml.nvmlGpuInstanceGetInfo(gi)
-    return next(
-        each.sliceCount for each in gi_profiles(info.device).values() if each.id == info.profileId
-    )
+    return next(each.sliceCount for each in gi_profiles(info.device).values() if each.id == info.profileId)
 
 
 def scheduler_policy(gpu: Any) -> int:

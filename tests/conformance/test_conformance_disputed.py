@@ -79,7 +79,9 @@ def test_creatable_types_are_read_with_and_without_their_header(host, has_header
     """hardware.md 1.4.5: `ID    : vGPU Name`, then `1147  : NVIDIA L40S-1Q`; samples without it exist."""
     bench = host("l40s", vfs=True, disputed=Disputed(creatable_header=has_header))
     gpu = bench.gpu()
-    lines = bench.kernel.read(f"sys/bus/pci/devices/{gpu.vfs[0].address}/nvidia/creatable_vgpu_types").splitlines()
+    lines = bench.kernel.read(
+        f"sys/bus/pci/devices/{gpu.vfs[0].address}/nvidia/creatable_vgpu_types"
+    ).splitlines()
     if has_header:
         assert lines.pop(0).split() == ["ID", ":", "vGPU", "Name"]
     assert known(gpu.creatable) == frozenset(int(line.split()[0]) for line in lines)
@@ -100,7 +102,7 @@ def test_a_legacy_card_without_types_is_a_state(host):
 
 @pytest.mark.parametrize("answer", ["EPERM", "ENOENT", "EIO"])
 def test_a_plain_write_to_sriov_numvfs_is_rejected(host, answer):
-    """hardware.md 1.5.1: sriov-manage is the only way; without it the refusal names it, whatever the errno."""
+    """hardware.md 1.5.1: sriov-manage is the only way, and what a refusal names, whatever its errno."""
     bench = host("l40s", sriov_manage=False, disputed=Disputed(numvfs_errno=answer))
     gpu = bench.gpu()
     with pytest.raises(OSError) as low:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from tests.conformance.bench import Bench, create_step, held_name, new_params, removal
 
+from tests.conformance.bench import Bench, create_step, held_name, new_params, removal
 from vgpuctl.errors import Conflict, KernelRefused, VgpuBusy
 from vgpuctl.model.gpu import FrameworkKind, GpuState
 from vgpuctl.model.step import SetVfs
@@ -93,7 +93,9 @@ def test_a_holder_by_the_character_device_counts_too(ready):
         ready.host.run(removal(step))
 
 
-@pytest.mark.only("sim", reason="a case in the guest does not outlive its reboot; the product's tests reboot one")
+@pytest.mark.only(
+    "sim", reason="a case in the guest does not outlive its reboot; the product's tests reboot one"
+)
 def test_nothing_survives_a_reboot(ready):
     """hardware.md 0.9, 1.5.9: VFs and vGPUs vanish; the boot id says so."""
     ready.create(ready.gpu(), a_type(ready, 4096))

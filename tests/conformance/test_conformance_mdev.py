@@ -7,12 +7,11 @@ import re
 from uuid import uuid4
 
 import pytest
-from tests.conformance.bench import create_step, eventually, identity, removal
 
+from tests.conformance.bench import create_step, eventually, identity, removal
 from vgpuctl.errors import Conflict, KernelRefused, RemovalBlocked, UnsupportedHere
 from vgpuctl.model.fact import Unknown, known
 from vgpuctl.model.gpu import FrameworkKind, GpuState
-from vgpuctl.model.pci import ParentName
 from vgpuctl.model.step import SetVfs
 
 T4 = "sys/class/mdev_bus/0000:41:00.0/mdev_supported_types"
@@ -147,19 +146,6 @@ def test_a_parent_without_that_type_refuses_before_anything_is_written(t4):
     with pytest.raises(UnsupportedHere):
         t4.host.run(wrong)
     assert t4.writes() == before
-
-
-def test_a_parent_that_is_no_pci_device(host):
-    """The kernel's mtty: no `description`, no NVIDIA, vGPUs all the same."""
-    bench = host("mtty")
-    gpu = bench.gpu()
-    assert gpu.address == ParentName("mtty")
-    assert (gpu.state, gpu.framework, gpu.mig) == (GpuState.READY, FrameworkKind.MDEV, False)
-    assert {each.name for each in gpu.types} == {"mtty-1", "mtty-2"}
-    step = bench.create(gpu, "mtty-2")
-    assert bench.vgpu(step).type_name == "mtty-2"
-    bench.host.run(removal(step))
-    assert bench.gpu().vgpus == ()
 
 
 def test_vfs_start_at_function_4_and_the_pf_then_lists_no_types(a40):

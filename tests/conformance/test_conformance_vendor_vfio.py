@@ -5,12 +5,12 @@ from __future__ import annotations
 import errno
 
 import pytest
-from tests.conformance.bench import create_step, removal
 
-from vgpuctl.errors import Conflict, GpuState, KernelRefused, VgpuBusy
+from tests.conformance.bench import create_step, removal
+from vgpuctl.errors import Conflict, GpuState, KernelRefused
 from vgpuctl.host.frameworks.mdev_types import TypeMemory
 from vgpuctl.host.frameworks.vendor_vfio import VendorVfioFramework
-from vgpuctl.model.fact import Unknown, known
+from vgpuctl.model.fact import Unknown
 from vgpuctl.model.gpu import FrameworkKind
 
 

@@ -15,9 +15,10 @@ from vgpuctl.model.types import VgpuType
 from vgpuctl.ports.kernel import Uevent
 from vgpuctl.sim import board as rules
 from vgpuctl.sim import faults, sriov, vgpus
-from vgpuctl.sim.models import MTTY, Models
+from vgpuctl.sim.models import Models
 from vgpuctl.sim.outcome import Outcome
 from vgpuctl.sim.place import cdev_of, devpath, group_of
+from vgpuctl.sim.samples import SAMPLES
 from vgpuctl.sim.spec import gpu_uuid
 from vgpuctl.sim.state import Board, Fault, Hold, State, noted, with_board
 
@@ -96,7 +97,7 @@ def _fresh(board: Board, models: Models) -> Board:
         vfs_ready_at=None,
         vgpus=(),
         mig=board.mig and keeps_mig,
-        mixed_size=board.model == MTTY.key,
+        mixed_size=board.model in SAMPLES,
     )
 
 
@@ -175,7 +176,8 @@ def _fail(state: State, _models: Models, arguments: Arguments) -> Outcome:
 
 
 def _heal(state: State, _models: Models, _arguments: Arguments) -> Outcome:
-    return Outcome(replace(state, faults=(), slow_ms=0.0, disputed=replace(state.disputed, clear_held=BUSY[0])), {})
+    disputed = replace(state.disputed, clear_held=BUSY[0])
+    return Outcome(replace(state, faults=(), slow_ms=0.0, disputed=disputed), {})
 
 
 def _remove_gpu(state: State, models: Models, arguments: Arguments) -> Outcome:

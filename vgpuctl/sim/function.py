@@ -82,9 +82,7 @@ def _vf_entries(
     return entries
 
 
-def _vendor_entries(
-    board: Board, models: Models, disputed: Disputed, address: PciAddress
-) -> dict[str, Node]:
+def _vendor_entries(board: Board, models: Models, disputed: Disputed, address: PciAddress) -> dict[str, Node]:
     """`<VF>/nvidia/` of the vendor framework [hardware.md 1.4]."""
     vgpu = board.vgpu_on(address)
 

@@ -8,6 +8,7 @@ from vgpuctl.model.gpu import FrameworkKind
 from vgpuctl.model.pci import GpuAddress, PciAddress
 from vgpuctl.model.types import VgpuType
 from vgpuctl.sim import board as rules
+from vgpuctl.sim import samples
 from vgpuctl.sim.models import Models
 from vgpuctl.sim.node import Dir, File, Link, Node, Store, fixed, folder
 from vgpuctl.sim.place import cdev_of, group_of, placement_text, real_path, type_directory
@@ -43,7 +44,7 @@ def parent_entries(board: Board, models: Models, disputed: Disputed, parent: Gpu
 
 def _types(board: Board, models: Models, parent: GpuAddress) -> dict[str, Node]:
     return {
-        type_directory(board, each.type_id): _type(board, models, parent, each)
+        type_directory(board, each.type_id, each.name): _type(board, models, parent, each)
         for each in models.model(board.model).types
         if each.type_id is not None
     }
@@ -64,8 +65,13 @@ def _type(board: Board, models: Models, parent: GpuAddress, vgpu_type: VgpuType)
                 }
             ),
         }
-        if isinstance(board.address, PciAddress):
-            entries["description"] = fixed(_description(vgpu_type, models.model(board.model).fb_mib))
+        told = (
+            _description(vgpu_type, models.model(board.model).fb_mib)
+            if isinstance(board.address, PciAddress)
+            else samples.description(vgpu_type.name)
+        )
+        if told is not None:
+            entries["description"] = fixed(told)
         return entries
 
     return Dir(fill)
@@ -97,11 +103,11 @@ def _device(board: Board, disputed: Disputed, vgpu: Vgpu) -> Dir:
         uuid = str(vgpu.uuid)
         entries: dict[str, Node] = {
             "iommu_group": Link(f"sys/kernel/iommu_groups/{group_of(board, vgpu.parent, vgpu)}"),
-            "driver": Link(f"sys/bus/mdev/drivers/{'nvidia-vgpu-vfio' if is_nvidia else 'mtty'}"),
+            "driver": Link(f"sys/bus/mdev/drivers/{'nvidia-vgpu-vfio' if is_nvidia else board.model}"),
             "vfio-dev": folder({f"vfio{cdev_of(board, vgpu.parent, vgpu)}": folder({})}),
         }
         if not vgpu.removing:
-            entries["mdev_type"] = Link(f"{types}/{type_directory(board, vgpu.type_id)}")
+            entries["mdev_type"] = Link(f"{types}/{type_directory(board, vgpu.type_id, vgpu.type_name)}")
             entries["remove"] = File(None, Store("remove", board.address, vgpu.parent, uuid))
         if is_nvidia:
             entries["nvidia"] = folder(

@@ -14,7 +14,6 @@ from vgpuctl.model.codec import DecodeError, decode, encode
 from vgpuctl.model.gpu import FrameworkKind
 from vgpuctl.model.pci import GpuAddress, ParentName, PciAddress
 from vgpuctl.sim.models import (
-    MTTY,
     Models,
     ModelSource,
     default_framework,
@@ -22,7 +21,8 @@ from vgpuctl.sim.models import (
     model_keyed,
 )
 from vgpuctl.sim.replay import FORMAT, replay
-from vgpuctl.sim.state import Board, Disputed, State, noted
+from vgpuctl.sim.samples import SAMPLES
+from vgpuctl.sim.state import AS_USUAL, Board, Disputed, State, noted
 
 _ITEM = re.compile(
     r"(?:(?P<count>\d+)x)?(?P<model>[a-z][a-z0-9-]*)(?::(?P<framework>[a-z-]+))?(?:@numa(?P<numa>\d+))?"
@@ -58,7 +58,7 @@ class Spec:
     kernel: str = "6.8.0-60-generic"
     driver: str = "580.65.06"
     ready_delay_s: float = 0.0
-    disputed: Disputed = Disputed()
+    disputed: Disputed = AS_USUAL
     sriov_manage: bool = True
     capture: dict[str, Any] | None = None
 
@@ -196,13 +196,13 @@ def _board(card: Card, source: ModelSource, index: int, spec: Spec) -> Board:
         ready_delay_s=delay_s,
         vfs=model.vfs if card.vfs else 0,
         mig=card.mig,
-        mixed_size=model.key == MTTY.key or (card.mixed_size and model.mixed_size),
+        mixed_size=model.key in SAMPLES or (card.mixed_size and model.mixed_size),
     )
 
 
 def _address(card: Card, index: int) -> GpuAddress:
-    if card.model == MTTY.key:
-        return ParentName("mtty")
+    if card.model in SAMPLES:
+        return ParentName(card.model)
     if card.address is not None:
         return card.address
     return PciAddress(0, _BUSES[index % len(_BUSES)] + _BUS_STEP * (index // len(_BUSES)), 0, 0)

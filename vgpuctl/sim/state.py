@@ -111,6 +111,9 @@ class Disputed:
     mdev_tree: bool = True
 
 
+AS_USUAL = Disputed()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class State:
     """A whole simulated host.
@@ -129,7 +132,7 @@ class State:
     holds: tuple[Hold, ...] = ()
     faults: tuple[Fault, ...] = ()
     slow_ms: float = 0.0
-    disputed: Disputed = Disputed()
+    disputed: Disputed = AS_USUAL
     sriov_manage: bool = True
     made: int = 0
     """How many things were ever given a number; new ones take the next."""

@@ -12,6 +12,7 @@ from vgpuctl.sim.mdev import mdev_parents, virtual_parent
 from vgpuctl.sim.models import Models
 from vgpuctl.sim.node import Dir, Link, Node, fixed, folder
 from vgpuctl.sim.place import cdev_of, group_of, real_path
+from vgpuctl.sim.samples import SAMPLES
 from vgpuctl.sim.state import Board, Disputed, State
 
 BYSTANDERS = {
@@ -83,7 +84,9 @@ def _devices(state: State, models: Models) -> dict[str, Node]:
             _, _, root, port, _ = real_path(board.address).split("/")
             roots[root] = folder({port: _port(board, models, state.disputed)})
         else:
-            virtual[str(board.address)] = folder({str(board.address): virtual_parent(board, models, state.disputed)})
+            virtual[str(board.address)] = folder(
+                {str(board.address): virtual_parent(board, models, state.disputed)}
+            )
     return roots | {"virtual": folder(virtual)}
 
 
@@ -98,7 +101,11 @@ def _port(board: Board, models: Models, disputed: Disputed) -> Dir:
 
 
 def _mdev_class(state: State) -> dict[str, Node]:
-    return {str(parent): Link(real_path(parent)) for board in state.boards for parent in mdev_parents(board, state.disputed)}
+    return {
+        str(parent): Link(real_path(parent))
+        for board in state.boards
+        for parent in mdev_parents(board, state.disputed)
+    }
 
 
 def _mdev_bus(state: State) -> dict[str, Node]:
@@ -111,7 +118,7 @@ def _mdev_bus(state: State) -> dict[str, Node]:
     }
     return {
         "devices": folder(devices),
-        "drivers": folder({"nvidia-vgpu-vfio": folder({}), "mtty": folder({})}),
+        "drivers": folder({name: folder({}) for name in ("nvidia-vgpu-vfio", *SAMPLES)}),
     }
 
 

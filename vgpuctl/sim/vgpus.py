@@ -12,9 +12,10 @@ from vgpuctl.model.types import VgpuType
 from vgpuctl.ports.kernel import Uevent
 from vgpuctl.sim import board as rules
 from vgpuctl.sim.board import Nvrm
-from vgpuctl.sim.models import MTTY, Models
+from vgpuctl.sim.models import Models
 from vgpuctl.sim.outcome import Operation, Outcome
 from vgpuctl.sim.place import devpath
+from vgpuctl.sim.samples import SAMPLES, errno_when_full
 from vgpuctl.sim.state import Board, State, Vgpu, noted, with_board
 
 UUID_LENGTH = 36
@@ -51,8 +52,8 @@ def create_mdev(
         return Outcome(state, errno=errno.EEXIST)
     vgpu_type = rules.type_of(models.model(board.model), kind)
     code = Nvrm.OBJECT_NOT_FOUND if vgpu_type is None else rules.refusal(board, models, parent, vgpu_type)
-    if code is not None and board.model == MTTY.key:
-        return Outcome(state, errno=errno.ENOSPC)
+    if code is not None and board.model in SAMPLES:
+        return Outcome(state, errno=errno_when_full(board.model))
     if code is not None:
         return refused(state, parent, code, is_mdev=True)
     assert vgpu_type is not None
