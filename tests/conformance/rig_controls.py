@@ -5,14 +5,18 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 from uuid import uuid4
 
+import pynvml
+
 from tests.conformance import smi
 from tests.conformance.bench import create_step, eventually
 from tests.rig.simulated import Nvsim
+from vgpuctl.errors import Conflict
 from vgpuctl.host.local import LocalHost
 from vgpuctl.host.nvml.adapter import HelperNvml
 from vgpuctl.model.gpu import FrameworkKind, Gpu
@@ -150,13 +154,17 @@ class RigControls:
 
     def _mig(self, gpu: int | str, *, enabled: bool = True) -> dict[str, Any]:
         self.is_worn = True
-        status = smi.set_mig(self._address(gpu), enabled=enabled)
-        assert status == 0, f"MIG mode is only pending: {status}"
+        address = self._address(gpu)
+        with _refused_as_conflict():
+            status = smi.set_mig(address, enabled=enabled)
+        if status:
+            raise Conflict(f"MIG mode of {address} is only pending: {status}")
         return {}
 
     def _mixed_size(self, gpu: int | str, *, enabled: bool = True) -> dict[str, Any]:
         self.is_worn = True
-        smi.set_mixed_size(self._address(gpu), enabled=enabled)
+        with _refused_as_conflict():
+            smi.set_mixed_size(self._address(gpu), enabled=enabled)
         return {}
 
     def _foreign(self, gpu: int | str, type: str) -> dict[str, Any]:  # noqa: A002  # the control's own word
@@ -174,6 +182,15 @@ class RigControls:
 
     def _gpus(self) -> tuple[Gpu, ...]:
         return self._host.observe().gpus
+
+
+@contextmanager
+def _refused_as_conflict() -> Iterator[None]:
+    """What NVML refuses is what `vgpuctl sim` calls a conflict."""
+    try:
+        yield
+    except pynvml.NVMLError as error:
+        raise Conflict(str(error)) from error
 
 
 def minor_of(address: str) -> int | None:

@@ -93,6 +93,11 @@ def gis(gpu: Any) -> dict[int, Any]:
     return found
 
 
+def destroy_gis(gpu: Any) -> None:
+    for number in gis(gpu):
+        pynvml.nvmlGpuInstanceDestroy(pynvml.nvmlDeviceGetGpuInstanceById(gpu, number))
+
+
 def make_ci(gi: Any) -> Any:
     """A compute instance that takes the whole GPU instance."""
     for number in range(pynvml.NVML_COMPUTE_INSTANCE_PROFILE_COUNT):

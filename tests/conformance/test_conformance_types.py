@@ -35,6 +35,7 @@ def test_the_framework_is_found_per_gpu_and_not_per_host_or_model(host):
     ]
 
 
+@pytest.mark.read_only
 def test_a_series_has_its_displays(host):
     """hardware.md 2.1: Q, B, A and C differ in heads, resolution and frame-rate limit."""
     gpu = host("t4").gpu()
@@ -44,6 +45,26 @@ def test_a_series_has_its_displays(host):
         assert frl_fps in (None, found.frl_fps)
 
 
+@pytest.mark.read_only
+def test_the_maximum_is_what_fits_with_exceptions(host):
+    """hardware.md 2.8, 2.14: floor(FB/size); 1 GB types on 48 GB are 32, and DC-2B is 32 for its channels."""
+    turing, ada, blackwell = host("t4,l40s,rtx-pro-6000").host.observe().gpus
+    limits = {each.name: each.max_per_gpu for gpu in (turing, ada, blackwell) for each in gpu.types}
+    assert [limits[f"T4-{size}Q"] for size in (16, 8, 4, 2, 1)] == [1, 2, 4, 8, 16]
+    assert [limits[f"L40S-{size}Q"] for size in (48, 24, 16, 12, 8, 6, 4, 3, 2, 1)] == [
+        *(1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
+    ]
+    assert (limits["DC-2B"], limits["DC-1-2Q"]) == (32, 48)
+
+
+def test_the_long_name_is_kept_and_the_short_one_used(host):
+    """hardware.md T13: `NVIDIA RTX Pro 6000 Blackwell DC-8Q`."""
+    gpu = host("rtx-pro-6000", vfs=True).gpu()
+    assert gpu.type_named("DC-8Q").raw_name == "NVIDIA RTX Pro 6000 Blackwell DC-8Q"
+    assert gpu.type_named("DC-8Q").type_id in gpu.creatable
+
+
+@pytest.mark.read_only
 def test_a_board_has_its_code(host):
     """hardware.md 2.4: the name of a type begins with the board's code, not with the card's name."""
     gpus = host(",".join(CODES)).host.observe().gpus
@@ -66,6 +87,7 @@ def test_a_type_has_one_number_in_both_frameworks(host):
     assert bench.kernel.read(f"sys/bus/pci/devices/{step.parent}/nvidia/current_vgpu_type") == str(number)
 
 
+@pytest.mark.read_only
 def test_one_size_exists_on_gpu_instances_of_several_sizes(host):
     """hardware.md 2.11: 24 GB exists on DC-1, DC-2 and DC-4, which need different partitions."""
     gpu = host("rtx-pro-6000").gpu()
@@ -74,6 +96,7 @@ def test_one_size_exists_on_gpu_instances_of_several_sizes(host):
     assert len({each.gi_profile for each in types}) == 3
 
 
+@pytest.mark.read_only
 def test_every_type_is_supported_also_with_mig_off_and_names_its_gpu_instance(host):
     """hardware.md 3.3.5: a time-sliced type has no profile (not profile 0); a MIG type as many as fit."""
     gpu = host("h100").gpu()

@@ -42,7 +42,7 @@ def test_the_first_write_collapses_what_the_siblings_take(l40s):
     """hardware.md 0.5, T12, T16: creatable_vgpu_types shrinks as siblings are created."""
     l40s.create(l40s.gpu(), "L40S-48Q")
     assert l40s.gpu().creatable == frozenset()
-    text = l40s.kernel.read(nvidia("0000:41:00.5", "creatable_vgpu_types"))
+    text = l40s.kernel.read(nvidia(l40s.gpu().vfs[1].address, "creatable_vgpu_types"))
     assert len(text.splitlines()) <= 1
 
 
@@ -84,6 +84,18 @@ def test_a_set_vf_refuses_even_the_same_id(l40s):
     assert l40s.writes() == before
 
 
+def test_clearing_an_empty_vf_is_fine(l40s):
+    """hardware.md 1.4.6: 0 = none; write a decimal id to create, 0 to delete."""
+    path = nvidia(l40s.gpu().vfs[0].address, "current_vgpu_type")
+    assert l40s.kernel.read(path) == "0"
+    l40s.kernel.write(path, "0")
+    number = l40s.gpu().type_named("L40S-8Q").type_id
+    l40s.kernel.write(path, f"{number}\n")
+    assert l40s.kernel.read(path) == str(number)
+    l40s.kernel.write(path, "0\n")
+    assert l40s.kernel.read(path) == "0"
+
+
 def test_a_vf_with_another_type_is_a_conflict_not_cleared(l40s):
     step = l40s.create(l40s.gpu(), "L40S-8Q")
     with pytest.raises(Conflict):
@@ -93,7 +105,7 @@ def test_a_vf_with_another_type_is_a_conflict_not_cleared(l40s):
 
 def test_what_is_no_number_is_einval_and_what_is_no_type_is_0x57(l40s):
     """hardware.md 1.4.10, 6.3: the errno is all that user space gets."""
-    path = nvidia("0000:41:00.4", "current_vgpu_type")
+    path = nvidia(l40s.gpu().vfs[0].address, "current_vgpu_type")
     fails_with(errno.EINVAL, l40s.kernel.write, path, "L40S-8Q")
     gpu = l40s.gpu()
     step = create_step(gpu, "L40S-8Q")

@@ -231,7 +231,7 @@ def _busy(state: State, _models: Models, arguments: Arguments) -> Outcome:
 
 
 def _mixed_size(state: State, models: Models, arguments: Arguments) -> Outcome:
-    """`nvidia-smi vgpu -shm`: with VFs on and no vGPU [hardware.md 3.4]."""
+    """`nvidia-smi vgpu -shm`: with VFs on and no vGPU [hardware.md 3.4.3]."""
     board = _board(state, arguments)
     if not models.model(board.model).mixed_size or board.mig:
         raise Conflict(f"GPU {board.address} has no mixed-size mode")
@@ -241,7 +241,7 @@ def _mixed_size(state: State, models: Models, arguments: Arguments) -> Outcome:
 
 
 def _mig(state: State, models: Models, arguments: Arguments) -> Outcome:
-    """`nvidia-smi -mig`: with VFs off and nobody on the GPU [hardware.md 3.2, 3.3]."""
+    """`nvidia-smi -mig`: with VFs off and nobody on the GPU [hardware.md 3.2.1, 3.3.7]."""
     board = _board(state, arguments)
     if not models.model(board.model).mig:
         raise Conflict(f"GPU {board.address} has no MIG")
