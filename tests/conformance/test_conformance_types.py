@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.support.cards import CATALOG
 from vgpuctl.model.gpu import FrameworkKind
 from vgpuctl.model.types import TypeKind
