@@ -16,6 +16,7 @@ from vgpuctl.model.pci import GpuAddress
 from vgpuctl.model.step import CreateVgpu, RemoveVgpu, SetParams, SetVfs
 from vgpuctl.ports.clock import Clock
 from vgpuctl.ports.kernel import Kernel
+from vgpuctl.ports.nvml import Nvml
 from vgpuctl.sim.spec import Spec
 
 PATIENCE_S = 30.0
@@ -54,6 +55,7 @@ class Bench:
     clock: Clock
     control: Callable[..., dict[str, Any]]
     writes: Callable[[], int]
+    nvml: Nvml
 
     def gpu(self, index: int = 0) -> Gpu:
         return self.host.observe().gpus[index]
@@ -93,6 +95,11 @@ class Bench:
     def newest_line(self) -> int:
         """The sequence of the last line of the kernel log."""
         return max((line.sequence for line in self.kernel.log()), default=0)
+
+    def mig(self, index: int = 0) -> tuple[bool, bool]:
+        """MIG mode now and the pending one, by NVML."""
+        gpu = known(self.nvml.host(PATIENCE_S)).gpus[index]
+        return known(gpu.mig_current), known(gpu.mig_pending)
 
     def said_since(self, mark: int) -> str:
         return "\n".join(line.text for line in self.kernel.log(mark))

@@ -157,9 +157,7 @@ class RigControls:
         address = self._address(gpu)
         with _refused_as_conflict():
             status = smi.set_mig(address, enabled=enabled)
-        if status:
-            raise Conflict(f"MIG mode of {address} is only pending: {status}")
-        return {}
+        return {"pending": status != pynvml.NVML_SUCCESS}
 
     def _mixed_size(self, gpu: int | str, *, enabled: bool = True) -> dict[str, Any]:
         self.is_worn = True

@@ -76,6 +76,7 @@ class RigHosts:
             host=host,
             clock=SystemClock(),
             control=self._controls.control,
+            nvml=self._nvml,
             writes=lambda: sum(self._nvsim.writes().values()),
         )
 

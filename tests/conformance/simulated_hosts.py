@@ -33,6 +33,7 @@ class SimulatedHosts:
             host=local,
             clock=sim.clock,
             control=lambda action, **arguments: sim.control(action, arguments),
+            nvml=sim.nvml,
             writes=lambda: counted["write"] + counted["sriov_manage"],
         )
 

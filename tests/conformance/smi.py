@@ -31,13 +31,6 @@ def set_mig(address: object, *, enabled: bool) -> int:
         return pynvml.nvmlDeviceSetMigMode(gpu, int(enabled))
 
 
-def mig(address: object) -> tuple[int, int]:
-    """MIG mode now, and the pending one."""
-    with device(address) as gpu:
-        current, pending = pynvml.nvmlDeviceGetMigMode(gpu)
-        return current, pending
-
-
 def set_mixed_size(address: object, *, enabled: bool) -> None:
     with device(address) as gpu:
         pynvml.nvmlDeviceSetVgpuHeterogeneousMode(gpu, int(enabled))

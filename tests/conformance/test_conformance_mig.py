@@ -144,16 +144,6 @@ def test_a_gpu_instance_in_use_is_not_destroyed(h100):
         assert smi.gis(gpu) == {}
 
 
-def test_on_ampere_the_mode_stays_pending_while_somebody_uses_the_gpu(host):
-    """hardware.md 3.2.1, 3.2.3: success, and a status that says why it is not in force."""
-    bench = host("a100-80")
-    address = bench.gpu().address
-    bench.control("hold", parent=str(address))
-    assert smi.set_mig(address, enabled=True) in (pynvml.NVML_ERROR_IN_USE, pynvml.NVML_ERROR_RESET_REQUIRED)
-    assert smi.mig(address) == (0, 1)
-    assert bench.gpu().mig is False
-
-
 def test_several_vgpus_share_a_gpu_instance_of_blackwell(blackwell):
     """hardware.md 3.4.1, 3.4.2: one size per instance, series may differ; 8 of 3 GB fit into 24 GB."""
     address = blackwell.gpu().address

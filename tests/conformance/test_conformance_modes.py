@@ -51,6 +51,20 @@ def test_mig_mode_is_changed_with_vfs_off_only(host):
     assert bench.gpu().mig is False
 
 
+def test_on_ampere_the_mode_stays_pending_while_somebody_uses_the_gpu(host):
+    """hardware.md 3.2.1, 3.2.3: success, and a status that says why it is not in force."""
+    bench = host("a100-80")
+    pf = str(bench.gpu().address)
+    bench.control("hold", parent=pf)
+    assert bench.control("mig", gpu=0, enabled=True) == {"pending": True}
+    assert bench.mig() == (False, True)
+    assert bench.gpu().mig is False
+    bench.control("release", parent=pf)
+    turn(bench, on=True)
+    assert bench.mig() == (True, True)
+    assert bench.creatable() == set()
+
+
 def test_sriov_manage_takes_mixed_size_mode_in_both_directions(host):
     """hardware.md 0.6, 3.4.3, T2: set before, it reads back Enabled and is wiped."""
     bench = host("l40s")

@@ -133,7 +133,7 @@ def test_clearing_a_held_one_may_block(host):
 
 
 def test_mixed_sizes_get_places_of_their_own():
-    """hardware.md 3.4.4: sizes may differ, placements follow the driver's table; 12 GB no longer fits twice."""
+    """hardware.md 3.4.4: sizes differ, placements follow the driver's table; 12 GB no longer fits twice."""
     host = with_vfs("a100-40")
     host.control("mixed-size", {"gpu": FIRST})
     set_type(host, 0, "A100-20C")

@@ -96,7 +96,8 @@ def _fresh(board: Board, models: Models) -> Board:
         vfs=0,
         vfs_ready_at=None,
         vgpus=(),
-        mig=board.mig and keeps_mig,
+        mig=(board.mig or board.mig_pending) and keeps_mig,
+        mig_pending=False,
         mixed_size=board.model in SAMPLES,
     )
 
@@ -194,7 +195,9 @@ def _swap_gpu(state: State, models: Models, arguments: Arguments) -> Outcome:
     board = _board(state, arguments)
     held = sriov.holders_of(state, board)
     made = state.made + 1
-    other = replace(_fresh(board, models), present=True, mig=False, uuid=gpu_uuid(board.index, made))
+    other = replace(
+        _fresh(board, models), present=True, mig=False, mig_pending=False, uuid=gpu_uuid(board.index, made)
+    )
     state = with_board(replace(state, made=made), other)
     return Outcome(
         replace(state, holds=tuple(each for each in state.holds if each not in held)), {"uuid": other.uuid}
@@ -241,13 +244,21 @@ def _mixed_size(state: State, models: Models, arguments: Arguments) -> Outcome:
 
 
 def _mig(state: State, models: Models, arguments: Arguments) -> Outcome:
-    """`nvidia-smi -mig`: with VFs off and nobody on the GPU [hardware.md 3.2.1, 3.3.7]."""
+    """`nvidia-smi -mig`: with VFs off and nobody on the GPU [hardware.md 3.2.1, 3.3.7].
+
+    Ampere, which has to be reset for it, takes it otherwise too, and is in that mode when its driver
+    next finds it.
+    """
     board = _board(state, arguments)
     if not models.model(board.model).mig:
         raise Conflict(f"GPU {board.address} has no MIG")
+    wanted = _switch(arguments)
     if board.vfs or board.vgpus or sriov.holders_of(state, board):
-        raise Conflict(f"GPU {board.address} is in use by another client")
-    return Outcome(with_board(state, replace(board, mig=_switch(arguments), mixed_size=False)), {})
+        if not (wanted and models.model(board.model).family == KEEPS_MIG):
+            raise Conflict(f"GPU {board.address} is in use by another client")
+        return Outcome(with_board(state, replace(board, mig_pending=not board.mig)), {"pending": True})
+    board = replace(board, mig=wanted, mig_pending=False, mixed_size=False)
+    return Outcome(with_board(state, board), {"pending": False})
 
 
 def _board(state: State, arguments: Arguments) -> Board:

@@ -86,6 +86,8 @@ def _changed(
         parked=parked,
         vfs=vfs,
         vfs_ready_at=None if started_at is None else started_at + board.ready_delay_s,
+        mig=board.mig or board.mig_pending,
+        mig_pending=False,
         mixed_size=False,
         vgpus=(),
     )

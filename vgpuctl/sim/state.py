@@ -38,6 +38,7 @@ class Board:
 
     `vfs` is what `sriov_numvfs` says; `vfs_ready_at` is the time at which the driver has filled them,
     None once it has.  `parked`: on pci-pf-stub, where an interrupted sriov-manage leaves a PF.
+    `mig_pending`: MIG mode was asked for and waits for the driver to find the GPU again.
     """
 
     index: int
@@ -52,6 +53,7 @@ class Board:
     vfs: int = 0
     vfs_ready_at: float | None = None
     mig: bool = False
+    mig_pending: bool = False
     mixed_size: bool = False
     vgpus: tuple[Vgpu, ...] = ()
 
