@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -23,7 +22,8 @@ from vgpuctl.model.gpu import FrameworkKind, Gpu
 
 SRIOV_MANAGE: Final = Path("/usr/lib/nvidia/sriov-manage")
 _HOLDER: Final = Path(__file__).with_name("holder.py")
-_LIBRARIES: Final = "LD_LIBRARY_PATH"
+NVML_CONF: Final = Path("/run/nvsim/nvml.conf")
+"""What a test wants of single calls of the simulated NVML (nvml/README.md)."""
 
 
 class RigControls:
@@ -34,7 +34,6 @@ class RigControls:
         self._nvml = nvml
         self._host = host
         self._holders: dict[str, subprocess.Popen[bytes]] = {}
-        self._libraries: str | None = os.environ.get(_LIBRARIES)
         self._faults: list[str] = []
         self.is_worn = False
         self._actions: dict[str, Callable[..., dict[str, Any]]] = {
@@ -95,8 +94,8 @@ class RigControls:
     ) -> dict[str, Any]:
         match what:
             case "nvml":
-                os.environ[_LIBRARIES] = str(_without_nvml())
-                self._nvml.release()
+                NVML_CONF.parent.mkdir(exist_ok=True)
+                NVML_CONF.write_text(f"fail nvmlInitWithFlags {pynvml.NVML_ERROR_UNKNOWN}\n")
             case "sriov-manage":
                 self.is_worn = True
                 self._make_fail("numvfs", errno, count, gpu)
@@ -118,9 +117,7 @@ class RigControls:
         for what in self._faults:
             self._nvsim.fail(what, count=0)
         self._faults.clear()
-        if os.environ.get(_LIBRARIES) != self._libraries:
-            os.environ.pop(_LIBRARIES, None)
-            self._nvml.release()
+        NVML_CONF.unlink(missing_ok=True)
         return {}
 
     def _slow(self, ms: int) -> dict[str, Any]:
@@ -206,11 +203,3 @@ def group_of(name: str) -> str:
         if path.exists():
             return (path / "iommu_group").resolve().name
     raise LookupError(name)
-
-
-def _without_nvml() -> Path:
-    """A directory whose libnvidia-ml is none: an installation that went wrong."""
-    directory = Path("/run/without-nvml")
-    directory.mkdir(exist_ok=True)
-    (directory / "libnvidia-ml.so.1").write_text("not a library\n")
-    return directory
