@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +16,7 @@ from uuid import uuid4
 import pynvml
 
 from tests.conformance import smi
-from tests.conformance.bench import create_step, eventually
+from tests.conformance.bench import PATIENCE_S, create_step, eventually
 from tests.rig.simulated import Nvsim
 from vgpuctl.errors import Conflict
 from vgpuctl.host.local import LocalHost
@@ -21,6 +24,9 @@ from vgpuctl.host.nvml.adapter import HelperNvml
 from vgpuctl.model.gpu import FrameworkKind, Gpu
 
 SRIOV_MANAGE: Final = Path("/usr/lib/nvidia/sriov-manage")
+PAUSE: Final = Path("/run/sriov-manage.pause")
+"""While it is there sriov-manage waits when the PF is on pci-pf-stub."""
+PARKED: Final = Path("/sys/bus/pci/drivers/pci-pf-stub")
 _HOLDER: Final = Path(__file__).with_name("holder.py")
 NVML_CONF: Final = Path("/run/nvsim/nvml.conf")
 """What a test wants of single calls of the simulated NVML (nvml/README.md)."""
@@ -35,6 +41,7 @@ class RigControls:
         self._host = host
         self._holders: dict[str, subprocess.Popen[bytes]] = {}
         self._faults: list[str] = []
+        self._interrupter: threading.Thread | None = None
         self.is_worn = False
         self._actions: dict[str, Callable[..., dict[str, Any]]] = {
             "fail": self._fail,
@@ -97,8 +104,9 @@ class RigControls:
                 NVML_CONF.parent.mkdir(exist_ok=True)
                 NVML_CONF.write_text(f"fail nvmlInitWithFlags {pynvml.NVML_ERROR_UNKNOWN}\n")
             case "sriov-manage":
-                self.is_worn = True
-                self._make_fail("numvfs", errno, count, gpu)
+                self._interrupter = threading.Thread(target=interrupt_sriov_manage, daemon=True)
+                PAUSE.touch()
+                self._interrupter.start()
             case "create":
                 # One name for both frameworks, as `vgpuctl sim` has it; only one of them meets it.
                 self._make_fail("create", errno, count, gpu)
@@ -118,6 +126,10 @@ class RigControls:
             self._nvsim.fail(what, count=0)
         self._faults.clear()
         NVML_CONF.unlink(missing_ok=True)
+        PAUSE.unlink(missing_ok=True)
+        if self._interrupter is not None:
+            self._interrupter.join(PATIENCE_S)
+            self._interrupter = None
         return {}
 
     def _slow(self, ms: int) -> dict[str, Any]:
@@ -177,6 +189,18 @@ class RigControls:
 
     def _gpus(self) -> tuple[Gpu, ...]:
         return self._host.observe().gpus
+
+
+def interrupt_sriov_manage() -> None:
+    """Kill it when it waits half-way, with a PF on pci-pf-stub (guest/sriov-manage)."""
+    if eventually(lambda: any(PARKED.glob("*:*")) or not PAUSE.exists()):
+        for process in Path("/proc").glob("[0-9]*"):
+            try:
+                if (process / "comm").read_text() == "sriov-manage\n":
+                    os.kill(int(process.name), signal.SIGKILL)
+            except (FileNotFoundError, ProcessLookupError):
+                continue  # it ended meanwhile
+    PAUSE.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -37,8 +37,8 @@ def create_mdev(
 ) -> Outcome:
     """Write `text` to a type's `create`; `kind` is the type's number.
 
-    EINVAL for anything but 36 characters of UUID, EEXIST for a UUID in use on any parent
-    [drivers/vfio/mdev/mdev_sysfs.c, mdev_core.c]; EIO and a code in the log when NVIDIA's driver refuses.
+    EINVAL for anything but a UUID of 36 characters and, at most, one more that nobody looks at; EEXIST
+    for a UUID in use on any parent [drivers/vfio/mdev/mdev_sysfs.c, mdev_core.c]; EIO and a code in the log when NVIDIA's driver refuses.
     """
     if len(text) not in (UUID_LENGTH, UUID_LENGTH + 1):
         return Outcome(state, errno=errno.EINVAL)
@@ -46,7 +46,7 @@ def create_mdev(
         uuid = UUID(text[:UUID_LENGTH])
     except ValueError:
         return Outcome(state, errno=errno.EINVAL)
-    if str(uuid) != text[:UUID_LENGTH].lower() or text[UUID_LENGTH:] not in ("", "\n"):
+    if str(uuid) != text[:UUID_LENGTH].lower():
         return Outcome(state, errno=errno.EINVAL)
     if find_mdev(state, uuid) is not None:
         return Outcome(state, errno=errno.EEXIST)
