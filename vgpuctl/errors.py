@@ -318,6 +318,13 @@ class RemovalBlocked(HostFailure):
     title = "Removal is blocked"
 
 
+class NotRestored(HostFailure):
+    """What is wished was lost, and nothing may be done for it unasked, or something is waited for."""
+
+    code = "not-restored"
+    title = "Not restored"
+
+
 class StoreFailure(HostFailure):
     """The state could not be saved; nothing was changed."""
 

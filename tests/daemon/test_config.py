@@ -175,3 +175,11 @@ def test_which_libvirt(given: str | None, simulated: bool, alive: list[str], cho
 def test_libvirt_is_asked_for_real() -> None:
     assert answers(TEST_URI)
     assert not answers("qemu+unix:///system?socket=/nonexistent/libvirt-sock")
+
+
+def test_the_wait_for_gpus_has_bounds(tmp_path: Path) -> None:
+    write(tmp_path / "c.toml", "wait_for_gpus_s = 5\n")
+    assert load(Options(config=tmp_path / "c.toml"), {}).wait_for_gpus_s == 5
+    write(tmp_path / "c.toml", "wait_for_gpus_s = -1\n")
+    with pytest.raises(InvalidInput, match="wait_for_gpus_s"):
+        load(Options(config=tmp_path / "c.toml"), {})

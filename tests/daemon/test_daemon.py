@@ -47,6 +47,10 @@ class Daemon:
         return self.directory / "s"
 
     def start(self, *, pass_socket: socket.socket | None = None, **environ: str) -> None:
+        self.launch(pass_socket=pass_socket, **environ)
+        self.hear("READY=1")
+
+    def launch(self, *, pass_socket: socket.socket | None = None, **environ: str) -> None:
         command = [sys.executable, "-m", "vgpuctl.daemon", *self.arguments]
         command += ["--libvirt", "test:///default", "--state-dir", str(self.directory / "state")]
         command += ["--socket", str(self.socket), "--config", str(self.directory / "vgpuctl.toml")]
@@ -59,12 +63,13 @@ class Daemon:
             fds = [pass_socket.fileno()]
         with (self.directory / "log").open("ab") as log:
             self.process = subprocess.Popen(command, env=environ, stderr=log, pass_fds=fds)
-        self.hear("READY=1")
 
-    def hear(self, line: str) -> None:
-        """Wait until the daemon has told systemd so."""
-        while line not in self.systemd.recv(4096).decode().splitlines():
-            pass
+    def hear(self, line: str) -> list[str]:
+        """Wait until the daemon has told systemd so; all that it told, up to that."""
+        told: list[str] = []
+        while line not in told:
+            told += self.systemd.recv(4096).decode().splitlines()
+        return told
 
     def end(self, number: int = signal.SIGTERM) -> int:
         """Send a signal, and return the exit status."""
@@ -134,6 +139,52 @@ def test_a_vgpu_survives_kill_9_and_a_restart(daemon: Daemon) -> None:
     status = Path(f"/proc/{daemon.process.pid}/status").read_text()
     assert "Umask:\t0022\n" in status, "what it makes as root is nobody else's to write"
     assert vgpus(daemon) == [("one", "present")]
+
+
+@pytest.fixture
+def lossy(tmp_path: Path) -> Iterator[Daemon]:
+    """A daemon whose only vGPU was lost in a boot, and stands on a GPU that answers nothing; not running."""
+    made = Daemon(tmp_path)
+    made.start()
+    made.client.post("/v1/operations", CREATE, wait=PATIENCE_S)
+    made.client.post("/v1/sim/fail", {"what": "gpu", "gpu": "0000:41:00.0", "errno": "EIO"})
+    made.client.post("/v1/sim/reboot", {})
+    made.end(signal.SIGKILL)
+    yield made
+    if made.process is not None and made.process.poll() is None:
+        made.process.kill()
+        made.process.wait()
+    made.systemd.close()
+
+
+def test_ready_is_said_after_the_first_restore_and_what_is_missing_is_named(lossy: Daemon) -> None:
+    (lossy.directory / "vgpuctl.toml").write_text("wait_for_gpus_s = 2\n")
+    lossy.launch()
+    told = lossy.hear("READY=1")
+    assert told[0].startswith("EXTEND_TIMEOUT_USEC=3")
+    assert told[-1].endswith("; 1 vGPUs missing")
+    (missing,) = lossy.logged("a vGPU is missing")
+    assert (missing["vgpu"], missing["level"]) == ("one", "warning")
+    assert "0000:41:00.0" in missing["reason"]
+    lossy.client.post("/v1/sim/heal", {})
+    lossy.end(signal.SIGKILL)
+    lossy.launch()
+    assert "missing" not in lossy.hear("READY=1")[-1]
+    assert vgpus(lossy) == [("one", "present")]
+    lossy.end()
+
+
+def test_while_it_waits_it_serves_and_can_be_stopped(lossy: Daemon) -> None:
+    (lossy.directory / "vgpuctl.toml").write_text("wait_for_gpus_s = 3600\n")
+    lossy.launch()
+    until(lambda: len(lossy.logged("serving")) == 2)
+    assert [name for name, _ in vgpus(lossy)] == ["one"]
+    assert lossy.process is not None
+    lossy.process.send_signal(signal.SIGHUP)
+    until(lambda: lossy.logged("configuration reloaded"))
+    assert lossy.end() == 0
+    told = lossy.hear("STOPPING=1")
+    assert not {"READY=1", "RELOADING=1"} & {*told}
 
 
 def test_a_second_daemon_is_refused(daemon: Daemon) -> None:

@@ -106,7 +106,7 @@ def test_a_gpu_that_nvml_does_not_list_says_so():
 
 
 def test_a_mode_that_nvml_does_not_say_is_unknown_unless_the_model_lacks_it():
-    """hardware.md 3.2, 3.4: UNKNOWN is never off."""
+    """hardware.md 3.2.2, 3.4.3: UNKNOWN is never off."""
     gpu = joined(seen(), 0, others(nvml_with()))
     assert isinstance(gpu.mixed_size, Unknown)
     assert gpu.mig is False

@@ -71,7 +71,7 @@ def test_what_follows_is_filled_in_and_named():
 
 
 def test_a_model_without_vfs_has_no_mixed_size_limits():
-    """hardware.md 3.4: mixed-size mode is for SR-IOV GPUs only."""
+    """hardware.md 3.4.3: mixed-size mode is for SR-IOV GPUs only."""
     types = types_of(row("NVIDIA L4-24Q", 5), row("NVIDIA L4-8Q", 7), vfs=0)
     assert "max_per_gpu_mixed" not in types["L4-8Q"]
 

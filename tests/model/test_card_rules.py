@@ -244,7 +244,7 @@ def mig_card(*names, **facts):
 
 
 def test_time_sliced_and_mig_backed_exclude_each_other():
-    """hardware.md 3.3: with MIG on, time-sliced types are never creatable, and vice versa."""
+    """hardware.md 3.3.4: with MIG on, time-sliced types are never creatable, and vice versa."""
     assert "MIG mode is off" in str(no(card("a100-80"), "A100D-1-10C"))
     assert "MIG mode is on" in str(no(mig_card("A100D-1-10C"), "A100D-10C"))
     yes(card("a100-80"), "A100D-10C")
@@ -252,7 +252,7 @@ def test_time_sliced_and_mig_backed_exclude_each_other():
 
 
 def test_with_mig_on_only_what_the_hardware_names():
-    """hardware.md 3.3: no GPU instance, nothing creatable."""
+    """hardware.md 3.3.4: no GPU instance, nothing creatable."""
     no(mig_card("A100D-1-10C"), "A100D-2-20C")
     no(mig_card(), "A100D-1-10C")
     no(mig_card(creatable=Unknown("no VF could be asked")), "A100D-1-10C", FactUnknown)
@@ -277,7 +277,7 @@ def test_turning_vfs_on_leaves_a_mig_card_without_instances():
 
 
 def test_vgpus_of_one_size_share_a_gpu_instance():
-    """hardware.md 3.4: GIs needed = sum over sizes of ceil(count / max per GI)."""
+    """hardware.md 3.4.1: GIs needed = sum over sizes of ceil(count / max per GI)."""
     gpu = gpu_of("rtx-pro-6000")
     names = ("DC-1-2Q", "DC-1-12Q", "DC-1-24Q")
     every = frozenset(gpu.type_named(name).type_id for name in names)

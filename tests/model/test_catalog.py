@@ -191,7 +191,7 @@ def test_an_inferred_id_says_so():
 
 
 def test_mig_profiles_name_what_the_types_ask_for():
-    """hardware.md 3.1: 7-slice GPUs: ids 19, 20, 15, 14, 9, 5, 0."""
+    """hardware.md 3.1.1: 7-slice GPUs: ids 19, 20, 15, 14, 9, 5, 0."""
     for model in CATALOG.models():
         profiles = {each.name: each for each in CATALOG.mig_profiles(model)}
         if not profiles:
@@ -206,7 +206,7 @@ def test_mig_profiles_name_what_the_types_ask_for():
 
 
 def test_mixed_placements():
-    """hardware.md 3.4: 24 GB region, three 8 GB equal-size but only two (0,16) mixed."""
+    """hardware.md 3.4.5: 24 GB region, three 8 GB equal-size but only two (0,16) mixed."""
     l4 = CATALOG.keyed("l4")
     placements = CATALOG.mixed_placements(l4, 8192)
     assert (placements.starts, placements.size) == ((0, 16), 8)

@@ -56,9 +56,20 @@ def test_mig_mode_outlives_a_boot_on_ampere_only(model, stays, action):
 
 def test_mig_is_refused_while_vfs_are_on():
     """hardware.md 1.6.7: refused while VFs are on."""
-    host = with_vfs("a100-80")
+    host = with_vfs("h100")
     with pytest.raises(Conflict):
         host.control("mig", {"gpu": FIRST})
+
+
+def test_ampere_takes_mig_mode_and_is_in_it_when_the_driver_finds_it_again():
+    """hardware.md 3.2.1: pending while anything uses the GPU."""
+    host = with_vfs("a100-80")
+    assert host.control("mig", {"gpu": FIRST}) == {"pending": True}
+    (gpu,) = host.nvml.host(1).gpus
+    assert (gpu.mig_current, gpu.mig_pending) == (False, True)
+    host.control("reload-driver")
+    (gpu,) = host.nvml.host(1).gpus
+    assert (gpu.mig_current, gpu.mig_pending) == (True, True)
 
 
 def test_mixed_size_is_refused_while_a_vgpu_is_there():

@@ -74,8 +74,14 @@ def test_full_is_eio_and_the_log_says_0x1a(host):
     assert "NVRM: Failed to add vgpu create request: 0x1a" in log_of(host)
 
 
+def test_a_write_of_nothing_reaches_nobody(host):
+    """sysfs itself takes it: no driver ever sees it [fs/sysfs/file.c]."""
+    create(host, T4, "T4-1Q", "")
+    assert host.kernel.list(MDEVS) == ()
+
+
 @pytest.mark.parametrize(
-    "text", ["", "x", UUID_1[:-1], UUID_1 + "\n\n", "g" + UUID_1[1:], UUID_1.replace("-", "0")]
+    "text", ["\n", "x", UUID_1[:-1], UUID_1 + "\n\n", "g" + UUID_1[1:], UUID_1.replace("-", "0")]
 )
 def test_a_malformed_uuid_is_einval(host, text):
     """hardware.md 1.1.2: exactly 36 characters (or 37 with the newline), else EINVAL."""

@@ -79,7 +79,7 @@ def test_a_vf_in_use_refuses_every_type(host, again):
 
 def test_what_is_no_number_is_einval_and_an_unknown_id_is_0x57(host):
     """hardware.md 6.3, 1.4.10."""
-    for text in ("", "L40S-8Q", "-1", "0x47b", "1 2"):
+    for text in ("\n", "L40S-8Q", "-1", "0x47b", "1 2"):
         with refused(errno.EINVAL):
             host.kernel.write(file(0, "current_vgpu_type"), text)
     with refused(errno.EIO):
@@ -133,7 +133,7 @@ def test_clearing_a_held_one_may_block(host):
 
 
 def test_mixed_sizes_get_places_of_their_own():
-    """hardware.md 3.4: sizes may differ, placements follow the driver's table; 12 GB no longer fits twice."""
+    """hardware.md 3.4.4: sizes differ, placements follow the driver's table; 12 GB no longer fits twice."""
     host = with_vfs("a100-40")
     host.control("mixed-size", {"gpu": FIRST})
     set_type(host, 0, "A100-20C")
@@ -147,7 +147,7 @@ def test_mixed_sizes_get_places_of_their_own():
 
 
 def test_with_mig_on_and_no_gpu_instance_nothing_is_creatable():
-    """hardware.md 1.4.5, 1.4.10, 3.3: empty list, 0x38."""
+    """hardware.md 1.4.5, 1.4.10, 3.3.4: empty list, 0x38."""
     host = SimHost.in_memory("a100-40")
     host.control("mig", {"gpu": FIRST})
     turn(host, FIRST, on=True)
@@ -158,7 +158,7 @@ def test_with_mig_on_and_no_gpu_instance_nothing_is_creatable():
 
 
 def test_mig_types_are_not_creatable_with_mig_off():
-    """hardware.md 1.4.10, 3.3: a MIG type with MIG off is 0x38."""
+    """hardware.md 1.4.10, 3.3.4: a MIG type with MIG off is 0x38."""
     host = with_vfs("a100-40")
     assert not [name for name in creatable(host, 0) if name.startswith("A100-1-")]
     with refused(errno.EIO):

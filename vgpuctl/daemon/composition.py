@@ -125,7 +125,8 @@ def _real(root: Path) -> _Low:
 def _hypervisor(uri: str) -> HypervisorPort:
     from vgpuctl.host.libvirt.connection import LibvirtHypervisor  # noqa: PLC0415
 
-    return LibvirtHypervisor(uri)
+    # At boot libvirt begins after us: until the first restore is over, nothing may wait for it.
+    return LibvirtHypervisor(uri, awaited=False)
 
 
 def _simulated(cards: str, state_dir: Path) -> _Low:

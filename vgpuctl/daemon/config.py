@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from vgpuctl.api.faults import Fault, dotted, faults_of, refuse
 from vgpuctl.errors import InvalidInput
@@ -41,6 +41,7 @@ class ConfigFile(BaseModel):
     libvirt: str | None = None
     simulate: str | None = None
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+    wait_for_gpus_s: Annotated[int, Field(ge=0, le=3600)] = 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +71,7 @@ class Config:
     libvirt: str | None
     simulate: str | None
     log_level: str
+    wait_for_gpus_s: int
 
     @property
     def store_file(self) -> Path:
@@ -93,6 +95,7 @@ def load(options: Options, environ: Mapping[str, str], *, default_file: Path = C
         libvirt=options.libvirt or found.libvirt,
         simulate=options.simulate or found.simulate,
         log_level=options.log_level or found.log_level,
+        wait_for_gpus_s=found.wait_for_gpus_s,
     )
 
 

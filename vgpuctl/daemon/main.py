@@ -22,6 +22,7 @@ from vgpuctl.daemon import logs
 from vgpuctl.daemon.composition import Parts, compose
 from vgpuctl.daemon.config import Config, Options
 from vgpuctl.daemon.profiles import load_profiles
+from vgpuctl.daemon.readiness import Readiness
 from vgpuctl.daemon.server import UnixServer, refuse_live
 from vgpuctl.daemon.statedir import StateDirectory
 from vgpuctl.daemon.systemd import Notifier, Watchdog, inherited_socket
@@ -68,9 +69,16 @@ def run(options: Options) -> None:
             watchdog = Watchdog(notifier, lambda: service.seconds_since_last_turn() < LOOP_DEAD_S)
             watchdog.start()
             _announce(config, parts)
-            notifier.ready(f"serving {config.socket}")
-            _until_stopped(signals, Reload(options, config, service, notifier))
-            notifier.stopping("letting running steps end")
+            readiness = Readiness(
+                notifier,
+                service,
+                parts.hypervisor,
+                gpus_s=config.wait_for_gpus_s,
+                status=f"serving {config.socket}",
+            )
+            readiness.start()
+            _until_stopped(signals, Reload(options, config, service, readiness))
+            readiness.stopping()
             _log.info("stopping")
             # The service first: whoever waits for an operation still hears how it ended.
             service.stop()
@@ -119,15 +127,15 @@ class Signals:
 class Reload:
     """What SIGHUP does: read configuration and profiles again; a bad file changes nothing."""
 
-    def __init__(self, options: Options, config: Config, service: Service, notifier: Notifier) -> None:
+    def __init__(self, options: Options, config: Config, service: Service, readiness: Readiness) -> None:
         self._options = options
         self._config = config
         self._service = service
-        self._notifier = notifier
+        self._readiness = readiness
 
     def __call__(self) -> None:
         """Reload, and say what needs a restart."""
-        self._notifier.reloading()
+        self._readiness.reloading()
         try:
             config = configuration.load(self._options, os.environ)
         except VgpuctlError as error:
@@ -140,7 +148,7 @@ class Reload:
             logs.configure(config.log_level)
             self._service.set_file_profiles(profiles_of(config))
             _log.info("configuration reloaded")
-        self._notifier.ready(f"serving {self._config.socket}")
+        self._readiness.reloaded()
 
 
 def _until_stopped(signals: Signals, reload: Reload) -> None:

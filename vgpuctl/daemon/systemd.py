@@ -46,6 +46,10 @@ class Notifier:
             except OSError:
                 return
 
+    def extend_start(self, seconds: float) -> None:
+        """The start takes up to that long from now, whatever the unit says."""
+        self.send(f"EXTEND_TIMEOUT_USEC={int(seconds * 1_000_000)}")
+
     def ready(self, status: str) -> None:
         """We serve."""
         self.send("READY=1", f"STATUS={status}")

@@ -41,6 +41,10 @@ class HypervisorPort(Protocol):
     DeadlineExceeded of vgpuctl.errors.
     """
 
+    def await_first(self) -> None:
+        """From now on whoever asks waits for the first connection."""
+        ...
+
     def info(self) -> Hypervisor:
         """What we are connected to and what it can do."""
         ...

@@ -1,9 +1,10 @@
-"""How long a restore that failed is not tried again."""
+"""How long a restore that failed is not tried again, and why it failed."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from datetime import datetime, timedelta
+from typing import Any
 
 FIRST = timedelta(minutes=1)
 MOST = timedelta(hours=1)
@@ -14,18 +15,26 @@ class Backoff:
 
     def __init__(self) -> None:
         self._until: dict[str, tuple[datetime, timedelta]] = {}
+        self._why: dict[str, dict[str, Any]] = {}
 
     def is_over(self, name: str, now: datetime) -> bool:
         """Whether that name may be tried again."""
         return name not in self._until or self._until[name][0] <= now
 
-    def note(self, tried: Iterable[str], failed: Collection[str], now: datetime) -> None:
+    def why(self, name: str) -> dict[str, Any] | None:
+        """The problem that kept that name away; None where it was not tried, or came back."""
+        return self._why.get(name)
+
+    def note(self, tried: Iterable[str], failed: Collection[str], now: datetime, why: dict[str, Any]) -> None:
         """Remember which of the names that were tried have failed."""
         for name in tried:
             _, wait = self._until.pop(name, (now, FIRST))
+            self._why.pop(name, None)
             if name in failed:
                 self._until[name] = (now + wait, min(wait * 2, MOST))
+                self._why[name] = why
 
     def forget_all_but(self, wished: Collection[str]) -> None:
         """Forget vGPUs that nobody wishes any longer; what names a document has a slash, and stays."""
         self._until = {name: until for name, until in self._until.items() if name in wished or "/" in name}
+        self._why = {name: why for name, why in self._why.items() if name in self._until}

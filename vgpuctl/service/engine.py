@@ -33,7 +33,7 @@ from vgpuctl.model.record import (
 )
 from vgpuctl.model.snapshot import Snapshot
 from vgpuctl.model.step import Lane, Step
-from vgpuctl.service import restore
+from vgpuctl.service import boot, restore
 from vgpuctl.service.ledger import Ledger
 from vgpuctl.service.messages import (
     CancelRequested,
@@ -59,6 +59,8 @@ from vgpuctl.service.turn import Turn
 SHOWN_PLANS = 64
 """Shown plans that are kept so that exactly they can be run."""
 
+_PAUSED = errors.NotRestored("background changes are paused", hint="vgpuctl resume")
+_WAITS = errors.NotRestored("an operation on it waits for something that cannot be read yet")
 _LATE = "vgpuctl operation list shows who works on the same; vgpuctl host show, what does not answer"
 
 
@@ -94,6 +96,8 @@ class Engine:
         self._lookers: list[tuple[int, int]] = []
         self._waiting: list[Waiting] = []
         self._shown: dict[str, ShownPlan] = {}
+        self.outlook: boot.Outlook | None = None
+        """What was not as wished at the last observation, once what it asked for had begun."""
         for operation in ledger.operations.values():
             if not operation.state.has_ended:
                 self._progress.take_up(operation)
@@ -179,7 +183,15 @@ class Engine:
                 self._admit(each, number, seen)
             except errors.VgpuctlError as error:
                 self._turn.refuse(each.request.ticket, error)
-        self._sweep(number, seen)
+        refused = self._sweep(number, seen)
+        self.outlook = boot.outlook(
+            self._turn.ledger.in_force(),
+            self._places.seen(seen, self._progress.running()).values(),
+            seen,
+            at_work=self._progress.at_work(),
+            is_fresh=lambda name: self.observations.show([name], number),
+            refused=refused,
+        )
 
     def _cancel(self, ticket: int, operation: UUID) -> None:
         try:
@@ -300,11 +312,15 @@ class Engine:
 
     # -- in the background ------------------------------------------------------------------------
 
-    def _sweep(self, number: int, snapshot: Snapshot) -> None:
-        """Begin to restore what is not as wished, one operation per GPU; drop places left over."""
-        if self._turn.ledger.paused:
-            return
+    def _sweep(self, number: int, snapshot: Snapshot) -> dict[str, errors.VgpuctlError]:
+        """Begin to restore what is not as wished, one operation per GPU; drop places left over.
+
+        Why what is not begun is not, by name.
+        """
         now, busy, wishes = self._turn.now(), self._progress.busy(), self._turn.ledger.in_force()
+        missing = restore.missing(wishes, self._turn.ledger.allocations.values(), snapshot)
+        if self._turn.ledger.paused:
+            return dict.fromkeys(missing, _PAUSED)
 
         def is_quiet(name: str) -> bool:
             return (
@@ -317,11 +333,17 @@ class Engine:
             if is_quiet(allocation.name) and not self._places.is_doubtful(allocation.id):
                 self._turn.record(AllocationDropped(allocation.id))
         groups: dict[str, set[str]] = {}
-        for name, gpu in restore.missing(wishes, self._turn.ledger.allocations.values(), snapshot).items():
+        refused: dict[str, errors.VgpuctlError] = {}
+        for name, gpu in missing.items():
             if is_quiet(name):
                 groups.setdefault(gpu, set()).add(name)
+            elif name in busy:
+                refused[name] = _WAITS
+            elif (why := self._progress.backoff.why(name)) is not None:
+                refused[name] = errors.VgpuctlError.from_problem(why)
         for names in groups.values():
             found = self._planning.restoration(names, snapshot)
+            refused |= found.kept_out
             if not found.plan.steps:
                 continue
             operation = self._planning.new_uuid()
@@ -336,3 +358,4 @@ class Engine:
                 )
             )
             self._progress.begin(operation, found.names, found.plan)
+        return refused

@@ -49,6 +49,8 @@ log = structlog.get_logger("vgpuctl.loop")
 
 SWEEP_S = 60.0
 """Between two looks at whether all is still as wished, when no event asks for one."""
+PROBE_S = 0.5
+"""The same while a start waits for GPUs: not every driver tells when it is ready."""
 WAKE_S = 0.5
 """After an event: others follow it, and one look serves them all."""
 WITHDRAW_S = 5.0
@@ -99,6 +101,8 @@ class Loop:
         self._in_flight = 0
         self._next_sweep = 0.0
         self._stopping = False
+        self.is_starting = False
+        """Whether somebody waits for the first restore."""
         self._thread = threading.Thread(target=self._run, name="loop", daemon=True)
         self.beat_s = clock.monotonic_s()
         """When the loop last came round; a watchdog looks at it."""
@@ -170,7 +174,8 @@ class Loop:
         while True:
             items = self._gather()
             if self._clock.monotonic_s() >= self._next_sweep and not self._stopping:
-                self._next_sweep = self._clock.monotonic_s() + SWEEP_S
+                pause_s = PROBE_S if self.is_starting else SWEEP_S
+                self._next_sweep = self._clock.monotonic_s() + pause_s
                 items.append(SweepDue())
             if items:
                 try:

@@ -82,6 +82,10 @@ class Progress:
         """Every name that an operation works on now."""
         return frozenset(name for run in self._runs.values() for name in run.scope)
 
+    def at_work(self) -> frozenset[str]:
+        """The names of operations that go on by themselves; not of those that wait to read something."""
+        return frozenset(name for run in self._runs.values() if not run.is_parked for name in run.scope)
+
     def planned(self, operation: UUID) -> list[tuple[int, Step]]:
         """The steps of a running operation that have not begun, with their round."""
         run = self._runs.get(operation)
@@ -298,7 +302,8 @@ class Progress:
             # Paused or well ended, there is nothing to keep away from.
             ended_well = state is OperationState.SUCCEEDED or self._turn.ledger.paused
             failed = frozenset() if ended_well else frozenset(run.failed or run.scope)
-            self.backoff.note(run.scope, failed, self._turn.now())
+            why = problem or errors.NotRestored("it did not come back").to_problem()
+            self.backoff.note(run.scope, failed, self._turn.now(), why)
             self.backoff.forget_all_but(self._turn.ledger.in_force().vgpus())
         self._on_end()
 

@@ -16,11 +16,23 @@ from vgpuctl import errors
 from vgpuctl.model.allocation import Allocation
 from vgpuctl.model.document import GpuDocument, Wishes
 from vgpuctl.model.domain import alias_for
+from vgpuctl.model.fact import Unknown
 from vgpuctl.model.gpu import Gpu, GpuState
 from vgpuctl.model.plan import Plan
 from vgpuctl.model.situation import find_gpu, gpu_of, may_exist_unseen, observed_for
 from vgpuctl.model.snapshot import Snapshot
-from vgpuctl.model.step import AttachHostdev, CreateVgpu, DetachHostdev, Effect, SetParams, SetVfs, Step
+from vgpuctl.model.step import (
+    AttachHostdev,
+    CreateVgpu,
+    DetachHostdev,
+    Effect,
+    SetParams,
+    SetVfs,
+    Step,
+    describe,
+)
+
+_BY_HAND = "it is done only when somebody asks: vgpuctl export | vgpuctl apply -f -"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +41,14 @@ class Restoration:
 
     names: frozenset[str]
     plan: Plan
-    problem: dict[str, Any] | None
-    """What kept the first of the other names out; None when there were none."""
+    kept_out: Mapping[str, errors.VgpuctlError]
+    """Why the other names cannot."""
+
+    @property
+    def problem(self) -> dict[str, Any] | None:
+        """What kept the first of them out; None when there are none."""
+        first = next(iter(self.kept_out.values()), None)
+        return first.to_problem() if first is not None else None
 
 
 def missing(wishes: Wishes, allocations: Iterable[Allocation], snapshot: Snapshot) -> dict[str, str]:
@@ -88,32 +106,28 @@ def restoration(
 ) -> Restoration:
     """The harmless plan for as many of these names as have one."""
     left = frozenset(names)
-    problem: dict[str, Any] | None = None
+    kept_out: dict[str, errors.VgpuctlError] = {}
     result = Plan()
     while left:
         result = plan_for(left)
         steps, unfit = _judged(result, snapshot, allocations)
-        if unfit and not unfit & left:
-            unfit = left
-        if result.problems and problem is None:
-            problem = result.problems[0].error.to_problem()
+        if unfit and not unfit.keys() & left:
+            unfit = dict.fromkeys(left, next(iter(unfit.values())))
         if not unfit:
-            return Restoration(left, replace(result, steps=steps, problems=()), problem)
-        if problem is None:
-            first = min(unfit)
-            problem = errors.Conflict(f"{first} cannot be restored without disturbing a guest").to_problem()
-        left -= unfit
-    return Restoration(left, Plan(), problem)
+            return Restoration(left, replace(result, steps=steps, problems=()), kept_out)
+        kept_out |= {name: why for name, why in unfit.items() if name in left}
+        left -= unfit.keys()
+    return Restoration(left, Plan(), kept_out)
 
 
 def _judged(
     result: Plan, snapshot: Snapshot, allocations: Mapping[UUID, Allocation]
-) -> tuple[tuple[Step, ...], frozenset[str]]:
+) -> tuple[tuple[Step, ...], dict[str, errors.VgpuctlError]]:
     """The steps that may be done unasked, and the names that have to be left out for the others."""
     created = {step.effect.name for step in result.steps if isinstance(step.effect, CreateVgpu)}
     moved = {step.effect.name for step in result.steps if isinstance(step.effect, DetachHostdev)}
     unfit = {
-        each.subject
+        each.subject: each.error
         for each in result.problems
         # At boot libvirt comes later: its domains start with what exists by then.
         if each.error.code != errors.LibvirtUnreachable.code or each.subject not in created
@@ -121,36 +135,49 @@ def _judged(
     steps = []
     for step in result.steps:
         effect = step.effect
-        if _is_harmless(effect, snapshot, allocations):
+        why_not = _objection(effect, snapshot, allocations)
+        if why_not is None:
             steps.append(step)
         elif not isinstance(effect, AttachHostdev) or effect.name in moved:
-            unfit |= _concerned(effect, result, allocations)
+            error = errors.NotRestored(f"{describe(effect)}: {why_not}", hint=_BY_HAND)
+            unfit = dict.fromkeys(sorted(_concerned(effect, result, allocations)), error) | unfit
         # else: the vGPU comes back; whether a running guest gets it, somebody has to say.
-    return tuple(steps), frozenset(unfit)
+    return tuple(steps), unfit
 
 
-def _is_harmless(effect: Effect, snapshot: Snapshot, allocations: Mapping[UUID, Allocation]) -> bool:
+def _objection(effect: Effect, snapshot: Snapshot, allocations: Mapping[UUID, Allocation]) -> str | None:
+    """Why an effect is not to be had unasked; None where it can hurt nobody."""
     match effect:
         case CreateVgpu():
-            return True
-        case SetVfs(gpu=gpu, enabled=enabled):
-            card = snapshot.gpu_at(gpu.address)
+            return None
+        case SetVfs(enabled=True, gpu=gpu):
             boots = {each.created_boot for each in allocations.values() if each.gpu.address == gpu.address}
-            fresh = snapshot.boot_id not in boots
-            # In MIG mode somebody may have cut GPU instances by now, which turning VFs on would destroy.
-            off = card is not None and card.state is GpuState.VFS_OFF and card.mig is False
-            return enabled and fresh and off
+            return _objection_to_vfs(snapshot.gpu_at(gpu.address), is_fresh=snapshot.boot_id not in boots)
         case SetParams(vgpu=vgpu_id):
             allocation = allocations.get(vgpu_id)
             vgpu = observed_for(allocation, snapshot) if allocation is not None else None
-            return vgpu is not None and vgpu.holders == ()
+            return None if vgpu is not None and vgpu.holders == () else "a guest may be using it"
         case AttachHostdev(domain=name) | DetachHostdev(domain=name):
             domains = snapshot.domains
             if not isinstance(domains, tuple):
-                return False
-            return any(each.name == name and not each.state.is_active for each in domains)
+                return "libvirt does not answer"
+            is_stopped = any(each.name == name and not each.state.is_active for each in domains)
+            return None if is_stopped else "the domain is running"
         case _:
-            return False
+            return "that may disturb a guest"
+
+
+def _objection_to_vfs(card: Gpu | None, *, is_fresh: bool) -> str | None:
+    """Why the VFs of a GPU are not turned on unasked."""
+    if card is None or card.state is not GpuState.VFS_OFF:
+        return "not in the state that it is in"
+    if not is_fresh:
+        return "they went off after vGPUs had been made on it in this boot"
+    if card.mig is not False:
+        # Somebody may have cut GPU instances by now.
+        told = f" ({card.mig.reason})" if isinstance(card.mig, Unknown) else ""
+        return f"it is in MIG mode, or may be{told}, and that would destroy its GPU instances"
+    return None
 
 
 def _concerned(effect: Effect, result: Plan, allocations: Mapping[UUID, Allocation]) -> set[str]:

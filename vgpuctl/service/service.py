@@ -9,6 +9,7 @@ from vgpuctl import errors
 from vgpuctl.model.catalog import Catalog
 from vgpuctl.model.document import Document, ProfileDocument, Wish
 from vgpuctl.model.edit import Edit
+from vgpuctl.model.plan import Problem
 from vgpuctl.model.planner import plan
 from vgpuctl.model.record import Requester
 from vgpuctl.model.situation import Situation, find_gpu, profile_named
@@ -18,6 +19,7 @@ from vgpuctl.ports.clock import Clock
 from vgpuctl.ports.host import Host
 from vgpuctl.ports.store import Store
 from vgpuctl.service import views
+from vgpuctl.service.boot import Outlook
 from vgpuctl.service.change import find_domain
 from vgpuctl.service.ledger import Operation, operation_of
 from vgpuctl.service.loop import Loop, look
@@ -28,6 +30,8 @@ from vgpuctl.service.views import View, drift
 
 LOOK_S = 3.0
 """How long a reader waits for a fresh observation before it gets the last one."""
+RESTORE_S = 300.0
+"""How long a start waits for restores that go on."""
 ADMIT_S = 120.0
 """How long a change may wait for an observation, and for others who work on the same."""
 
@@ -55,6 +59,30 @@ class Service:
     def start(self) -> None:
         """Take up what a killed daemon left, and begin to look at the host."""
         self._loop.start()
+
+    def first_restore(self, gpus_s: float) -> Outlook | None:
+        """Wait until everything that is wished was restored or cannot be; how it stands then.
+
+        GPUs that are not ready yet are waited for `gpus_s` in all, restores that go on RESTORE_S.  None
+        when the host could not be observed, or when the daemon is stopping.
+        """
+        loop, begun = self._loop, self._clock.monotonic_s()
+        loop.is_starting = True
+        loop.wake()
+        try:
+            with loop.changed:
+                while not loop.is_stopping:
+                    found = loop.engine.outlook
+                    if found is not None and found.is_settled:
+                        return found
+                    limit_s = gpus_s if found is not None and not found.restoring else RESTORE_S
+                    left_s = begun + limit_s - self._clock.monotonic_s()
+                    if left_s <= 0:
+                        return found
+                    loop.changed.wait(left_s)
+                return None
+        finally:
+            loop.is_starting = False
 
     def stop(self) -> None:
         """Let running steps end, and stop."""
@@ -283,6 +311,7 @@ class Service:
             wishes = engine.ledger.in_force()
             allocations = engine.places(snapshot) if snapshot is not None else {}
             busy, paused = engine.busy(), engine.ledger.paused
+            outlook = engine.outlook or Outlook()
         if snapshot is None:
             raise errors.DeadlineExceeded("the host has not been observed yet", hint="try again shortly")
         scene = Scene(snapshot, wishes, allocations, self._catalog, busy)
@@ -302,5 +331,8 @@ class Service:
                 scope=settled,
             )
         )
-        problems = (*result.problems, *drift(result, paused=paused))
-        return Scene(snapshot, wishes, allocations, self._catalog, busy, problems)
+        problems = [*result.problems, *drift(result, paused=paused)]
+        told = {each.subject for each in problems}
+        absent = {**outlook.awaited, **outlook.missing}
+        problems += [Problem(name, error) for name, error in sorted(absent.items()) if name in settled - told]
+        return Scene(snapshot, wishes, allocations, self._catalog, busy, tuple(problems))

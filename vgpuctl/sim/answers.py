@@ -47,7 +47,9 @@ def _gpu(state: State, models: Models, board: Board, address: PciAddress) -> Nvm
         # The driver keeps a part of the nominal frame buffer for itself.
         fb_mib=model.fb_mib * 15 // 16,
         mig_current=board.mig if model.mig else Unknown("nvmlDeviceGetMigMode: Not Supported"),
-        mig_pending=board.mig if model.mig else Unknown("nvmlDeviceGetMigMode: Not Supported"),
+        mig_pending=board.mig or board.mig_pending
+        if model.mig
+        else Unknown("nvmlDeviceGetMigMode: Not Supported"),
         virtualization_mode=HOST_VGPU,
         host_vgpu_mode=int(has_vfs),
         mixed_size=board.mixed_size

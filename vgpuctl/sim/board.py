@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from enum import IntEnum
 
 from vgpuctl.model.catalog import GpuModel
@@ -117,9 +118,14 @@ def _room(board: Board, models: Models, vgpu_type: VgpuType) -> int:
 
 
 def placement(board: Board, models: Models, fb_mib: int) -> int | None:
-    """Where, in GB, one more vGPU of that size would lie on a board in mixed-size mode; None for nowhere.
+    """Where, in GB, one more vGPU of that size would lie on a board in mixed-size mode; None for nowhere."""
+    return next(free_placements(board, models, fb_mib), None)
 
-    First fit in the order of the driver's table [UG17 appendix B]; the lowest gap where no table is public.
+
+def free_placements(board: Board, models: Models, fb_mib: int) -> Iterator[int]:
+    """Where one more vGPU of that size could lie, in the order in which the driver tries.
+
+    That is the order of its table [UG17 appendix B]; from the lowest up where no table is public.
     """
     model = models.model(board.model)
     size = _gb(fb_mib)
@@ -132,8 +138,7 @@ def placement(board: Board, models: Models, fb_mib: int) -> int | None:
     ]
     for start in starts:
         if all(start + size <= begin or end <= start for begin, end in taken):
-            return start
-    return None
+            yield start
 
 
 def _gb(mib: int) -> int:

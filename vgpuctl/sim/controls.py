@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
 from uuid import UUID, uuid5
 
-from vgpuctl.errors import Conflict, GpuNotFound, InvalidInput, NoCapacity, NotFound, TypeUnknown
+from vgpuctl.errors import Conflict, InvalidInput, NoCapacity, NotFound
 from vgpuctl.model.gpu import FrameworkKind
 from vgpuctl.model.pci import GpuAddress, parse_address
-from vgpuctl.model.types import VgpuType
 from vgpuctl.ports.kernel import Uevent
 from vgpuctl.sim import board as rules
 from vgpuctl.sim import faults, sriov, vgpus
-from vgpuctl.sim.models import MTTY, Models
+from vgpuctl.sim.arguments import Arguments, board_named, errno_named, integer, switch, type_named
+from vgpuctl.sim.models import Models
 from vgpuctl.sim.outcome import Outcome
 from vgpuctl.sim.place import cdev_of, devpath, group_of
+from vgpuctl.sim.samples import SAMPLES
 from vgpuctl.sim.spec import gpu_uuid
 from vgpuctl.sim.state import Board, Fault, Hold, State, noted, with_board
 
@@ -25,8 +24,6 @@ FIRST_PID = 4200
 BUSY = ("EPERM", "EBUSY", "block")
 KEEPS_MIG = "ampere"
 """The family whose MIG mode outlives the driver: a bit in its InfoROM [MIG user guide]."""
-
-Arguments = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +92,9 @@ def _fresh(board: Board, models: Models) -> Board:
         vfs=0,
         vfs_ready_at=None,
         vgpus=(),
-        mig=board.mig and keeps_mig,
-        mixed_size=board.model == MTTY.key,
+        mig=(board.mig or board.mig_pending) and keeps_mig,
+        mig_pending=False,
+        mixed_size=board.model in SAMPLES,
     )
 
 
@@ -161,26 +159,27 @@ def _fail(state: State, _models: Models, arguments: Arguments) -> Outcome:
     if what not in faults.KINDS:
         known = "; ".join(f"{name} ({doc})" for name, doc in faults.KINDS.items())
         raise InvalidInput(f"{what!r} cannot be made to fail", hint=known)
-    gpu = _board(state, arguments).address if "gpu" in arguments else None
+    gpu = board_named(state, arguments).address if "gpu" in arguments else None
     if what == "gpu" and gpu is None:
         raise InvalidInput("fail gpu: which one?")
     fault = Fault(
         what=what,
         gpu=gpu,
-        errno=_errno(arguments["errno"]) if "errno" in arguments else None,
-        count=_integer(arguments, "count"),
+        errno=errno_named(arguments["errno"]) if "errno" in arguments else None,
+        count=integer(arguments, "count"),
         hang=bool(arguments.get("hang", False)),
     )
     return Outcome(replace(state, faults=(*state.faults, fault)), {"faults": len(state.faults) + 1})
 
 
 def _heal(state: State, _models: Models, _arguments: Arguments) -> Outcome:
-    return Outcome(replace(state, faults=(), slow_ms=0.0, busy=BUSY[0]), {})
+    disputed = replace(state.disputed, clear_held=BUSY[0])
+    return Outcome(replace(state, faults=(), slow_ms=0.0, disputed=disputed), {})
 
 
 def _remove_gpu(state: State, models: Models, arguments: Arguments) -> Outcome:
     """The card falls off the bus: function, VFs and vGPUs are gone, and whoever held them has nothing."""
-    board = _board(state, arguments)
+    board = board_named(state, arguments)
     held = sriov.holders_of(state, board)
     state = with_board(state, replace(_fresh(board, models), present=False))
     state = replace(state, holds=tuple(each for each in state.holds if each not in held))
@@ -189,10 +188,12 @@ def _remove_gpu(state: State, models: Models, arguments: Arguments) -> Outcome:
 
 def _swap_gpu(state: State, models: Models, arguments: Arguments) -> Outcome:
     """Another card of the model at the same address: where an address deceives [hardware.md T8]."""
-    board = _board(state, arguments)
+    board = board_named(state, arguments)
     held = sriov.holders_of(state, board)
     made = state.made + 1
-    other = replace(_fresh(board, models), present=True, mig=False, uuid=gpu_uuid(board.index, made))
+    other = replace(
+        _fresh(board, models), present=True, mig=False, mig_pending=False, uuid=gpu_uuid(board.index, made)
+    )
     state = with_board(replace(state, made=made), other)
     return Outcome(
         replace(state, holds=tuple(each for each in state.holds if each not in held)), {"uuid": other.uuid}
@@ -201,8 +202,8 @@ def _swap_gpu(state: State, models: Models, arguments: Arguments) -> Outcome:
 
 def _foreign(state: State, models: Models, arguments: Arguments) -> Outcome:
     """Somebody else makes a vGPU on the first free parent."""
-    board = _board(state, arguments)
-    vgpu_type = _type(models, board, str(arguments["type"]))
+    board = board_named(state, arguments)
+    vgpu_type = type_named(models, board, str(arguments["type"]))
     for parent in (board.address, *rules.vf_addresses(board)):
         if vgpu_type not in rules.creatable(board, models, parent):
             continue
@@ -217,7 +218,7 @@ def _foreign(state: State, models: Models, arguments: Arguments) -> Outcome:
 
 
 def _slow(state: State, _models: Models, arguments: Arguments) -> Outcome:
-    return Outcome(replace(state, slow_ms=float(_integer(arguments, "ms") or 0)), {})
+    return Outcome(replace(state, slow_ms=float(integer(arguments, "ms") or 0)), {})
 
 
 def _busy(state: State, _models: Models, arguments: Arguments) -> Outcome:
@@ -225,64 +226,35 @@ def _busy(state: State, _models: Models, arguments: Arguments) -> Outcome:
     answer = str(arguments["errno"])
     if answer not in BUSY:
         raise InvalidInput(f"busy: {answer!r} is none of {', '.join(BUSY)}")
-    return Outcome(replace(state, busy=answer), {})
+    return Outcome(replace(state, disputed=replace(state.disputed, clear_held=answer)), {})
 
 
 def _mixed_size(state: State, models: Models, arguments: Arguments) -> Outcome:
-    """`nvidia-smi vgpu -shm`: with VFs on and no vGPU [hardware.md 3.4]."""
-    board = _board(state, arguments)
+    """`nvidia-smi vgpu -shm`: with VFs on and no vGPU [hardware.md 3.4.3]."""
+    board = board_named(state, arguments)
     if not models.model(board.model).mixed_size or board.mig:
         raise Conflict(f"GPU {board.address} has no mixed-size mode")
     if board.vgpus:
         raise Conflict(f"GPU {board.address} is in use by another client")
-    return Outcome(with_board(state, replace(board, mixed_size=_switch(arguments))), {})
+    return Outcome(with_board(state, replace(board, mixed_size=switch(arguments))), {})
 
 
 def _mig(state: State, models: Models, arguments: Arguments) -> Outcome:
-    """`nvidia-smi -mig`: with VFs off and nobody on the GPU [hardware.md 3.2, 3.3]."""
-    board = _board(state, arguments)
+    """`nvidia-smi -mig`: with VFs off and nobody on the GPU [hardware.md 3.2.1, 3.3.7].
+
+    Ampere, which has to be reset for it, takes it otherwise too, and is in that mode when its driver
+    next finds it.
+    """
+    board = board_named(state, arguments)
     if not models.model(board.model).mig:
         raise Conflict(f"GPU {board.address} has no MIG")
+    wanted = switch(arguments)
     if board.vfs or board.vgpus or sriov.holders_of(state, board):
-        raise Conflict(f"GPU {board.address} is in use by another client")
-    return Outcome(with_board(state, replace(board, mig=_switch(arguments), mixed_size=False)), {})
-
-
-def _board(state: State, arguments: Arguments) -> Board:
-    """The GPU that `gpu` names: its address, UUID or index."""
-    name = str(arguments["gpu"])
-    for each in state.boards:
-        if name in (str(each.address), each.uuid, str(each.index)):
-            return each
-    known = ", ".join(str(each.address) for each in state.boards)
-    raise GpuNotFound(f"no simulated GPU {name}", hint=f"there are: {known}")
-
-
-def _type(models: Models, board: Board, name: str) -> VgpuType:
-    for each in models.model(board.model).types:
-        if name.lower() in (each.name.lower(), str(each.type_id)):
-            return each
-    raise TypeUnknown(f"GPU {board.address} has no type {name}")
-
-
-def _switch(arguments: Arguments) -> bool:
-    return bool(arguments.get("enabled", True))
-
-
-def _integer(arguments: Arguments, name: str) -> int | None:
-    try:
-        return int(arguments[name]) if name in arguments else None
-    except (TypeError, ValueError) as error:
-        raise InvalidInput(f"{name}: not a number: {arguments[name]!r}") from error
-
-
-def _errno(name: Any) -> int:
-    if name in errno.errorcode:
-        return int(name)
-    number = getattr(errno, str(name).upper(), None)
-    if not isinstance(number, int):
-        raise InvalidInput(f"errno: there is no {name!r}", hint="such as EIO, EPERM, ENODEV")
-    return number
+        if not (wanted and models.model(board.model).family == KEEPS_MIG):
+            raise Conflict(f"GPU {board.address} is in use by another client")
+        return Outcome(with_board(state, replace(board, mig_pending=not board.mig)), {"pending": True})
+    board = replace(board, mig=wanted, mig_pending=False, mixed_size=False)
+    return Outcome(with_board(state, board), {"pending": False})
 
 
 CONTROLS = {

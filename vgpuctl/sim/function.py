@@ -12,20 +12,20 @@ from vgpuctl.sim.mdev import parent_entries
 from vgpuctl.sim.models import NVIDIA, Models, total_vfs, vendor_of
 from vgpuctl.sim.node import Dir, File, Link, Node, Store, failure, fixed, folder
 from vgpuctl.sim.place import NOT_APPLICABLE, cdev_of, placement_text, real_path
-from vgpuctl.sim.state import Board, Vgpu
+from vgpuctl.sim.state import Board, Disputed, Vgpu
 
 MXGPU_VF_DEVICE = 0x692F
 CREATABLE_HEADER = "ID    : vGPU Name"
 
 
-def pf(board: Board, models: Models) -> Dir:
+def pf(board: Board, models: Models, disputed: Disputed) -> Dir:
     """A physical function.  It has no `nvidia/` [hardware.md 1.4]."""
-    return Dir(lambda: _pf_entries(board, models), gpu=board.address)
+    return Dir(lambda: _pf_entries(board, models, disputed), gpu=board.address)
 
 
-def vf(board: Board, models: Models, number: int, address: PciAddress) -> Dir:
+def vf(board: Board, models: Models, disputed: Disputed, number: int, address: PciAddress) -> Dir:
     """A virtual function."""
-    return Dir(lambda: _vf_entries(board, models, number, address), gpu=board.address)
+    return Dir(lambda: _vf_entries(board, models, disputed, number, address), gpu=board.address)
 
 
 def _ids(board: Board, models: Models, device: int) -> dict[str, Node]:
@@ -42,7 +42,7 @@ def _ids(board: Board, models: Models, device: int) -> dict[str, Node]:
     }
 
 
-def _pf_entries(board: Board, models: Models) -> dict[str, Node]:
+def _pf_entries(board: Board, models: Models, disputed: Disputed) -> dict[str, Node]:
     model = models.model(board.model)
     entries = _ids(board, models, model.device)
     entries["driver"] = _driver(_pf_driver(board, models))
@@ -54,8 +54,8 @@ def _pf_entries(board: Board, models: Models) -> dict[str, Node]:
         )
     for number, address in enumerate(rules.vf_addresses(board)):
         entries[f"virtfn{number}"] = Link(real_path(address))
-    if board.framework is FrameworkKind.MDEV:
-        entries |= parent_entries(board, models, board.address)
+    if board.framework is FrameworkKind.MDEV and disputed.mdev_tree:
+        entries |= parent_entries(board, models, disputed, board.address)
     return entries
 
 
@@ -65,7 +65,9 @@ def _pf_driver(board: Board, models: Models) -> str:
     return "nvidia" if vendor_of(models.model(board.model)) == NVIDIA else "gim"
 
 
-def _vf_entries(board: Board, models: Models, number: int, address: PciAddress) -> dict[str, Node]:
+def _vf_entries(
+    board: Board, models: Models, disputed: Disputed, number: int, address: PciAddress
+) -> dict[str, Node]:
     is_nvidia = board.framework is not FrameworkKind.PASSTHROUGH
     entries = _ids(board, models, models.model(board.model).device if is_nvidia else MXGPU_VF_DEVICE)
     entries["physfn"] = Link(real_path(board.address))
@@ -73,23 +75,27 @@ def _vf_entries(board: Board, models: Models, number: int, address: PciAddress) 
     if is_nvidia and board.vfs_are_ready:
         entries["driver"] = _driver("nvidia")
     if board.framework is FrameworkKind.SRIOV_MDEV:
-        entries |= parent_entries(board, models, address)
+        entries |= parent_entries(board, models, disputed, address)
     if board.framework is FrameworkKind.VENDOR_VFIO and board.vfs_are_ready:
-        entries["nvidia"] = Dir(lambda: _vendor_entries(board, models, address))
+        entries["nvidia"] = Dir(lambda: _vendor_entries(board, models, disputed, address))
         entries["vfio-dev"] = folder({f"vfio{cdev_of(board, address, None)}": folder({})})
     return entries
 
 
-def _vendor_entries(board: Board, models: Models, address: PciAddress) -> dict[str, Node]:
+def _vendor_entries(board: Board, models: Models, disputed: Disputed, address: PciAddress) -> dict[str, Node]:
     """`<VF>/nvidia/` of the vendor framework [hardware.md 1.4]."""
     vgpu = board.vgpu_on(address)
 
     def creatable() -> str:
         types = rules.creatable(board, models, address)
-        return "\n".join([CREATABLE_HEADER, *(f"{each.type_id:<5} : {each.raw_name}" for each in types)])
+        header = (CREATABLE_HEADER,) if disputed.creatable_header else ()
+        return "\n".join([*header, *(f"{each.type_id:<5} : {each.raw_name}" for each in types)])
 
     def store(attribute: str) -> Store:
         return Store(attribute, board.address, address)
+
+    def store_if(is_writable: bool, attribute: str) -> Store | None:
+        return store(attribute) if is_writable else None
 
     return {
         "creatable_vgpu_types": File(creatable),
@@ -97,8 +103,13 @@ def _vendor_entries(board: Board, models: Models, address: PciAddress) -> dict[s
             lambda: str(0 if vgpu is None else vgpu.type_id), store("current_vgpu_type")
         ),
         "vgpu_params": File(_only_with(vgpu, address, lambda each: each.params), store("vgpu_params")),
-        "gpu_instance_id": File(_only_with(vgpu, address, lambda _: NOT_APPLICABLE)),
-        "placement_id": File(_only_with(vgpu, address, placement_text)),
+        "gpu_instance_id": File(
+            _only_with(vgpu, address, lambda _: NOT_APPLICABLE),
+            store_if(disputed.gi_writable, "gpu_instance_id"),
+        ),
+        "placement_id": File(
+            _only_with(vgpu, address, placement_text), store_if(disputed.placement_writable, "placement_id")
+        ),
     }
 
 

@@ -83,6 +83,8 @@ class Machine:
             return Outcome(state, errno=errno.EPERM, about=path)
         if not isinstance(found.node, File) or found.node.store is None:
             return Outcome(state, errno=errno.EACCES, about=path)
+        if not text:
+            return Outcome(state)  # no driver ever sees a write of nothing [fs/sysfs/file.c]
         store = found.node.store
         state, fault = faults.hit(state, found.gpu, "gpu", *_deeds(store, text))
         if fault is not None:
@@ -110,6 +112,14 @@ class Machine:
                 if vgpu is None:
                     return Outcome(state, errno=errno.ENXIO)
                 return vgpus.set_params(state, board, vgpu, text)
+            case "placement_id":
+                vgpu = _vgpu_of(board, store)
+                if vgpu is None:
+                    return Outcome(state, errno=errno.ENXIO)
+                return vgpus.set_placement(state, board, self.models, vgpu, text)
+            case "gpu_instance_id":
+                # No GPU instance can be made here, so there is none to move to.
+                return vgpus.refused(state, store.parent, Nvrm.INVALID_STATE, is_mdev=False)
             case "sriov_numvfs":
                 return sriov.set_numvfs(state, self.models, board, text)
             case _:

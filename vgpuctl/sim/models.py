@@ -1,4 +1,4 @@
-"""GPU models of a simulated host: the catalogue's, and two parents that are not NVIDIA's."""
+"""GPU models of a simulated host: the catalogue's, and parents that are not NVIDIA's."""
 
 from __future__ import annotations
 
@@ -9,46 +9,16 @@ from typing import Protocol
 from vgpuctl.errors import InvalidInput, NotFound
 from vgpuctl.model.catalog import GpuModel, MixedPlacements
 from vgpuctl.model.gpu import FrameworkKind
-from vgpuctl.model.types import TypeKind, VgpuType
+from vgpuctl.model.types import VgpuType
+from vgpuctl.sim.samples import SAMPLES
 
 NVIDIA = 0x10DE
 AMD = 0x1002
 FIRST_UNKNOWN_ID = 90001
 """Types whose id the catalogue does not know are numbered from here on."""
-MTTY_PORTS = 24
-"""Serial ports that the kernel's sample driver mtty has to give away [samples/vfio-mdev/mtty.c]."""
 VFS_ONLY_IN_NAME = {"t4": 16}
 """Models whose PF shows `sriov_totalvfs` but which never get VFs [hardware.md T19]."""
 
-
-def _mtty_type(number: int, name: str) -> VgpuType:
-    return VgpuType(
-        name=f"mtty-{number}",
-        raw_name=name,
-        type_id=number,
-        kind=TypeKind.OTHER,
-        series="",
-        fb_mib=number,
-        max_per_gpu=MTTY_PORTS // number,
-        source="sim",
-    )
-
-
-MTTY = GpuModel(
-    key="mtty",
-    name="mtty",
-    board="",
-    family="sample",
-    device=0,
-    subsystem=None,
-    fb_mib=MTTY_PORTS,
-    vfs=0,
-    gpus_per_board=1,
-    mixed_size=True,
-    mig=False,
-    types=(_mtty_type(1, "Single port serial"), _mtty_type(2, "Dual port serial")),
-)
-"""The kernel's sample mdev parent: no PCI device, no `description` [samples/vfio-mdev/mtty.c]."""
 
 MXGPU = GpuModel(
     key="mxgpu",
@@ -66,7 +36,7 @@ MXGPU = GpuModel(
 )
 """AMD MxGPU: plain VFs made by writing `sriov_numvfs`, without any vGPU type."""
 
-_OTHERS = {MTTY.key: MTTY, MXGPU.key: MXGPU}
+_OTHERS = SAMPLES | {MXGPU.key: MXGPU}
 
 
 class ModelSource(Protocol):

@@ -39,10 +39,13 @@ def cdev_of(board: Board, parent: GpuAddress, vgpu: Vgpu | None) -> int:
     return CDEVS_PER_BOARD * board.index + (rules.vf_number(board, parent) or 0)
 
 
-def type_directory(board: Board, type_id: int) -> str:
-    """The name of a type's directory: its driver and its number; `pci` until the driver is bound."""
+def type_directory(board: Board, type_id: int, name: str) -> str:
+    """The name of a type's directory: its driver and its number; `pci` until the driver is bound.
+
+    A sample driver's types are called after the driver anyway.
+    """
     if not isinstance(board.address, PciAddress):
-        return f"{board.address}-{type_id}"
+        return name
     is_early = board.framework is not FrameworkKind.MDEV and not board.vfs_are_ready
     return f"{'pci' if is_early else 'nvidia'}-{type_id}"
 

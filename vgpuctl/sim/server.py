@@ -17,6 +17,7 @@ import socketserver
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -28,7 +29,7 @@ from vgpuctl.sim import wire
 from vgpuctl.sim.address import address_of
 from vgpuctl.sim.engine import Engine
 from vgpuctl.sim.models import ModelSource
-from vgpuctl.sim.spec import Spec, from_json, initial_state, parse, to_json
+from vgpuctl.sim.spec import Spec, from_json, initial_state, parse
 from vgpuctl.sim.state import State
 
 IDLE_S = 10.0
@@ -130,8 +131,7 @@ class Connection(socketserver.StreamRequestHandler):
 
 def is_same(state: State, spec: Spec) -> bool:
     """Whether the host in `state` was made from that specification."""
-    made_from = dict(state.spec)
-    return made_from | {"capture": state.capture} == to_json(spec)
+    return replace(from_json(state.spec), capture=state.capture) == spec
 
 
 def _install(engine: Engine, spec: Spec, source: ModelSource) -> None:

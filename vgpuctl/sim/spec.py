@@ -14,7 +14,6 @@ from vgpuctl.model.codec import DecodeError, decode, encode
 from vgpuctl.model.gpu import FrameworkKind
 from vgpuctl.model.pci import GpuAddress, ParentName, PciAddress
 from vgpuctl.sim.models import (
-    MTTY,
     Models,
     ModelSource,
     default_framework,
@@ -22,7 +21,8 @@ from vgpuctl.sim.models import (
     model_keyed,
 )
 from vgpuctl.sim.replay import FORMAT, replay
-from vgpuctl.sim.state import Board, State, noted
+from vgpuctl.sim.samples import SAMPLES
+from vgpuctl.sim.state import AS_USUAL, Board, Disputed, State, noted
 
 _ITEM = re.compile(
     r"(?:(?P<count>\d+)x)?(?P<model>[a-z][a-z0-9-]*)(?::(?P<framework>[a-z-]+))?(?:@numa(?P<numa>\d+))?"
@@ -51,13 +51,15 @@ class Card:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Spec:
-    """A host to simulate."""
+    """A host to simulate; without `sriov_manage` that program is not installed."""
 
     cards: tuple[Card, ...] = ()
     hostname: str = "simulated"
     kernel: str = "6.8.0-60-generic"
     driver: str = "580.65.06"
     ready_delay_s: float = 0.0
+    disputed: Disputed = AS_USUAL
+    sriov_manage: bool = True
     capture: dict[str, Any] | None = None
 
 
@@ -159,6 +161,8 @@ def initial_state(spec: Spec, source: ModelSource, seed: UUID) -> State:
         kernel=spec.kernel,
         driver_version=spec.driver,
         boards=tuple(boards),
+        disputed=spec.disputed,
+        sriov_manage=spec.sriov_manage,
         capture=spec.capture,
     )
     lines = () if spec.capture is None else spec.capture.get("log", ())
@@ -192,13 +196,13 @@ def _board(card: Card, source: ModelSource, index: int, spec: Spec) -> Board:
         ready_delay_s=delay_s,
         vfs=model.vfs if card.vfs else 0,
         mig=card.mig,
-        mixed_size=model.key == MTTY.key or (card.mixed_size and model.mixed_size),
+        mixed_size=model.key in SAMPLES or (card.mixed_size and model.mixed_size),
     )
 
 
 def _address(card: Card, index: int) -> GpuAddress:
-    if card.model == MTTY.key:
-        return ParentName("mtty")
+    if card.model in SAMPLES:
+        return ParentName(card.model)
     if card.address is not None:
         return card.address
     return PciAddress(0, _BUSES[index % len(_BUSES)] + _BUS_STEP * (index // len(_BUSES)), 0, 0)

@@ -48,7 +48,7 @@ def interrupt(state: State, address: str) -> Outcome:
 def set_numvfs(state: State, models: Models, board: Board, text: str) -> Outcome:
     """Write `sriov_numvfs`: NVIDIA's driver refuses, others follow drivers/pci/pci-sysfs.c."""
     if board.framework is not FrameworkKind.PASSTHROUGH:
-        return Outcome(state, errno=errno.EPERM)
+        return Outcome(state, errno=getattr(errno, state.disputed.numvfs_errno))
     value = text.strip()
     if not value.isdigit():
         return Outcome(state, errno=errno.EINVAL)
@@ -86,6 +86,8 @@ def _changed(
         parked=parked,
         vfs=vfs,
         vfs_ready_at=None if started_at is None else started_at + board.ready_delay_s,
+        mig=board.mig or board.mig_pending,
+        mig_pending=False,
         mixed_size=False,
         vgpus=(),
     )

@@ -38,6 +38,7 @@ class Board:
 
     `vfs` is what `sriov_numvfs` says; `vfs_ready_at` is the time at which the driver has filled them,
     None once it has.  `parked`: on pci-pf-stub, where an interrupted sriov-manage leaves a PF.
+    `mig_pending`: MIG mode was asked for and waits for the driver to find the GPU again.
     """
 
     index: int
@@ -52,6 +53,7 @@ class Board:
     vfs: int = 0
     vfs_ready_at: float | None = None
     mig: bool = False
+    mig_pending: bool = False
     mixed_size: bool = False
     vgpus: tuple[Vgpu, ...] = ()
 
@@ -94,11 +96,32 @@ class Fault:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Disputed:
+    """What sources disagree about, or nobody wrote down: a host may be either way [hardware.md 1, 8].
+
+    `clear_held` is what clearing the type of a held VF does: EPERM, EBUSY or `block`; `numvfs_errno`
+    how NVIDIA's driver refuses a plain write to `sriov_numvfs`.  `placement_writable` and `gi_writable`
+    are about `placement_id` and `gpu_instance_id`, `creatable_header` about the first line of
+    `creatable_vgpu_types`.  Without `mdev_tree` a GPU without SR-IOV offers no types.
+    """
+
+    clear_held: str = "EPERM"
+    numvfs_errno: str = "EPERM"
+    placement_writable: bool = False
+    gi_writable: bool = False
+    creatable_header: bool = True
+    mdev_tree: bool = True
+
+
+AS_USUAL = Disputed()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class State:
     """A whole simulated host.
 
     `spec` is what it was made from, as JSON; `seed` makes one installation's UUIDs differ from
-    another's; `busy` is what clearing the type of a held VF does: EPERM, EBUSY or `block`.
+    another's; `sriov_manage` says whether that program is installed.
     """
 
     spec: dict[str, Any]
@@ -111,7 +134,8 @@ class State:
     holds: tuple[Hold, ...] = ()
     faults: tuple[Fault, ...] = ()
     slow_ms: float = 0.0
-    busy: str = "EPERM"
+    disputed: Disputed = AS_USUAL
+    sriov_manage: bool = True
     made: int = 0
     """How many things were ever given a number; new ones take the next."""
     log: tuple[KernelLogLine, ...] = ()

@@ -12,7 +12,8 @@ from vgpuctl.sim.mdev import mdev_parents, virtual_parent
 from vgpuctl.sim.models import Models
 from vgpuctl.sim.node import Dir, Link, Node, fixed, folder
 from vgpuctl.sim.place import cdev_of, group_of, real_path
-from vgpuctl.sim.state import Board, State
+from vgpuctl.sim.samples import SAMPLES
+from vgpuctl.sim.state import Board, Disputed, State
 
 BYSTANDERS = {
     "0000:02:00.0": {
@@ -81,24 +82,30 @@ def _devices(state: State, models: Models) -> dict[str, Node]:
             continue
         if isinstance(board.address, PciAddress):
             _, _, root, port, _ = real_path(board.address).split("/")
-            roots[root] = folder({port: _port(board, models)})
+            roots[root] = folder({port: _port(board, models, state.disputed)})
         else:
-            virtual[str(board.address)] = folder({str(board.address): virtual_parent(board, models)})
+            virtual[str(board.address)] = folder(
+                {str(board.address): virtual_parent(board, models, state.disputed)}
+            )
     return roots | {"virtual": folder(virtual)}
 
 
-def _port(board: Board, models: Models) -> Dir:
+def _port(board: Board, models: Models, disputed: Disputed) -> Dir:
     def fill() -> dict[str, Node]:
-        below: dict[str, Node] = {str(board.address): pf(board, models)}
+        below: dict[str, Node] = {str(board.address): pf(board, models, disputed)}
         for number, address in enumerate(rules.vf_addresses(board)):
-            below[str(address)] = vf(board, models, number, address)
+            below[str(address)] = vf(board, models, disputed, number, address)
         return below
 
     return Dir(fill)
 
 
 def _mdev_class(state: State) -> dict[str, Node]:
-    return {str(parent): Link(real_path(parent)) for board in state.boards for parent in mdev_parents(board)}
+    return {
+        str(parent): Link(real_path(parent))
+        for board in state.boards
+        for parent in mdev_parents(board, state.disputed)
+    }
 
 
 def _mdev_bus(state: State) -> dict[str, Node]:
@@ -111,7 +118,7 @@ def _mdev_bus(state: State) -> dict[str, Node]:
     }
     return {
         "devices": folder(devices),
-        "drivers": folder({"nvidia-vgpu-vfio": folder({}), "mtty": folder({})}),
+        "drivers": folder({name: folder({}) for name in ("nvidia-vgpu-vfio", *SAMPLES)}),
     }
 
 
@@ -148,7 +155,7 @@ def _modules(state: State) -> dict[str, Node]:
 
 
 def _usr_lib_nvidia(state: State) -> dict[str, Node]:
-    return {"sriov-manage": fixed("#!/bin/bash")} if _nvidia_boards(state) else {}
+    return {"sriov-manage": fixed("#!/bin/bash")} if state.sriov_manage and _nvidia_boards(state) else {}
 
 
 def _proc_sys(state: State) -> dict[str, Node]:

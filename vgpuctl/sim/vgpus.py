@@ -12,9 +12,10 @@ from vgpuctl.model.types import VgpuType
 from vgpuctl.ports.kernel import Uevent
 from vgpuctl.sim import board as rules
 from vgpuctl.sim.board import Nvrm
-from vgpuctl.sim.models import MTTY, Models
+from vgpuctl.sim.models import Models
 from vgpuctl.sim.outcome import Operation, Outcome
 from vgpuctl.sim.place import devpath
+from vgpuctl.sim.samples import SAMPLES, errno_when_full
 from vgpuctl.sim.state import Board, State, Vgpu, noted, with_board
 
 UUID_LENGTH = 36
@@ -36,8 +37,8 @@ def create_mdev(
 ) -> Outcome:
     """Write `text` to a type's `create`; `kind` is the type's number.
 
-    EINVAL for anything but 36 characters of UUID, EEXIST for a UUID in use on any parent
-    [drivers/vfio/mdev/mdev_sysfs.c, mdev_core.c]; EIO and a code in the log when NVIDIA's driver refuses.
+    EINVAL for anything but a UUID of 36 characters and, at most, one more that nobody looks at; EEXIST
+    for a UUID in use on any parent [drivers/vfio/mdev/mdev_sysfs.c, mdev_core.c]; EIO and a code in the log when NVIDIA's driver refuses.
     """
     if len(text) not in (UUID_LENGTH, UUID_LENGTH + 1):
         return Outcome(state, errno=errno.EINVAL)
@@ -45,14 +46,14 @@ def create_mdev(
         uuid = UUID(text[:UUID_LENGTH])
     except ValueError:
         return Outcome(state, errno=errno.EINVAL)
-    if str(uuid) != text[:UUID_LENGTH].lower() or text[UUID_LENGTH:] not in ("", "\n"):
+    if str(uuid) != text[:UUID_LENGTH].lower():
         return Outcome(state, errno=errno.EINVAL)
     if find_mdev(state, uuid) is not None:
         return Outcome(state, errno=errno.EEXIST)
     vgpu_type = rules.type_of(models.model(board.model), kind)
     code = Nvrm.OBJECT_NOT_FOUND if vgpu_type is None else rules.refusal(board, models, parent, vgpu_type)
-    if code is not None and board.model == MTTY.key:
-        return Outcome(state, errno=errno.ENOSPC)
+    if code is not None and board.model in SAMPLES:
+        return Outcome(state, errno=errno_when_full(board.model))
     if code is not None:
         return refused(state, parent, code, is_mdev=True)
     assert vgpu_type is not None
@@ -88,9 +89,9 @@ def set_type(state: State, board: Board, models: Models, vf: GpuAddress, text: s
 def _clear_type(state: State, board: Board, vgpu: Vgpu) -> Outcome:
     if not state.holds_vgpu(vgpu):
         return Outcome(without(state, board, vgpu))
-    if state.busy == "block":
+    if state.disputed.clear_held == "block":
         return Outcome(_leaving(state, board, vgpu), then=Operation("released", (vgpu.parent, None)))
-    return Outcome(state, errno=getattr(errno, state.busy))
+    return Outcome(state, errno=getattr(errno, state.disputed.clear_held))
 
 
 def remove_mdev(state: State, uuid: UUID, text: str) -> Outcome:
@@ -122,14 +123,28 @@ def remove_mdev(state: State, uuid: UUID, text: str) -> Outcome:
 
 def set_params(state: State, board: Board, vgpu: Vgpu, text: str) -> Outcome:
     """Write `text` to `vgpu_params`: it replaces the whole file, a single space clears it [UG17 2.8.5]."""
-    if not text:
-        return Outcome(state)
     value = text.strip()
     if len(text) > PARAMS_MAX or any("=" not in each for each in value.split(",") if value):
         return Outcome(state, errno=errno.EINVAL)
     changed = replace(vgpu, params=value)
     vgpus = tuple(changed if each is vgpu else each for each in board.vgpus)
     return Outcome(with_board(state, replace(board, vgpus=vgpus)))
+
+
+def set_placement(state: State, board: Board, models: Models, vgpu: Vgpu, text: str) -> Outcome:
+    """Write `text` to `placement_id`: the vGPU moves there before its VM starts [hardware.md 1.2.4].
+
+    EIO where it has no placement, is in use, or the place is none of its type's or taken.
+    """
+    digits = text.removesuffix("\n")
+    if not (digits.isascii() and digits.isdigit()):
+        return Outcome(state, errno=errno.EINVAL)
+    others = replace(board, vgpus=tuple(each for each in board.vgpus if each is not vgpu))
+    is_free = int(digits) in rules.free_placements(others, models, vgpu.fb_mib)
+    if vgpu.placement_id is None or state.holds_vgpu(vgpu) or not is_free:
+        return refused(state, vgpu.parent, Nvrm.INVALID_STATE, is_mdev=False)
+    moved = replace(vgpu, placement_id=int(digits))
+    return Outcome(with_board(state, replace(others, vgpus=(*others.vgpus, moved))))
 
 
 def without(state: State, board: Board, vgpu: Vgpu) -> State:

@@ -314,3 +314,20 @@ def test_libvirts_errors_have_a_place_in_the_tree(code: int, domain: int, expect
     assert "what libvirt says" in refusal.message
     if expected is LibvirtRefused:
         assert refusal.facts["libvirt_code"] == code
+
+
+def test_nobody_waits_for_a_libvirt_that_begins_after_us(uri: str) -> None:
+    """At boot it comes up once we are ready; who asks before that must not hold that up."""
+    is_up = threading.Event()
+
+    def comes_up(where: str) -> libvirt.virConnect:
+        assert is_up.wait(20)
+        return libvirt.open(where)
+
+    hypervisor = LibvirtHypervisor(uri, open_connection=comes_up, awaited=False)
+    with pytest.raises(LibvirtUnreachable, match="not up yet"):
+        hypervisor.domains()
+    hypervisor.await_first()
+    threading.Timer(0.3, is_up.set).start()
+    assert {each.name for each in hypervisor.domains()} == {"desk", "spare"}
+    hypervisor.close()

@@ -46,7 +46,9 @@ class LibvirtHypervisor:
         *,
         deadlines: Deadlines | None = None,
         open_connection: Callable[[str], Any] = libvirt.open,
+        awaited: bool = True,
     ) -> None:
+        """Begin to connect; unless it is `awaited`, nobody waits for that before `await_first`."""
         self._deadlines = deadlines or Deadlines()
         self._dispatch = Dispatch()
         self._removals = events.Removals()
@@ -56,7 +58,12 @@ class LibvirtHypervisor:
             opened=lambda connection: events.register(connection, self._hear),
             changed=self._changed,
             open_connection=open_connection,
+            awaited=awaited,
         )
+
+    def await_first(self) -> None:
+        """From now on whoever asks waits for the first connection."""
+        self._link.await_first()
 
     def info(self) -> Hypervisor:
         """What we are connected to and what it can do."""

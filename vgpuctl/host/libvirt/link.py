@@ -38,6 +38,7 @@ _KEEPALIVE_COUNT = 3
 _BACKOFF_MAX_S = 5.0
 _HUNG_CALLS_MAX = 16
 _GOODBYE_S = 2.0
+_NOT_AWAITED = "it is not up yet"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -72,7 +73,8 @@ class Link:
 
     `opened` gets each new connection before anybody may call it, may call libvirt, and returns the
     numbers of the event callbacks that it registered.  `changed` is told whether libvirt is there now,
-    and must not call it.
+    and must not call it.  Where it is not `awaited`, the first attempt is waited for by nobody until
+    `await_first` is called.
     """
 
     def __init__(
@@ -82,6 +84,7 @@ class Link:
         opened: Callable[[Any], tuple[int, ...]],
         changed: Callable[[bool], None],
         open_connection: Callable[[str], Any] = libvirt.open,
+        awaited: bool = True,
     ) -> None:
         self.uri = uri
         self._opened = opened
@@ -89,7 +92,7 @@ class Link:
         self._open_connection = open_connection
         self._changed = threading.Condition()
         self._open: _Open | None = None
-        self._problem: str | None = None
+        self._problem: str | None = None if awaited else _NOT_AWAITED
         self._hung = 0
         self._closing = threading.Event()
         refusals.silence()
@@ -115,6 +118,12 @@ class Link:
         if call.error is not None:
             raise call.error
         return call.result
+
+    def await_first(self) -> None:
+        """From now on whoever calls waits for the first attempt, unless it has failed."""
+        with self._changed:
+            if self._problem == _NOT_AWAITED:
+                self._problem = None
 
     def close(self) -> None:
         """Let go, for good; waits a moment for libvirt to say goodbye."""

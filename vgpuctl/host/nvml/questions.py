@@ -142,7 +142,7 @@ def _describe_type(nvml: Any, handle: Any, type_id: int, gi_profiles: dict[int, 
 def _gi_profiles(nvml: Any, handle: Any) -> dict[int, str]:
     """The names (`1g.10gb`) of this GPU's GPU-instance profiles, by profile id.
 
-    The id is not the number by which NVML is asked (hardware.md 3.1); a profile that this GPU lacks is
+    The id is not the number by which NVML is asked (hardware.md 3.1.6); a profile that this GPU lacks is
     NotSupported, and without MIG all are.
     """
     names = {}

@@ -159,7 +159,7 @@ def _vfs_to_be(card: Card) -> int:
 
 
 def _mode_refusal(card: Card, vgpu_type: VgpuType) -> VgpuctlError | None:
-    """Time-sliced and MIG-backed exclude each other by MIG mode (hardware.md 3.3)."""
+    """Time-sliced and MIG-backed exclude each other by MIG mode (hardware.md 3.3.4)."""
     if vgpu_type.kind is TypeKind.OTHER:
         return None
     mig = card.gpu.mig
@@ -226,7 +226,7 @@ def _count_refusal(card: Card, vgpu_type: VgpuType) -> VgpuctlError | None:
 
 
 def _gi_refusal(card: Card, vgpu_type: VgpuType) -> VgpuctlError | None:
-    """GPU instances of one profile: each holds `max_per_gi` vGPUs of one size (hardware.md 3.4)."""
+    """GPU instances of one profile: each holds `max_per_gi` vGPUs of one size (hardware.md 3.4.1)."""
     if vgpu_type.max_per_gpu is None:
         return None
     per_gi: dict[int | None, int] = {vgpu_type.fb_mib: vgpu_type.max_per_gi or 1}
@@ -279,7 +279,7 @@ def _hardware_says(card: Card, vgpu_type: VgpuType) -> bool | None:
 
 
 def _mixed_size(card: Card) -> bool | None:
-    """Whether mixed-size mode is on; None where that is not known.  SR-IOV only (hardware.md 3.4)."""
+    """Whether mixed-size mode is on; None where that is not known.  SR-IOV only (hardware.md 3.4.3)."""
     if not isinstance(card.gpu.mixed_size, Unknown):
         return card.gpu.mixed_size
     if card.gpu.framework is FrameworkKind.MDEV or (card.model is not None and not card.model.mixed_size):

@@ -1,0 +1,229 @@
+"""What life does to a host in the rig, by the names of `vgpuctl sim`: real processes, debugfs, NVML."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+from uuid import uuid4
+
+import pynvml
+
+from tests.conformance import smi
+from tests.conformance.bench import PATIENCE_S, create_step, eventually
+from tests.rig.simulated import Nvsim
+from vgpuctl.errors import Conflict
+from vgpuctl.host.local import LocalHost
+from vgpuctl.host.nvml.adapter import HelperNvml
+from vgpuctl.model.gpu import FrameworkKind, Gpu
+
+SRIOV_MANAGE: Final = Path("/usr/lib/nvidia/sriov-manage")
+PAUSE: Final = Path("/run/sriov-manage.pause")
+"""While it is there sriov-manage waits when the PF is on pci-pf-stub."""
+PARKED: Final = Path("/sys/bus/pci/drivers/pci-pf-stub")
+_HOLDER: Final = Path(__file__).with_name("holder.py")
+NVML_CONF: Final = Path("/run/nvsim/nvml.conf")
+"""What a test wants of single calls of the simulated NVML (nvml/README.md)."""
+
+
+class RigControls:
+    """The controls of one case.  `is_worn` says that its cards are no longer as new."""
+
+    def __init__(self, nvsim: Nvsim, nvml: HelperNvml, host: LocalHost) -> None:
+        self._nvsim = nvsim
+        self._nvml = nvml
+        self._host = host
+        self._holders: dict[str, subprocess.Popen[bytes]] = {}
+        self._faults: list[str] = []
+        self._interrupter: threading.Thread | None = None
+        self.is_worn = False
+        self._actions: dict[str, Callable[..., dict[str, Any]]] = {
+            "fail": self._fail,
+            "foreign": self._foreign,
+            "heal": self._heal,
+            "hold": self._hold,
+            "mig": self._mig,
+            "mixed-size": self._mixed_size,
+            "release": self._release,
+            "reload-driver": self._reload_driver,
+            "remove-gpu": self._remove_gpu,
+            "slow": self._slow,
+            "swap-gpu": self._swap_gpu,
+        }
+
+    def control(self, action: str, **arguments: Any) -> dict[str, Any]:
+        """Do it; KeyError for what cannot be done to a real kernel."""
+        return self._actions[action](**arguments)
+
+    def undo(self) -> None:
+        """Let everybody go, and nothing fail."""
+        for name in list(self._holders):
+            self._end(name)
+        self._heal()
+
+    def _hold(
+        self, vgpu: str | None = None, parent: str | None = None, domain: str = "desk"
+    ) -> dict[str, Any]:
+        name = str(vgpu or parent)
+        minor = minor_of(name)
+        if minor is not None:
+            command, arguments = "nv-hostengine", [f"/dev/nvidia{minor}"]
+        else:
+            command = "qemu-system-x86"
+            arguments = [f"/dev/vfio/{group_of(name)}", name, "-name", f"guest={domain},debug-threads=on"]
+        process = subprocess.Popen(
+            (sys.executable, "-I", "-S", str(_HOLDER), command, *arguments),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        self._holders[name] = process
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"held\n", f"{name} could not be opened"
+        return {"pid": process.pid}
+
+    def _release(self, vgpu: str | None = None, parent: str | None = None) -> dict[str, Any]:
+        self._end(str(vgpu or parent))
+        return {}
+
+    def _end(self, name: str) -> None:
+        process = self._holders.pop(name)
+        process.kill()
+        process.wait(30)
+
+    def _fail(
+        self, what: str, *, errno: str = "EIO", count: int = 1, gpu: str | None = None
+    ) -> dict[str, Any]:
+        match what:
+            case "nvml":
+                NVML_CONF.parent.mkdir(exist_ok=True)
+                NVML_CONF.write_text(f"fail nvmlInitWithFlags {pynvml.NVML_ERROR_UNKNOWN}\n")
+            case "sriov-manage":
+                self._interrupter = threading.Thread(target=interrupt_sriov_manage, daemon=True)
+                PAUSE.touch()
+                self._interrupter.start()
+            case "create":
+                # One name for both frameworks, as `vgpuctl sim` has it; only one of them meets it.
+                self._make_fail("create", errno, count, gpu)
+                self._make_fail("type", errno, count, gpu)
+            case "vgpu_params":
+                self._make_fail("params", errno, count, gpu)
+            case _:
+                self._make_fail(what, errno, count, gpu)
+        return {}
+
+    def _make_fail(self, what: str, errno: str, count: int, gpu: str | None) -> None:
+        self._faults.append(what)
+        self._nvsim.fail(what, errno, count, gpu)
+
+    def _heal(self) -> dict[str, Any]:
+        for what in self._faults:
+            self._nvsim.fail(what, count=0)
+        self._faults.clear()
+        NVML_CONF.unlink(missing_ok=True)
+        PAUSE.unlink(missing_ok=True)
+        if self._interrupter is not None:
+            self._interrupter.join(PATIENCE_S)
+            self._interrupter = None
+        return {}
+
+    def _slow(self, ms: int) -> dict[str, Any]:
+        self.is_worn = True
+        self._nvsim.set("slow_ms", ms)
+        return {}
+
+    def _reload_driver(self) -> dict[str, Any]:
+        self._nvml.release()
+        self._nvsim.unload_driver()
+        self._nvsim.load_driver()
+        self.is_worn = True  # it came back with its own parameters, not with the case's
+        return {}
+
+    def _remove_gpu(self, gpu: int | str) -> dict[str, Any]:
+        address = self._address(gpu)
+        self.is_worn = True
+        self._nvml.release()
+        self._nvsim.set("lost", 1, address)
+        assert eventually(lambda: not Path(f"/sys/bus/pci/devices/{address}").exists())
+        return {}
+
+    def _swap_gpu(self, gpu: int | str) -> dict[str, Any]:
+        address, uuid = self._address(gpu), f"GPU-{uuid4()}"
+        self.is_worn = True
+        self._nvml.release()
+        self._nvsim.set("swap", uuid, address)
+        information = Path(f"/proc/driver/nvidia/gpus/{address}/information")
+        assert eventually(lambda: information.exists() and uuid in information.read_text())
+        return {"uuid": uuid}
+
+    def _mig(self, gpu: int | str, *, enabled: bool = True) -> dict[str, Any]:
+        self.is_worn = True
+        address = self._address(gpu)
+        with _refused_as_conflict():
+            status = smi.set_mig(address, enabled=enabled)
+        return {"pending": status != pynvml.NVML_SUCCESS}
+
+    def _mixed_size(self, gpu: int | str, *, enabled: bool = True) -> dict[str, Any]:
+        self.is_worn = True
+        with _refused_as_conflict():
+            smi.set_mixed_size(self._address(gpu), enabled=enabled)
+        return {}
+
+    def _foreign(self, gpu: int | str, type: str) -> dict[str, Any]:  # noqa: A002  # the control's own word
+        found = next(each for each in self._gpus() if gpu in (each.index, str(each.address)))
+        step = create_step(found, type)
+        device = Path(f"/sys/bus/pci/devices/{step.parent}")
+        if step.framework is FrameworkKind.VENDOR_VFIO:
+            (device / "nvidia/current_vgpu_type").write_text(str(step.type_id))
+            return {"parent": str(step.parent), "uuid": None}
+        (device / f"mdev_supported_types/nvidia-{step.type_id}/create").write_text(str(step.vgpu))
+        return {"parent": str(step.parent), "uuid": str(step.vgpu)}
+
+    def _address(self, gpu: int | str) -> str:
+        return next(str(each.address) for each in self._gpus() if gpu in (each.index, str(each.address)))
+
+    def _gpus(self) -> tuple[Gpu, ...]:
+        return self._host.observe().gpus
+
+
+def interrupt_sriov_manage() -> None:
+    """Kill it when it waits half-way, with a PF on pci-pf-stub (guest/sriov-manage)."""
+    if eventually(lambda: any(PARKED.glob("*:*")) or not PAUSE.exists()):
+        for process in Path("/proc").glob("[0-9]*"):
+            try:
+                if (process / "comm").read_text() == "sriov-manage\n":
+                    os.kill(int(process.name), signal.SIGKILL)
+            except (FileNotFoundError, ProcessLookupError):
+                continue  # it ended meanwhile
+    PAUSE.unlink(missing_ok=True)
+
+
+@contextmanager
+def _refused_as_conflict() -> Iterator[None]:
+    """What NVML refuses is what `vgpuctl sim` calls a conflict."""
+    try:
+        yield
+    except pynvml.NVMLError as error:
+        raise Conflict(str(error)) from error
+
+
+def minor_of(address: str) -> int | None:
+    """The N of `/dev/nvidiaN` of a PF; None for anything else."""
+    try:
+        text = Path(f"/proc/driver/nvidia/gpus/{address}/information").read_text()
+    except FileNotFoundError:
+        return None
+    return next(int(line.split(":")[1]) for line in text.splitlines() if line.startswith("Device Minor"))
+
+
+def group_of(name: str) -> str:
+    """The IOMMU group of an mdev or a VF."""
+    for path in (Path("/sys/bus/mdev/devices") / name, Path("/sys/bus/pci/devices") / name):
+        if path.exists():
+            return (path / "iommu_group").resolve().name
+    raise LookupError(name)

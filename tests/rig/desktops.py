@@ -1,0 +1,248 @@
+"""The guest as a vGPU host: vgpuctl as a service, libvirt's domains, and the witnesses beside it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import time
+import xml.etree.ElementTree as ET
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+from uuid import UUID
+
+import libvirt
+
+from tests.rig.simulated import Nvsim
+from vgpuctl.host.libvirt import event_loop
+
+T4, A40, L40S = "0000:41:00.0", "0000:61:00.0", "0000:81:00.0"
+CARDS: Final = "t4:mdev@41,a40:sriov-mdev@61,l40s:vendor-vfio@81"
+TYPES: Final = {"mdev": "T4-4Q", "sriov-mdev": "A40-8Q", "vendor-vfio": "L40S-8Q"}
+OLD_MACHINE: Final = "pc-q35-6.0"
+"""Its slots are native PCIe: a device that was plugged in, and no guest has touched, is let go of at once."""
+NEW_MACHINE: Final = "q35"
+"""Its slots are ACPI's: only an operating system lets go."""
+MDEVS: Final = Path("/sys/bus/mdev/devices")
+PCI: Final = Path("/sys/bus/pci/devices")
+PATIENCE_S: Final = 120.0
+
+
+class Failed(AssertionError):
+    """A command ended otherwise than it should."""
+
+
+def run(*command: str, status: int = 0, stdin: str = "", timeout_s: float = PATIENCE_S) -> str:
+    """What a command prints on stdout."""
+    done = subprocess.run(
+        command, input=stdin, capture_output=True, text=True, check=False, timeout=timeout_s, cwd="/"
+    )
+    if done.returncode != status:
+        text = f"{' '.join(command)} ended with {done.returncode}, not {status}:\n{done.stdout}{done.stderr}"
+        raise Failed(text)
+    return done.stdout
+
+
+def vgpuctl(*words: str, stdin: str = "") -> Any:
+    """What a command of vgpuctl's tells a program."""
+    answer = run("vgpuctl", *words, "-o", "json", stdin=stdin)
+    return json.loads(answer) if answer else None
+
+
+def refused(*words: str) -> dict[str, Any]:
+    """The problem with which vgpuctl refuses a command."""
+    done = subprocess.run(
+        ["vgpuctl", *words, "-o", "json"],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd="/",
+        timeout=PATIENCE_S,
+    )
+    assert done.returncode != 0, f"vgpuctl {' '.join(words)} was not refused: {done.stdout}"
+    problem: dict[str, Any] = json.loads(done.stderr.splitlines()[-1])
+    return problem
+
+
+def vgpus(**where: Any) -> list[dict[str, Any]]:
+    """The vGPUs with those fields, as vgpuctl shows them."""
+    return [row for row in vgpuctl("vgpu", "list") if all(row[key] == value for key, value in where.items())]
+
+
+def vgpu(name: str) -> dict[str, Any]:
+    """The one of that name."""
+    found: dict[str, Any] = vgpuctl("vgpu", "show", name)
+    return found
+
+
+def until(happened: Callable[[], Any], what: str = "it") -> Any:
+    """What `happened` says, once it says something."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not (found := happened()):
+        assert time.monotonic() < deadline, f"{what} did not happen"
+        time.sleep(0.1)
+    return found
+
+
+# -- what others see ------------------------------------------------------------------------------
+
+
+def mdevctl_list() -> dict[str, tuple[str, str]]:
+    """Parent and type of every mdev, as mdevctl tells."""
+    rows = [line.split() for line in run("mdevctl", "list").splitlines() if line.strip()]
+    return {row[0]: (row[1], row[2]) for row in rows}
+
+
+def type_in_kernel(row: dict[str, Any]) -> str | None:
+    """The type that the kernel shows where vgpuctl says that a vGPU stands; None where nothing does."""
+    if row["framework"] == "vendor-vfio":
+        current = (PCI / row["vf"] / "nvidia/current_vgpu_type").read_text().strip()
+        return None if current == "0" else current
+    link = MDEVS / str(row["mdev_uuid"] or row["uuid"]) / "mdev_type"
+    return link.resolve().name.removeprefix("nvidia-") if link.exists() else None
+
+
+def node_device(row: dict[str, Any]) -> str:
+    """The name that libvirt's node devices have for a vGPU, or for its VF."""
+    if row["framework"] == "vendor-vfio":
+        return "pci_" + re.sub(r"[:.]", "_", row["vf"])
+    parent = row["vf"] or row["gpu"]
+    return "_".join(("mdev", row["uuid"].replace("-", "_"), re.sub(r"[:.]", "_", parent)))
+
+
+def vfio_group(row: dict[str, Any]) -> Path:
+    """The device node by which a vGPU is held."""
+    device = PCI / row["vf"] if row["framework"] == "vendor-vfio" else MDEVS / row["uuid"]
+    return Path("/dev/vfio") / (device / "iommu_group").resolve().name
+
+
+def qemu_pid(domain: str) -> int:
+    """The process in which a domain runs."""
+    return int(Path(f"/run/libvirt/qemu/{domain}.pid").read_text())
+
+
+def held_by(pid: int) -> set[str]:
+    """The VFIO nodes that a process has open."""
+    links = set()
+    for each in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            links.add(os.readlink(each))  # noqa: PTH115
+    return {each for each in links if re.fullmatch(r"/dev/vfio/\d+", each)}
+
+
+def hostdevs(xml: str) -> list[ET.Element]:
+    """The hostdevs of a domain."""
+    return ET.fromstring(xml).findall("devices/hostdev")  # libvirt's own
+
+
+def alias_of(row: dict[str, Any]) -> str:
+    """The alias by which a vGPU is found in a domain's XML."""
+    return f"ua-vgpuctl-{row['uuid']}"
+
+
+def hostdev_xml(row: dict[str, Any]) -> str:
+    """A hostdev for a vGPU, as somebody who does not know vgpuctl would write it."""
+    if row["framework"] == "vendor-vfio":
+        domain, bus, slot, function = re.split(r"[:.]", row["vf"])
+        where = f"domain='0x{domain}' bus='0x{bus}' slot='0x{slot}' function='0x{function}'"
+        kind = "type='pci' managed='no'"
+    else:
+        where, kind = f"uuid='{row['uuid']}'", "type='mdev' model='vfio-pci'"
+    return f"<hostdev mode='subsystem' {kind}><source><address {where}/></source></hostdev>"
+
+
+class Events:
+    """What libvirt says of devices that guests let go of, as somebody else hears it."""
+
+    def __init__(self, connection: libvirt.virConnect) -> None:
+        self.removed: list[tuple[str, str]] = []
+        connection.domainEventRegisterAny(None, libvirt.VIR_DOMAIN_EVENT_ID_DEVICE_REMOVED, self._hear, None)
+
+    def _hear(self, _connection: Any, domain: Any, alias: str, _opaque: Any) -> None:
+        self.removed.append((domain.name(), alias))
+
+
+# -- the host -------------------------------------------------------------------------------------
+
+
+class Host:
+    """Cards, libvirt, and vgpuctl.service with an empty state; `end` leaves nothing behind."""
+
+    def __init__(self, cards: str = CARDS, **parameters: object) -> None:
+        self.nvsim = Nvsim()
+        self._clean()
+        self.nvsim.load(cards, **parameters)
+        event_loop.ensure_running()
+        self.libvirt = libvirt.open("qemu:///system")
+        self.events = Events(self.libvirt)
+        run("systemctl", "start", "vgpuctl.socket", "vgpuctl.service")
+
+    def end(self) -> None:
+        """Put everything away."""
+        with contextlib.suppress(libvirt.libvirtError):
+            self.libvirt.close()
+        self._clean()
+
+    def _clean(self) -> None:
+        run("systemctl", "stop", "vgpuctl.socket", "vgpuctl.service")
+        subprocess.run(["systemctl", "reset-failed", "vgpuctl.service"], check=False, capture_output=True)
+        connection = libvirt.open("qemu:///system")
+        for domain in connection.listAllDomains():
+            is_kept = domain.isPersistent()
+            if domain.isActive():
+                domain.destroy()
+            if is_kept:
+                domain.undefineFlags(libvirt.VIR_DOMAIN_UNDEFINE_NVRAM)
+        connection.close()
+        shutil.rmtree("/var/lib/vgpuctl", ignore_errors=True)
+        for mdev in MDEVS.glob("*") if MDEVS.exists() else ():
+            (mdev / "remove").write_text("1")
+        for vf in PCI.glob("*/nvidia/current_vgpu_type"):
+            if vf.read_text().strip() != "0":
+                vf.write_text("0")
+        self.nvsim.unload()
+
+    def define(
+        self, name: str, machine: str = OLD_MACHINE, *, devices: str = "", boot: str = "", efi: bool = False
+    ) -> str:
+        """Define a domain; its XML, as libvirt keeps it."""
+        text = f"""<domain type='kvm'><name>{name}</name><memory unit='MiB'>256</memory><vcpu>1</vcpu>
+<os{" firmware='efi'" if efi else ""}><type arch='x86_64' machine='{machine}'>hvm</type>{boot}</os>
+<features><acpi/><apic/></features>
+<devices><emulator>/usr/bin/qemu-system-x86_64</emulator><controller type='usb' model='none'/>
+<controller type='pci' index='0' model='pcie-root'/>
+{"".join(f"<controller type='pci' index='{n}' model='pcie-root-port'/>" for n in range(1, 5))}
+<memballoon model='none'/>{devices}</devices></domain>"""
+        self.libvirt.defineXML(text)
+        return self.xml(name)
+
+    def xml(self, name: str, *, live: bool = False) -> str:
+        """A domain's XML, from virsh."""
+        return run("virsh", "-q", "dumpxml", name, *(() if live else ("--inactive",)))
+
+    def start(self, name: str) -> int:
+        """Start a domain; its process."""
+        self.libvirt.lookupByName(name).create()
+        return qemu_pid(name)
+
+    def stop(self, name: str) -> None:
+        """Pull its plug."""
+        self.libvirt.lookupByName(name).destroy()
+
+
+def main_pid() -> int:
+    """The daemon's process."""
+    return int(run("systemctl", "show", "-P", "MainPID", "vgpuctl.service"))
+
+
+def is_uuid(text: str) -> bool:
+    """Whether that is one."""
+    try:
+        UUID(text)
+    except ValueError:
+        return False
+    return True

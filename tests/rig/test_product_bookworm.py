@@ -1,0 +1,73 @@
+"""The old guest: kernel 6.1, libvirt 9, QEMU 7.2, Python 3.11, systemd 252."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.rig.desktops import (
+    TYPES,
+    Host,
+    alias_of,
+    held_by,
+    hostdevs,
+    main_pid,
+    mdevctl_list,
+    refused,
+    run,
+    type_in_kernel,
+    until,
+    vfio_group,
+    vgpu,
+    vgpuctl,
+    vgpus,
+)
+from tests.rig.guests import BOOKWORM
+
+pytestmark = pytest.mark.rig(BOOKWORM)
+
+
+@pytest.fixture(scope="module")
+def host() -> Iterator[Host]:
+    made = Host()
+    yield made
+    made.end()
+
+
+@pytest.mark.parametrize("framework", ["mdev", "sriov-mdev"])
+def test_a_desktop(host: Host, framework: str) -> None:
+    before = host.define(framework)
+    vgpuctl("attach", framework, "--type", TYPES[framework])
+    row = vgpu(framework)
+    parent = row["vf"] or row["gpu"]
+    assert mdevctl_list() == {row["uuid"]: (parent, f"nvidia-{type_in_kernel(row)}")}
+    run("virt-xml-validate", "-", "domain", stdin=host.xml(framework))
+    pid = host.start(framework)
+    vgpuctl("attach", framework, "--type", TYPES[framework], "--yes")
+    second = vgpu(f"{framework}-2")
+    assert [each["pid"] for each in second["holders"]] == [pid]
+    assert held_by(pid) == {str(vfio_group(row)), str(vfio_group(second))}
+    assert refused("vgpu", "delete", framework)["code"] == "vgpu-attached"
+    vgpuctl("detach", framework, "--vgpu", second["name"], "--yes")
+    assert until(lambda: (framework, alias_of(second)) in host.events.removed, "libvirt's event")
+
+    run("systemctl", "kill", "-s", "KILL", "--kill-who=main", "vgpuctl.service")
+    until(lambda: main_pid() not in (0, row["holders"], None), "the restart")
+    until(lambda: run("systemctl", "is-active", "vgpuctl.service"), "being ready")
+    assert vgpu(framework)["holders"] == [{"pid": pid, "command": "qemu-system-x86", "domain": framework}]
+    host.stop(framework)
+    vgpuctl("detach", framework)
+    assert (vgpus(), mdevctl_list()) == ([], {})
+    assert host.xml(framework) == before
+
+
+def test_what_this_libvirt_cannot_take_is_refused_in_words(host: Host) -> None:
+    """libvirt 9 wants a hostdev's VF on vfio-pci; under the vendor framework it stays on nvidia."""
+    before = host.define("vendor")
+    problem = refused("attach", "vendor", "--type", TYPES["vendor-vfio"])
+    assert problem["code"] == "unsupported-here"
+    assert "libvirt" in problem["detail"]
+    assert hostdevs(host.xml("vendor")) == []
+    assert host.xml("vendor") == before
+    assert vgpus() == []

@@ -1,0 +1,190 @@
+"""Desktops with vGPUs of all three frameworks: vgpuctl as a service, real libvirt, real QEMU."""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+from collections.abc import Iterator
+from typing import Any
+
+import libvirt
+import pytest
+
+from tests.rig import desktops
+from tests.rig.desktops import (
+    NEW_MACHINE,
+    TYPES,
+    Host,
+    alias_of,
+    held_by,
+    hostdev_xml,
+    hostdevs,
+    mdevctl_list,
+    node_device,
+    refused,
+    run,
+    type_in_kernel,
+    until,
+    vfio_group,
+    vgpu,
+    vgpuctl,
+    vgpus,
+)
+from tests.rig.linux_guest import LinuxGuest
+
+pytestmark = pytest.mark.rig
+
+
+@pytest.fixture(scope="module")
+def host() -> Iterator[Host]:
+    made = Host()
+    yield made
+    made.end()
+
+
+@pytest.fixture(scope="module")
+def unanswered(host: Host) -> str:
+    """The operation of a hot unplug that a guest does not answer: it takes its time, so it is asked early."""
+    host.define("silent", NEW_MACHINE)
+    host.start("silent")
+    vgpuctl("attach", "silent", "--type", TYPES["mdev"], "--yes")
+    operation = vgpuctl("detach", "silent", "--yes", "--no-wait")
+    return str(operation["id"])
+
+
+@pytest.mark.parametrize("framework", TYPES)
+def test_a_desktop_from_its_first_vgpu_to_its_last(host: Host, framework: str) -> None:
+    name = f"desk-{framework}"
+    before = host.define(name)
+
+    # cold: into the definition
+    vgpuctl("attach", name, "--type", TYPES[framework])
+    row = vgpu(name)
+    assert (row["state"], row["type"], row["framework"]) == ("present", TYPES[framework], framework)
+    assert (row["attached"], row["holders"]) == (["config"], [])
+    _agree_on(host, name, row)
+
+    # running: QEMU holds it
+    pid = host.start(name)
+    row = vgpu(name)
+    assert row["attached"] == ["live", "config"]
+    assert row["holders"] == [{"pid": pid, "command": "qemu-system-x86", "domain": name}]
+    assert str(vfio_group(row)) in held_by(pid)
+    _nobody_else_gets(host, name, row)
+
+    # hot: a second one into the running guest, and out again
+    vgpuctl("attach", name, "--type", TYPES[framework], "--yes")
+    second = vgpu(f"{name}-2")
+    assert second["holders"] == row["holders"]
+    assert held_by(pid) == {str(vfio_group(row)), str(vfio_group(second))}
+    vgpuctl("detach", name, "--vgpu", second["name"], "--yes")
+    assert until(lambda: (name, alias_of(second)) in host.events.removed, "libvirt's event")
+    assert held_by(pid) == {str(vfio_group(row))}
+    assert vgpus(name=second["name"]) == []
+    assert type_in_kernel(second) is None
+
+    # and away
+    host.stop(name)
+    assert vgpu(name)["holders"] == []
+    vgpuctl("detach", name)
+    assert vgpus(domain=name) == []
+    assert type_in_kernel(row) is None
+    assert host.xml(name) == before
+
+
+def _agree_on(host: Host, name: str, row: dict[str, Any]) -> None:
+    """Kernel, mdevctl and libvirt show what vgpuctl shows."""
+    types = {each["name"]: each for each in vgpuctl("type", "list", "--gpu", row["gpu"])}
+    assert type_in_kernel(row) == str(types[row["type"]]["type_id"])
+    (hostdev,) = hostdevs(host.xml(name))
+    assert hostdev.find("alias").get("name") == alias_of(row)
+    assert hostdev.get("managed") == "no"
+    run("virt-xml-validate", "-", "domain", stdin=host.xml(name))
+    listed = until(
+        lambda: {node_device(row)} & set(run("virsh", "-q", "nodedev-list").split()), "the node device"
+    )
+    assert listed
+    shown = run("virsh", "-q", "nodedev-dumpxml", node_device(row))
+    if row["framework"] == "vendor-vfio":
+        assert hostdev.get("type") == "pci"
+        assert "<name>nvidia</name>" in shown
+        assert mdevctl_list() == {}
+        return
+    assert hostdev.find("source/address").get("uuid") == row["uuid"]
+    parent = row["vf"] or row["gpu"]
+    assert mdevctl_list() == {row["uuid"]: (parent, f"nvidia-{type_in_kernel(row)}")}
+    assert f"<type id='nvidia-{type_in_kernel(row)}'/>" in shown
+    assert f"nvidia-{type_in_kernel(row)}" in run("mdevctl", "types", "--parent", parent)
+
+
+def _nobody_else_gets(host: Host, name: str, row: dict[str, Any]) -> None:
+    """The kernel, libvirt and vgpuctl all refuse a second user of a vGPU, and its removal."""
+    with pytest.raises(OSError) as caught:
+        os.close(os.open(vfio_group(row), os.O_RDWR))
+    assert caught.value.errno == errno.EBUSY
+    thief = f"thief-{row['framework']}"
+    host.define(thief, devices=hostdev_xml(row))
+    with pytest.raises(libvirt.libvirtError, match="in use"):
+        host.start(thief)
+    host.libvirt.lookupByName(thief).undefine()
+    host.define(thief)
+    assert refused("attach", thief, "--vgpu", name)["code"] == "vgpu-attached"
+    assert refused("vgpu", "delete", name)["code"] == "vgpu-attached"
+
+    # one that somebody took without us
+    vgpuctl("vgpu", "create", "--type", row["type"], "--name", "spare")
+    spare = vgpu("spare")
+    domain = host.libvirt.lookupByName(name)
+    domain.attachDevice(hostdev_xml(spare))
+    problem = refused("vgpu", "delete", "spare")
+    assert problem["code"] in ("vgpu-busy", "vgpu-attached")
+    assert name in problem["detail"]
+    domain.detachDevice(hostdev_xml(spare))
+    until(lambda: vgpu("spare")["holders"] == [], "letting go")
+    vgpuctl("vgpu", "delete", "spare")
+    assert type_in_kernel(spare) is None
+
+
+@pytest.mark.usefixtures("unanswered")
+@pytest.mark.parametrize("firmware", ["bios", "efi"])
+def test_a_linux_guest_sees_its_vgpus(host: Host, firmware: str) -> None:
+    """By their ids, and with the 256 MiB behind a 64-bit BAR that a framebuffer needs room for."""
+    name = f"linux-{firmware}"
+    linux = LinuxGuest(name)
+    host.define(name, NEW_MACHINE, devices=linux.devices, boot=linux.boot, efi=firmware == "efi")
+    for each in TYPES.values():
+        vgpuctl("attach", name, "--type", each)
+    host.start(name)
+    text = until(linux.said, "the guest's last word")
+    assert ("firmware is EFI" in text) is (firmware == "efi")
+    seen = linux.seen()
+    gpus = {each["address"]: each for each in vgpuctl("gpu", "list")}
+    assert {each.vendor_device for each in seen} == {
+        gpus[row["gpu"]]["device_id"].split("/")[0] for row in vgpus(domain=name)
+    }
+    assert len(seen) == len(TYPES)
+    assert {each.subsystem.split(":")[0] for each in seen} == {"10de"}
+    for each in seen:
+        assert (256 << 20, True) in each.bars.values(), each
+        assert len(each.bars) > 1, each
+    until(lambda: not host.libvirt.lookupByName(name).isActive(), "the guest's end")
+    vgpuctl("detach", name)
+
+
+def test_a_guest_that_does_not_let_go_keeps_it_and_that_is_said(host: Host, unanswered: str) -> None:
+    done = subprocess.run(
+        ["vgpuctl", "operation", "wait", unanswered], capture_output=True, text=True, check=False, timeout=120
+    )
+    assert done.returncode == 7
+    assert "the guest of silent did not let go" in done.stderr
+    row = vgpu("silent")
+    assert row["attached"] == ["live", "config"]
+    assert [each["domain"] for each in row["holders"]] == ["silent"]
+    assert alias_of(row) in {
+        each.find("alias").get("name") for each in hostdevs(host.xml("silent", live=True))
+    }
+    assert ("silent", alias_of(row)) not in host.events.removed
+    host.stop("silent")
+    vgpuctl("detach", "silent")
+    assert desktops.mdevctl_list() == {}

@@ -1,0 +1,165 @@
+"""vgpuctl.service as systemd runs it: what it may do, what it outlives, what it brings back."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.rig.desktops import (
+    T4,
+    TYPES,
+    Host,
+    main_pid,
+    refused,
+    run,
+    type_in_kernel,
+    until,
+    vgpu,
+    vgpuctl,
+    vgpus,
+)
+
+pytestmark = pytest.mark.rig
+
+EXPOSURE_MAX = 40
+"""Of systemd-analyze security, times ten."""
+
+
+@pytest.fixture(scope="module")
+def host() -> Iterator[Host]:
+    """One desktop of each framework, running."""
+    made = Host()
+    for framework, vgpu_type in TYPES.items():
+        made.define(framework)
+        vgpuctl("attach", framework, "--type", vgpu_type)
+        made.start(framework)
+    yield made
+    made.end()
+
+
+def state() -> list[dict[str, Any]]:
+    """What vgpuctl says of every vGPU and of who holds it."""
+    return [
+        {key: row[key] for key in ("name", "uuid", "vf", "state", "attached", "holders", "problem")}
+        for row in vgpuctl("vgpu", "list")
+    ]
+
+
+def shown(*properties: str) -> dict[str, str]:
+    """What systemd says of the service."""
+    words = [part for name in properties for part in ("-p", name)]
+    lines = run("systemctl", "show", "vgpuctl.service", *words).splitlines()
+    return dict(line.split("=", 1) for line in lines)
+
+
+def test_the_units_are_sound(host: Host) -> None:
+    del host
+    run("systemd-analyze", "verify", "vgpuctl.service", "vgpuctl.socket", "vgpuctl-ready.target")
+    run("systemd-analyze", "security", "--no-pager", f"--threshold={EXPOSURE_MAX}", "vgpuctl.service")
+    assert shown("Type", "WatchdogUSec", "NRestarts") == {
+        "Type": "notify",
+        "WatchdogUSec": "30s",
+        "NRestarts": "0",
+    }
+    status = Path(f"/proc/{main_pid()}/status").read_text()
+    assert "NoNewPrivs:\t1" in status
+    assert "Seccomp:\t2" in status
+    # what the sandbox must leave: the kernel log, the holders (above, in every test), VFs, uevents, NVML
+    assert vgpuctl("host", "show")["unknown"] == {}
+    assert [each["vfs_enabled"] > 0 for each in vgpuctl("gpu", "list")] == [False, True, True]
+
+
+def test_the_drivers_word_is_read_from_the_kernel_log(host: Host) -> None:
+    """hardware.md 1.4.10: user space sees EIO, and the NVRM code stands in the kernel log alone."""
+    vgpuctl("vgpu", "create", "--type", TYPES["mdev"], "--name", "spare")
+    host.nvsim.fail("create", "EIO", 9, T4)
+    problem = refused("vgpu", "create", "--type", TYPES["mdev"])
+    host.nvsim.fail("create", "EIO", 0, T4)
+    assert "0x" in problem["detail"] or "NVRM" in problem["detail"], problem
+    vgpuctl("vgpu", "delete", "spare")
+
+
+def test_a_killed_daemon_comes_back_and_nothing_has_changed(host: Host) -> None:
+    before, pid, writes = state(), main_pid(), host.nvsim.writes()
+    run("systemctl", "kill", "-s", "KILL", "--kill-whom=main", "vgpuctl.service")
+    until(lambda: main_pid() not in (0, pid), "the restart")
+    until(lambda: shown("ActiveState") == {"ActiveState": "active"}, "being ready")
+    assert shown("NRestarts", "Result") == {"NRestarts": "1", "Result": "success"}
+    assert state() == before
+    assert host.nvsim.writes() == writes
+    assert all(host.libvirt.lookupByName(each).isActive() for each in TYPES)
+
+
+def test_a_daemon_killed_in_the_middle_of_a_write_takes_it_up(host: Host) -> None:
+    host.nvsim.set("slow_ms", 4000)
+    operation = vgpuctl("vgpu", "create", "--type", TYPES["vendor-vfio"], "--name", "cut", "--no-wait")["id"]
+    until(lambda: "running" in [each["state"] for each in vgpuctl("operation", "show", operation)["steps"]])
+    pid = main_pid()
+    run("systemctl", "kill", "-s", "KILL", "--kill-whom=main", "vgpuctl.service")
+    until(lambda: main_pid() not in (0, pid), "the restart")
+    ended = vgpuctl("operation", "wait", operation)
+    host.nvsim.set("slow_ms", 0)
+    assert ended["state"] == "succeeded"
+    assert type_in_kernel(vgpu("cut")) is not None
+    vgpuctl("vgpu", "delete", "cut")
+    assert len(vgpus()) == len(TYPES)
+
+
+def test_libvirtd_may_be_restarted_under_it(host: Host) -> None:
+    before, pid = state(), main_pid()
+    run("systemctl", "restart", "libvirtd.service")
+    until(lambda: vgpuctl("host", "show")["libvirt_uri"], "the new connection")
+    assert state() == before
+    assert main_pid() == pid
+    host.define("later")
+    vgpuctl("attach", "later", "--type", TYPES["mdev"])
+    vgpuctl("detach", "later")
+    host.libvirt.lookupByName("later").undefine()
+
+
+def test_a_write_that_hangs_in_the_driver_holds_up_no_restart(host: Host) -> None:
+    """hardware.md 1.6.1: the process that writes cannot be killed; it is left behind."""
+    before = state()
+    host.nvsim.set("hang", f"create {T4}")
+    try:
+        operation = vgpuctl("vgpu", "create", "--type", TYPES["mdev"], "--name", "stuck", "--no-wait")["id"]
+        until(lambda: run("ps", "-eo", "stat,args").count("writer.py"), "the write")
+        pid = main_pid()
+        run("systemctl", "kill", "-s", "KILL", "--kill-whom=main", "vgpuctl.service")
+        until(lambda: main_pid() not in (0, pid), "the restart")
+        vgpuctl("vgpu", "create", "--type", TYPES["vendor-vfio"], "--name", "other")
+        assert vgpu("other")["state"] == "present"
+        vgpuctl("vgpu", "delete", "other")
+    finally:
+        host.nvsim.set("hang", "none")
+    ended = vgpuctl("operation", "wait", operation)
+    assert ended["state"] == "succeeded"
+    vgpuctl("vgpu", "delete", "stuck")
+    assert state() == before
+
+
+def test_a_driver_reload_brings_everything_back(host: Host) -> None:
+    """What needs sriov-manage comes back when somebody asks (docs/adr/0005), and that is said."""
+    with pytest.raises(subprocess.CalledProcessError):
+        host.nvsim.unload_driver()
+    before = {row["name"]: row["uuid"] for row in vgpus()}
+    assert all(host.libvirt.lookupByName(each).isActive() for each in TYPES)
+    for each in TYPES:
+        host.stop(each)
+    host.nvsim.unload_driver()
+    until(lambda: not vgpus(state="present"), "the loss")
+    host.nvsim.load_driver()
+    until(lambda: vgpu("mdev")["state"] == "present", "the restore")
+    for each in ("sriov-mdev", "vendor-vfio"):
+        row = vgpu(each)
+        assert (row["state"], row["problem"]["code"]) == ("absent", "not-restored")
+        assert "vgpuctl apply" in row["problem"]["hint"]
+    vgpuctl("apply", "-f", "-", "--yes", stdin=run("vgpuctl", "export"))
+    assert {row["name"]: row["uuid"] for row in vgpus(state="present")} == before
+    for each in TYPES:
+        host.start(each)
+        assert [holder["domain"] for holder in vgpu(each)["holders"]] == [each]

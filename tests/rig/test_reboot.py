@@ -1,0 +1,111 @@
+"""A boot of the machine: vGPUs are there before libvirt starts the desktops that want them."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.slow
+
+CARDS = "t4:mdev@41,a40:sriov-mdev@61,l40s:vendor-vfio@81,t4:mdev@a1"
+TAKEN_OUT = ",t4:mdev@c1"
+BROKEN, GONE = "0000:a1:00.0", "0000:c1:00.0"
+WELL = {"mdev": "T4-4Q", "sriov-mdev": "A40-8Q", "vendor-vfio": "L40S-8Q"}
+TYPES = {**WELL, "broken": "T4-4Q", "gone": "T4-8Q"}
+FOREIGN = "22222222-2222-4222-8222-222222222222"
+
+DOMAIN = """<domain type='kvm'><name>{name}</name><memory unit='MiB'>64</memory><vcpu>1</vcpu>
+<os><type arch='x86_64' machine='pc-q35-6.0'>hvm</type></os><features><acpi/></features>
+<devices><emulator>/usr/bin/qemu-system-x86_64</emulator><controller type='usb' model='none'/>
+<controller type='pci' index='0' model='pcie-root'/><controller type='pci' index='1' model='pcie-root-port'/>
+<memballoon model='none'/></devices></domain>"""
+
+
+def put(machine: Any, path: str, text: str) -> None:
+    machine.must(f"mkdir -p $(dirname {path}); cat > {path}", stdin=text.encode())
+
+
+def vgpus(machine: Any) -> dict[str, dict[str, Any]]:
+    rows = json.loads(machine.must("vgpuctl vgpu list -o json"))
+    return {row["name"] or row["mdev_uuid"]: row for row in rows}
+
+
+def journal(machine: Any) -> list[dict[str, Any]]:
+    """This boot's entries, in the order of their time."""
+    lines = machine.must("journalctl -b -o json --no-pager", timeout_s=120).splitlines()
+    return sorted(map(json.loads, lines), key=lambda each: int(each["__MONOTONIC_TIMESTAMP"]))
+
+
+def first(entries: list[dict[str, Any]], pattern: str, **fields: str) -> int:
+    """The position of the first entry with that message."""
+    for position, each in enumerate(entries):
+        told = each.get("MESSAGE")
+        if isinstance(told, str) and re.search(pattern, told) and fields.items() <= each.items():
+            return position
+    raise AssertionError(f"nothing in the journal says {pattern!r} {fields}")
+
+
+def test_desktops_that_start_by_themselves_find_their_vgpus(machine: Any) -> None:
+    """One card is taken out, one has no driver any more, and mdevctl starts a vGPU of somebody else's."""
+    put(machine, "/etc/modules-load.d/cards.conf", "nvsim_cards\nnvsim\n")
+    put(machine, "/etc/vgpuctl/vgpuctl.toml", "wait_for_gpus_s = 10\n")
+    # Debian's rule for udev names mdevctl where Debian does not put it.
+    machine.must("[ -e /usr/sbin/mdevctl ] || ln -s ../bin/mdevctl /usr/sbin/mdevctl")
+    machine.must(f"modprobe nvsim_cards gpus={CARDS}{TAKEN_OUT}; modprobe nvsim; udevadm settle")
+    machine.must("systemctl enable --now vgpuctl.service", timeout_s=120)
+    gpus = {"mdev": "0000:41:00.0", "broken": BROKEN, "gone": GONE}
+    for name, vgpu_type in TYPES.items():
+        put(machine, f"/root/{name}.xml", DOMAIN.format(name=name))
+        machine.must(f"virsh -q define /root/{name}.xml && virsh -q autostart {name}")
+        where = f"--gpu {gpus[name]}" if name in gpus else ""
+        machine.must(f"vgpuctl attach {name} --type {vgpu_type} {where}")
+    before = vgpus(machine)
+    assert {name: row["state"] for name, row in before.items()} == dict.fromkeys(TYPES, "present")
+    kind = f"nvidia-{vgpu_type_id(machine)}"
+    machine.must(f"mdevctl define --auto --uuid {FOREIGN} --parent {gpus['mdev']} --type {kind}")
+    unbind = f"echo {BROKEN} >/sys/bus/pci/drivers/nvidia/unbind"
+    put(
+        machine,
+        "/etc/modprobe.d/cards.conf",
+        f"options nvsim_cards gpus={CARDS}\ninstall nvsim modprobe --ignore-install nvsim && {unbind}\n",
+    )
+
+    machine.reboot()
+    machine.sh("systemctl is-system-running --wait", timeout_s=300)
+
+    after = vgpus(machine)
+    ours = {name: row for name, row in after.items() if name in before}
+    assert [(name, row["uuid"], row["vf"]) for name, row in ours.items()] == [
+        (name, row["uuid"], row["vf"]) for name, row in before.items()
+    ]
+    assert sorted(machine.must("virsh -q list --name").split()) == sorted(WELL)
+    for name in WELL:
+        assert [each["domain"] for each in after[name]["holders"]] == [name]
+    for name in ("broken", "gone"):
+        assert after[name]["state"] == "absent"
+        assert gpus[name] in after[name]["problem"]["detail"]
+
+    foreign = after[FOREIGN]
+    assert (foreign["state"], foreign["uuid"], foreign["holders"]) == ("foreign", None, [])
+    assert machine.must("mdevctl list").split().count(FOREIGN) == 1
+
+    entries = journal(machine)
+    made = [first(entries, f"create vGPU {name} ", SYSLOG_IDENTIFIER="vgpuctl") for name in WELL]
+    missed = [
+        first(entries, "a vGPU is missing", SYSLOG_IDENTIFIER="vgpuctl", VGPUCTL_VGPU=name)
+        for name in ("broken", "gone")
+    ]
+    over = first(entries, "the first restore is over", SYSLOG_IDENTIFIER="vgpuctl")
+    ready = first(entries, "^Started vgpuctl.service", _PID="1")
+    libvirt = first(entries, "^Starting libvirtd.service", _PID="1")
+    assert max(made) < min(missed) < max(missed) < over < ready < libvirt
+    assert not [each for each in entries if "ordering cycle" in str(each.get("MESSAGE"))]
+
+
+def vgpu_type_id(machine: Any) -> int:
+    """The number of the type of the T4s' vGPUs."""
+    types = json.loads(machine.must("vgpuctl type list --gpu 0000:41:00.0 -o json"))
+    return next(each["type_id"] for each in types if each["name"] == TYPES["mdev"])
