@@ -104,20 +104,16 @@ def _modules(kernel: Path, path: Path) -> None:
         (Path(work) / "samples" / "Makefile").write_text(
             f"obj-m := {' '.join(f'{each}.o' for each in SAMPLES)}\n"
         )
-        modules = ["samples"]
-        if (HERE / "nvsim" / "Makefile").exists():
-            shutil.copytree(HERE / "nvsim", Path(work) / "nvsim")
-            tables = Path(work) / "nvsim" / "nvsim_tables.h"
-            run(sys.executable, "-m", "tests.rig.nvsim.tables", tables, at=REPOSITORY)
-            modules.append("nvsim")
-        for name in modules:
+        for name in ("nvsim", "nvml"):
+            shutil.copytree(HERE / name, Path(work) / name)
+        tables = Path(work) / "nvsim" / "nvsim_tables.h"
+        run(sys.executable, "-m", "tests.rig.nvsim.tables", tables, at=REPOSITORY)
+        for name in ("samples", "nvsim"):
             in_chroot(tree, f"make -s -C /usr/src/linux-headers-{version} M={inside}/{name} modules")
             for module in (Path(work) / name).glob("*.ko"):
                 run("strip", "-g", "-o", path / module.name, module)
-        if (HERE / "nvml" / "Makefile").exists():
-            shutil.copytree(HERE / "nvml", Path(work) / "nvml")
-            in_chroot(tree, f"make -s -C {inside}/nvml OUT={inside} TABLES={inside}/nvsim")
-            shutil.copy(Path(work) / "libnvidia-ml.so.1", path)
+        in_chroot(tree, f"make -s -C {inside}/nvml OUT={inside} TABLES={inside}/nvsim")
+        shutil.copy(Path(work) / "libnvidia-ml.so.1", path)
 
 
 def _image(guest: Guest, root: Path, kernel: Path, site: Path, path: Path) -> None:
