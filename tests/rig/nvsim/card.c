@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* Putting a card into its slot, and what can happen to it there. */
 #include <linux/debugfs.h>
-#include <linux/hash.h>
 #include <linux/slab.h>
 #include <linux/uaccess.h>
 #include <linux/uuid.h>
@@ -11,17 +10,22 @@
 #define WINDOW_SIZE	(2ULL << 30)
 #define WINDOW_START	(1ULL << 36)	/* above all memory */
 
+static u64 mixed(u64 hash, u64 value)
+{
+	return (hash ^ value) * 0x9e3779b97f4a7c15ULL;
+}
+
 /* The same card at the same place has the same UUID on every boot; another one in its place another. */
 static void make_uuid(struct slot *slot)
 {
-	u64 a = hash_64(slot->card.bus + 1, 64);
-	u64 b = hash_64(slot->card.bus + (slot->swaps << 8) + 0x10001, 64);
+	u64 a = mixed(mixed(1, slot->card.bus), slot->swaps), b;
 	const char *c;
 
 	for (c = slot->card.model->key; *c; c++)
-		a = hash_64(a + *c, 64);
+		a = mixed(a, *c ^ (a >> 32));
+	b = mixed(a, a >> 29);
 	snprintf(slot->card.uuid, sizeof(slot->card.uuid), "GPU-%08x-%04x-%04x-%04x-%012llx",
-		 (u32)a, (u16)(a >> 32), (u16)(a >> 48), (u16)(b >> 48), b & 0xffffffffffffULL);
+		 (u32)(a >> 32), (u16)a, (u16)(a >> 16), (u16)(b >> 48), b & 0xffffffffffffULL);
 }
 
 static int parse_framework(struct nvsim_card *card, const char *name)

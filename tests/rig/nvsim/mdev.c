@@ -36,9 +36,12 @@ static int nvsim_mdev_probe(struct mdev_device *mdev)
 {
 	struct parent_type *type = type_of(mdev->type);
 	struct parent *parent = type->parent;
-	struct mediated *mediated = kzalloc(sizeof(*mediated), GFP_KERNEL);
-	int ret;
+	int ret = vgpu_begins(parent->gpu, parent->pdev, true);
+	struct mediated *mediated;
 
+	if (ret)
+		return ret;
+	mediated = kzalloc(sizeof(*mediated), GFP_KERNEL);
 	if (!mediated)
 		return -ENOMEM;
 	mediated->parent = parent;

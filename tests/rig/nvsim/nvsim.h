@@ -175,6 +175,7 @@ ssize_t placement_show(struct vgpu *vgpu, char *buffer);
 int placement_move(struct vgpu *vgpu, u32 start);
 
 /* vgpu.c */
+int vgpu_begins(struct gpu *gpu, struct pci_dev *parent, bool is_mdev);
 struct vgpu *vgpu_create(struct gpu *gpu, struct pci_dev *parent, const struct nvsim_type *type,
 			 const char *mdev_uuid);
 void vgpu_destroy(struct vgpu *vgpu);

@@ -79,8 +79,11 @@ static int clear_type(struct function *fn)
 static int set_type(struct function *fn, u32 id)
 {
 	const struct nvsim_type *type = rules_type(fn->gpu, id);
+	int ret = vgpu_begins(fn->gpu, fn->pdev, false);
 	struct vgpu *vgpu;
 
+	if (ret)
+		return ret;
 	if (vfio_vgpu(fn->vfio))
 		return -EPERM;	/* the same type too (docs/hardware.md T17) */
 	if (!type)

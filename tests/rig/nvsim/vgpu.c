@@ -20,21 +20,24 @@ int vgpu_refused(u32 parent, unsigned int code, bool is_mdev)
 	return -EIO;
 }
 
+/* Somebody asks for one: counted, and refused when a fault was asked for. */
+int vgpu_begins(struct gpu *gpu, struct pci_dev *parent, bool is_mdev)
+{
+	unsigned int code = 0;
+	int ret = deed_begins(is_mdev ? DEED_CREATE : DEED_TYPE, gpu->card, &code);
+
+	return code ? vgpu_refused(parent_of(parent), code, is_mdev) : ret;
+}
+
 /* Create one on a PF or VF; a vendor-VFIO vGPU has no UUID. */
 struct vgpu *vgpu_create(struct gpu *gpu, struct pci_dev *parent, const struct nvsim_type *type,
 			 const char *mdev_uuid)
 {
 	static atomic_t handles = ATOMIC_INIT(0);
-	unsigned int code = 0;
+	struct vgpu *vgpu = kzalloc(sizeof(*vgpu), GFP_KERNEL);
 	struct place place;
-	struct vgpu *vgpu;
-	int ret = deed_begins(mdev_uuid ? DEED_CREATE : DEED_TYPE, gpu->card, &code);
+	enum nvrm code;
 
-	if (code)
-		ret = vgpu_refused(parent_of(parent), code, mdev_uuid);
-	if (ret)
-		return ERR_PTR(ret);
-	vgpu = kzalloc(sizeof(*vgpu), GFP_KERNEL);
 	if (!vgpu)
 		return ERR_PTR(-ENOMEM);
 	mutex_lock(&gpu->lock);
