@@ -22,7 +22,7 @@
 #define NVSIM_MAX_TYPES		128
 #define NVSIM_MAX_VGPUS		64
 #define NVSIM_MAX_GIS		16
-#define NVSIM_MAX_PLACEMENTS	64
+#define NVSIM_MAX_PLACEMENTS	320
 #define NVSIM_MAX_LOG		200
 #define NVSIM_NONE		0xffffffffu	/* no GPU instance, no placement, "as the driver likes" */
 
@@ -154,7 +154,8 @@ struct nvsim_log {
 /* on /dev/nvidia<N> */
 #define NVSIM_IOC_GPU		_IOR(NVSIM_MAGIC, 2, struct nvsim_gpu)
 #define NVSIM_IOC_TYPES		_IOWR(NVSIM_MAGIC, 3, struct nvsim_types)
-#define NVSIM_IOC_VGPUS		_IOWR(NVSIM_MAGIC, 4, struct nvsim_vgpus)
+/* larger than the size field of a number takes */
+#define NVSIM_IOC_VGPUS		_IO(NVSIM_MAGIC, 4)
 #define NVSIM_IOC_GIS		_IOR(NVSIM_MAGIC, 5, struct nvsim_gis)
 #define NVSIM_IOC_GI_CREATE	_IOWR(NVSIM_MAGIC, 6, struct nvsim_gi_create)
 #define NVSIM_IOC_GI_DESTROY	_IOW(NVSIM_MAGIC, 7, __u32)

@@ -1,6 +1,6 @@
 """Writes `nvsim_tables.h`: the catalogue's GPU models for the simulated cards and driver.
 
-    python tests/rig/nvsim/tables.py OUTPUT
+    python -m tests.rig.nvsim.tables OUTPUT
 """
 
 from __future__ import annotations
@@ -9,8 +9,6 @@ import re
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parents[3]))
 
 from vgpuctl.model.catalog import Catalog, GpuModel, MigProfile
 from vgpuctl.model.types import TypeKind, VgpuType
