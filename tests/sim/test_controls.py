@@ -92,7 +92,7 @@ def test_a_held_vgpu_has_a_holder_and_runs():
     group = host.kernel.link(f"{DEVICES}/{vf(0)}/iommu_group")
     assert held["device"] == f"/dev/vfio/{group}"
     assert host.handles.holders() == {held["device"]: (Holder(held["pid"], "qemu-system-x86", "desk-1"),)}
-    assert [str(each.vf) for each in host.nvml.host(1).gpus[0].active] == [vf(0)]
+    assert [each.type_id for each in host.nvml.host(1).gpus[0].active] == [1152]
     with pytest.raises(Conflict):
         host.control("hold", {"vgpu": vf(0)})
 

@@ -33,10 +33,12 @@ class NvmlGpu:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NvmlVgpu:
-    """A vGPU whose VM runs."""
+    """A vGPU whose VM runs.
+
+    NVML does not say on which VF: its PCI id of a vGPU is the one that the guest sees [hardware.md 5].
+    """
 
     type_id: Fact[int]
-    vf: Fact[PciAddress]
     mdev_uuid: Fact[str]
     vm_uuid: Fact[str]
     fb_used_mib: Fact[int]

@@ -54,16 +54,14 @@ def _gpu(state: State, models: Models, board: Board, address: PciAddress) -> Nvm
         if model.mixed_size
         else Unknown("nvmlDeviceGetVgpuHeterogeneousMode: Not Supported"),
         types=model.types,
-        active=tuple(_vgpu(board, each) for each in board.vgpus if state.holds_vgpu(each)),
+        active=tuple(_vgpu(each) for each in board.vgpus if state.holds_vgpu(each)),
     )
 
 
-def _vgpu(board: Board, vgpu: Vgpu) -> NvmlVgpu:
+def _vgpu(vgpu: Vgpu) -> NvmlVgpu:
     """A vGPU whose VM runs; an idle one is not listed [hardware.md 5]."""
-    is_vf = vgpu.parent != board.address and isinstance(vgpu.parent, PciAddress)
     return NvmlVgpu(
         type_id=vgpu.type_id,
-        vf=vgpu.parent if is_vf and isinstance(vgpu.parent, PciAddress) else Unknown("no SR-IOV"),
         mdev_uuid=Unknown("not an mdev") if vgpu.uuid is None else str(vgpu.uuid),
         vm_uuid=Unknown("a simulated hold has no VM"),
         fb_used_mib=vgpu.fb_mib,

@@ -63,7 +63,6 @@ def stub(**functions) -> SimpleNamespace:
         "nvmlVgpuTypeGetLicense": lambda type_id: "NVIDIA RTX Virtual Workstation,5.0",
         "nvmlDeviceGetActiveVgpus": lambda handle: [7],
         "nvmlVgpuInstanceGetType": lambda vgpu: 1147,
-        "nvmlVgpuInstanceGetGpuPciId": lambda vgpu: "00000000:41:00.4",
         "nvmlVgpuInstanceGetMdevUUID": fails("Not Supported"),
         "nvmlVgpuInstanceGetVmID": lambda vgpu: ("9b5d0b8c-1f6e-4d2b-8c1a-0d7a8a3f4b11", 1),
         "_nvmlGetFunctionPointer": lambda name: fb_usage,

@@ -1,6 +1,6 @@
 """Exported names of a shared library, and a copy of it that lacks some of them, as an older driver's does.
 
-python tests/rig/nvml/symbols.py LIBRARY COPY NAME...
+Usage: python tests/rig/nvml/symbols.py LIBRARY COPY NAME...
 """
 
 from __future__ import annotations

@@ -156,7 +156,6 @@ def _gi_profiles(nvml: Any, handle: Any) -> dict[int, str]:
 def _describe_vgpu(nvml: Any, vgpu: Any) -> NvmlVgpu:
     return NvmlVgpu(
         type_id=_ask(nvml, "nvmlVgpuInstanceGetType", vgpu),
-        vf=_then(_ask(nvml, "nvmlVgpuInstanceGetGpuPciId", vgpu), _address),
         mdev_uuid=_then(_ask(nvml, "nvmlVgpuInstanceGetMdevUUID", vgpu), _text),
         vm_uuid=_then(_ask(nvml, "nvmlVgpuInstanceGetVmID", vgpu), _vm_uuid),
         fb_used_mib=_fb_used_mib(nvml, vgpu),
