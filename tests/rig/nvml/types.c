@@ -113,7 +113,7 @@ EXPORT nvmlReturn_t nvmlVgpuTypeGetLicense(uint32_t vgpuTypeId, char *vgpuTypeLi
 	return answer_text(text[0] ? text : "NVIDIA-vComputeServer,9.0", vgpuTypeLicenseString, size);
 }
 
-/* The guest sees the ids of the physical GPU, and a subsystem of its own. */
+/* The guest sees the ids of the physical GPU, and as the subsystem the type, as nvsim shows it. */
 EXPORT nvmlReturn_t nvmlVgpuTypeGetDeviceID(uint32_t vgpuTypeId, uint64_t *deviceID, uint64_t *subsystemID)
 {
 	const struct nvsim_model *model;
@@ -122,8 +122,8 @@ EXPORT nvmlReturn_t nvmlVgpuTypeGetDeviceID(uint32_t vgpuTypeId, uint64_t *devic
 	CALL();
 	type = facts_of_type(vgpuTypeId, &model);
 	REQUIRE(type && deviceID && subsystemID, NVML_ERROR_INVALID_ARGUMENT);
-	*deviceID = (uint32_t)model->vf_device << 16 | model->vendor;
-	*subsystemID = (uint32_t)model->subsystem << 16 | model->vendor;
+	*deviceID = (uint32_t)model->device << 16 | model->vendor;
+	*subsystemID = (vgpuTypeId & 0xffff) << 16 | model->vendor;
 	return NVML_SUCCESS;
 }
 
