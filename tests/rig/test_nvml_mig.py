@@ -1,0 +1,104 @@
+"""MIG through NVML in the rig: profiles, places, GPU instances and compute instances."""
+
+from __future__ import annotations
+
+import ctypes
+
+import pytest
+
+from tests.rig.nvml_client import A100, answer, as_nobody, code_of, gpu_at
+from vgpuctl.model.catalog import Catalog
+
+ONE_G, ONE_G_ME, THREE_G, WHOLE = 19, 20, 9, 0
+"""Ids of an A100's GPU-instance profiles [hardware.md 3.1]."""
+
+
+@pytest.mark.rig
+def test_gpu_instances_are_cut_filled_and_destroyed(nvsim, nvml, nvml_helper):
+    nvsim.load(f"a100-80:sriov-mdev@{A100[5:7]}")
+    nvml.nvmlInit()
+    gpu = nvml.nvmlDeviceGetHandleByIndex(0)
+    profiles = {each.gi_profile_id: each for each in Catalog().mig_profiles(Catalog().keyed("a100-80"))}
+    told = {}
+    for number in range(nvml.NVML_GPU_INSTANCE_PROFILE_COUNT):
+        if code_of(nvml.nvmlDeviceGetGpuInstanceProfileInfo, gpu, number) == nvml.NVML_SUCCESS:
+            info = nvml.nvmlDeviceGetGpuInstanceProfileInfo(gpu, number)
+            told[info.id] = (info.name, info.sliceCount, info.instanceCount)
+            assert info.id == nvml.nvmlDeviceGetGpuInstanceProfileInfo(gpu, number, version=1).id
+            assert info.name == nvml.nvmlDeviceGetGpuInstanceProfileInfoById(gpu, info.id).name
+    assert told == {number: (f"MIG {it.name}", it.slices, it.max) for number, it in profiles.items()}
+    assert (
+        nvml.nvmlDeviceGetGpuInstanceProfileInfo(gpu, nvml.NVML_GPU_INSTANCE_PROFILE_1_SLICE_REV1).id
+        == ONE_G_ME
+    )
+    room = (nvml.c_nvmlGpuInstancePlacement_t * 16)()
+    count = ctypes.c_uint()
+    for number, profile in profiles.items():
+        nvml.nvmlDeviceGetGpuInstancePossiblePlacements(gpu, number, None, ctypes.byref(count))
+        assert count.value == len(profile.starts)
+        nvml.nvmlDeviceGetGpuInstancePossiblePlacements(gpu, number, room, ctypes.byref(count))
+        assert [each.start for each in room[: count.value]] == list(profile.starts)
+        assert {each.size for each in room[: count.value]} == {profile.size}
+
+    assert code_of(nvml.nvmlDeviceCreateGpuInstance, gpu, ONE_G) == nvml.NVML_ERROR_NOT_SUPPORTED
+    assert nvml.nvmlDeviceGetMigMode(gpu) == [0, 0]
+    assert nvml.nvmlDeviceSetMigMode(gpu, 1) == nvml.NVML_SUCCESS
+    assert nvml.nvmlDeviceGetMigMode(gpu) == [1, 1]
+    assert code_of(nvml.nvmlDeviceGetVgpuHeterogeneousMode, gpu) == nvml.NVML_ERROR_NOT_SUPPORTED
+    assert code_of(nvml.nvmlDeviceGetVgpuSchedulerState, gpu) == nvml.NVML_ERROR_NOT_SUPPORTED
+
+    assert nvml.nvmlDeviceGetGpuInstanceRemainingCapacity(gpu, ONE_G) == 7
+    there = nvml.c_nvmlGpuInstancePlacement_t(start=4, size=4)
+    three = nvml.nvmlDeviceCreateGpuInstanceWithPlacement(gpu, THREE_G, ctypes.byref(there))
+    made = nvml.nvmlGpuInstanceGetInfo(three)
+    assert (made.profileId, made.placement.start, made.placement.size) == (THREE_G, 4, 4)
+    # hardware.md 3.1: one 3g in the upper half leaves the four 1g of the lower
+    assert nvml.nvmlDeviceGetGpuInstanceRemainingCapacity(gpu, ONE_G) == 4
+    again = (nvml.nvmlDeviceCreateGpuInstanceWithPlacement, gpu, THREE_G, ctypes.byref(there))
+    assert code_of(*again) == nvml.NVML_ERROR_INSUFFICIENT_RESOURCES
+    there.start = 3
+    assert code_of(*again) == nvml.NVML_ERROR_INVALID_ARGUMENT
+    assert code_of(nvml.nvmlDeviceCreateGpuInstance, gpu, WHOLE) == nvml.NVML_ERROR_INSUFFICIENT_RESOURCES
+    assert code_of(nvml.nvmlDeviceCreateGpuInstance, gpu, 77) == nvml.NVML_ERROR_INVALID_ARGUMENT
+    one = nvml.nvmlDeviceCreateGpuInstance(gpu, ONE_G)
+    handles = (nvml.c_nvmlGpuInstance_t * 7)()
+    nvml.nvmlDeviceGetGpuInstances(gpu, ONE_G, handles, ctypes.byref(count))
+    assert [nvml.nvmlGpuInstanceGetInfo(each).id for each in handles[: count.value]] == [
+        nvml.nvmlGpuInstanceGetInfo(one).id
+    ]
+    assert nvml.nvmlGpuInstanceGetInfo(nvml.nvmlDeviceGetGpuInstanceById(gpu, made.id)).profileId == THREE_G
+    assert code_of(nvml.nvmlDeviceGetGpuInstanceById, gpu, 60) == nvml.NVML_ERROR_NOT_FOUND
+
+    whole = nvml.nvmlGpuInstanceGetComputeInstanceProfileInfo(
+        three, nvml.NVML_COMPUTE_INSTANCE_PROFILE_3_SLICE, 0
+    )
+    part = nvml.nvmlGpuInstanceGetComputeInstanceProfileInfo(
+        three, nvml.NVML_COMPUTE_INSTANCE_PROFILE_1_SLICE, 0
+    )
+    assert (whole.name, part.name, part.instanceCount) == ("MIG 3g.40gb", "MIG 1c.3g.40gb", 3)
+    compute = nvml.nvmlGpuInstanceCreateComputeInstance(three, part.id)
+    assert nvml.nvmlGpuInstanceGetComputeInstanceRemainingCapacity(three, part.id) == 2
+    assert nvml.nvmlComputeInstanceGetInfo(compute).placement.size == 1
+    assert code_of(nvml.nvmlGpuInstanceDestroy, three) == nvml.NVML_ERROR_IN_USE  # hardware.md 1.6.6
+    nvml.nvmlComputeInstanceDestroy(compute)
+    assert code_of(nvml.nvmlComputeInstanceGetInfo, compute) == nvml.NVML_ERROR_INVALID_ARGUMENT
+
+    vgpus = nvml.c_nvmlVgpuTypeIdInfo_v1_t(version=nvml.nvmlVgpuTypeIdInfo_v1)
+    nvml.nvmlGpuInstanceGetCreatableVgpus(three, vgpus)
+    assert code_of(nvml.nvmlGpuInstanceGetVgpuHeterogeneousMode, three) == nvml.NVML_ERROR_NOT_SUPPORTED
+    of_user = as_nobody(
+        lambda: (
+            code_of(nvml.nvmlDeviceGetMigMode, gpu),
+            code_of(nvml.nvmlDeviceGetGpuInstanceRemainingCapacity, gpu, ONE_G),
+            code_of(nvml.nvmlDeviceGetGpuInstanceProfileInfo, gpu, 0),
+            code_of(nvml.nvmlDeviceCreateGpuInstance, gpu, ONE_G),
+            code_of(nvml.nvmlGpuInstanceDestroy, one),
+            code_of(nvml.nvmlDeviceSetMigMode, gpu, 0),
+        )
+    )
+    assert of_user == (nvml.NVML_SUCCESS, *[nvml.NVML_ERROR_NO_PERMISSION] * 5)
+    assert gpu_at(answer(nvml_helper), A100).mig_current is True
+    for each in (three, one):
+        nvml.nvmlGpuInstanceDestroy(each)
+        assert code_of(nvml.nvmlGpuInstanceGetInfo, each) == nvml.NVML_ERROR_INVALID_ARGUMENT
+    assert nvml.nvmlDeviceGetGpuInstanceRemainingCapacity(gpu, ONE_G) == 7
