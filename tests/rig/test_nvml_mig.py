@@ -3,10 +3,23 @@
 from __future__ import annotations
 
 import ctypes
+from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.rig.nvml_client import A100, answer, as_nobody, code_of, gpu_at
+from tests.rig.nvml_client import (
+    A100,
+    DEVICES,
+    L40S,
+    answer,
+    as_nobody,
+    code_of,
+    gpu_at,
+    node_of,
+    sriov_manage,
+    vfs_of,
+)
 from vgpuctl.model.catalog import Catalog
 
 ONE_G, ONE_G_ME, THREE_G, WHOLE = 19, 20, 9, 0
@@ -42,6 +55,11 @@ def test_gpu_instances_are_cut_filled_and_destroyed(nvsim, nvml, nvml_helper):
 
     assert code_of(nvml.nvmlDeviceCreateGpuInstance, gpu, ONE_G) == nvml.NVML_ERROR_NOT_SUPPORTED
     assert nvml.nvmlDeviceGetMigMode(gpu) == [0, 0]
+    with Path(
+        node_of(gpu)
+    ).open():  # hardware.md 3.2: while somebody else uses the GPU the mode stays pending
+        assert nvml.nvmlDeviceSetMigMode(gpu, 1) == nvml.NVML_ERROR_IN_USE
+    assert nvml.nvmlDeviceGetMigMode(gpu) == [0, 1]
     assert nvml.nvmlDeviceSetMigMode(gpu, 1) == nvml.NVML_SUCCESS
     assert nvml.nvmlDeviceGetMigMode(gpu) == [1, 1]
     assert code_of(nvml.nvmlDeviceGetVgpuHeterogeneousMode, gpu) == nvml.NVML_ERROR_NOT_SUPPORTED
@@ -102,3 +120,74 @@ def test_gpu_instances_are_cut_filled_and_destroyed(nvsim, nvml, nvml_helper):
         nvml.nvmlGpuInstanceDestroy(each)
         assert code_of(nvml.nvmlGpuInstanceGetInfo, each) == nvml.NVML_ERROR_INVALID_ARGUMENT
     assert nvml.nvmlDeviceGetGpuInstanceRemainingCapacity(gpu, ONE_G) == 7
+
+
+@pytest.mark.rig
+def test_a_gpu_instance_that_several_vgpus_share(nvsim, nvml):
+    """hardware.md 3.4: on Blackwell each has a mixed-size mode, placements and a scheduler of its own."""
+    nvsim.load(f"rtx-pro-6000:vendor-vfio@{L40S[5:7]}")
+    nvml.nvmlInit()
+    gpu = nvml.nvmlDeviceGetHandleByIndex(0)
+    assert nvml.nvmlDeviceGetVgpuCapabilities(gpu, nvml.NVML_DEVICE_VGPU_CAP_MIG_TIMESLICING_SUPPORTED) == 1
+    assert nvml.nvmlDeviceSetMigMode(gpu, 1) == nvml.NVML_SUCCESS
+    nvml.nvmlShutdown()
+    assert sriov_manage("-e", L40S).returncode == 0
+    nvml.nvmlInit()
+    gpu = nvml.nvmlDeviceGetHandleByIndex(0)
+    assert nvml.nvmlDeviceGetCreatableVgpus(gpu) == []  # hardware.md 3.3: no GPU instance, no vGPU
+    off = (nvml.nvmlDeviceSetMigMode, gpu, 0)
+    assert code_of(*off) == nvml.NVML_ERROR_IN_USE  # hardware.md 1.6.7
+    types = {each.name: each for each in Catalog().keyed("rtx-pro-6000").types}
+    small, large = types["DC-1-3Q"], types["DC-1-8Q"]
+    profile = nvml.nvmlVgpuTypeGetGpuInstanceProfileId(small.type_id)
+    made = [nvml.nvmlDeviceCreateGpuInstance(gpu, profile) for _ in range(2)]
+    # hardware.md 3.3: a new vGPU lands on the first by id
+    mine, other = sorted(made, key=lambda each: nvml.nvmlGpuInstanceGetInfo(each).id)
+
+    nvml.nvmlGpuInstanceSetVgpuHeterogeneousMode(mine, 1)
+    assert [nvml.nvmlGpuInstanceGetVgpuHeterogeneousMode(each) for each in (mine, other)] == [1, 0]
+    places = creatable(nvml, mine, large.type_id)
+    assert places[0] == 0
+    assert code_of(creatable, nvml, other, large.type_id) == nvml.NVML_ERROR_NOT_SUPPORTED
+
+    state = nvml.c_nvmlVgpuSchedulerState_v1_t(
+        version=nvml.nvmlVgpuSchedulerState_v1, engineId=1, schedulerPolicy=2, enableARRMode=2
+    )
+    state.schedulerParams.vgpuSchedDataWithARR.avgFactor = 20
+    state.schedulerParams.vgpuSchedDataWithARR.frequency = 300
+    nvml.nvmlGpuInstanceSetVgpuSchedulerState(mine, state)
+    info = nvml.c_nvmlVgpuSchedulerStateInfo_v1_t(version=nvml.nvmlVgpuSchedulerStateInfo_v1, engineId=1)
+    nvml.nvmlGpuInstanceGetVgpuSchedulerState(mine, info)
+    assert (info.schedulerPolicy, info.arrMode) == (2, 2)
+    assert info.schedulerParams.vgpuSchedDataWithARR.avgFactor == 20
+    newer = nvml.c_nvmlVgpuSchedulerStateInfo_v2_t(engineId=1)
+    assert nvml.nvmlGpuInstanceGetVgpuSchedulerState_v2(mine, newer).avgFactor == 20
+    assert nvml.nvmlGpuInstanceGetVgpuSchedulerState_v2(other, newer).schedulerPolicy == 1
+    log = nvml.c_nvmlVgpuSchedulerLogInfo_v1_t(version=nvml.nvmlVgpuSchedulerLogInfo_v1, engineId=1)
+    assert nvml.nvmlGpuInstanceGetVgpuSchedulerLog(mine, log).entriesCount == 0
+    assert code_of(nvml.nvmlDeviceGetVgpuSchedulerState, gpu) == nvml.NVML_ERROR_NOT_SUPPORTED
+
+    vf = DEVICES / vfs_of(L40S)[0] / "nvidia/current_vgpu_type"
+    vf.write_text(f"{large.type_id}")
+    assert code_of(nvml.nvmlGpuInstanceDestroy, mine) == nvml.NVML_ERROR_IN_USE
+    assert code_of(nvml.nvmlGpuInstanceSetVgpuHeterogeneousMode, mine, 0) == nvml.NVML_ERROR_IN_USE
+    assert code_of(nvml.nvmlGpuInstanceSetVgpuSchedulerState, mine, state) == nvml.NVML_ERROR_NOT_SUPPORTED
+    assert {small.type_id, large.type_id} <= listed(nvml, mine)
+    assert creatable(nvml, mine, large.type_id) == places[1:]
+    active = nvml.c_nvmlActiveVgpuInstanceInfo_v1_t(version=nvml.nvmlActiveVgpuInstanceInfo_v1)
+    assert nvml.nvmlGpuInstanceGetActiveVgpus(mine, active).vgpuCount == 0
+    vf.write_text("0")
+
+
+def creatable(nvml: Any, instance: Any, type_id: int) -> list[int]:
+    wanted = nvml.c_nvmlVgpuCreatablePlacementInfo_v1_t(
+        version=nvml.nvmlVgpuCreatablePlacementInfo_v1, vgpuTypeId=type_id
+    )
+    nvml.nvmlGpuInstanceGetVgpuTypeCreatablePlacements(instance, wanted)
+    return list(wanted.placementIds[: wanted.count])
+
+
+def listed(nvml: Any, instance: Any) -> set[int]:
+    types = nvml.c_nvmlVgpuTypeIdInfo_v1_t(version=nvml.nvmlVgpuTypeIdInfo_v1)
+    nvml.nvmlGpuInstanceGetCreatableVgpus(instance, types)
+    return set(types.vgpuTypeIds[: types.vgpuCount])

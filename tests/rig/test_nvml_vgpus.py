@@ -59,10 +59,10 @@ class qemu:  # noqa: N801  # a context manager, called like a function
 
 @pytest.mark.rig
 def test_creatable_types_placements_and_the_mixed_size_mode(nvsim, nvml):
-    nvsim.load(f"h100:vendor-vfio@{L40S[5:7]}")
+    nvsim.load(f"a100-80:vendor-vfio@{L40S[5:7]}")
     assert sriov_manage("-e", L40S).returncode == 0
-    types = {each.name: each.type_id for each in Catalog().keyed("h100").types}
-    big, small = types["H100-40C"], types["H100-10C"]
+    types = {each.name: each.type_id for each in Catalog().keyed("a100-80").types}
+    big, small = types["A100D-40C"], types["A100D-10C"]
     nvml.nvmlInit()
     gpu = nvml.nvmlDeviceGetHandleByIndex(0)
     assert {big, small} <= set(nvml.nvmlDeviceGetCreatableVgpus(gpu))
@@ -137,10 +137,11 @@ def test_a_vgpu_is_active_while_qemu_has_it(nvsim, nvml, nvml_helper):
     assert sriov_manage("-e", L40S).returncode == 0
     vf = vfs_of(L40S)[2]
     mdev = "0a1b2c3d-0000-4000-8000-000000000001"
-    (DEVICES / vf / "nvidia/current_vgpu_type").write_text("1152")
     (DEVICES / T4 / "mdev_supported_types/nvidia-222/create").write_text(mdev)
     nvml.nvmlInit()
     l40s, t4 = (nvml.nvmlDeviceGetHandleByIndex(index) for index in (0, 1))
+    nvml.nvmlDeviceSetVgpuHeterogeneousMode(l40s, 1)
+    (DEVICES / vf / "nvidia/current_vgpu_type").write_text("1152")
     assert (nvml.nvmlDeviceGetActiveVgpus(l40s), nvml.nvmlDeviceGetActiveVgpus(t4)) == ([], [])
     assert nvml.nvmlDeviceGetVgpuInstancesUtilizationInfo(l40s, 0) == []
     with qemu(VM, f"/sys/bus/pci/devices/{vf}", f"/sys/bus/mdev/devices/{mdev}"):
@@ -155,6 +156,8 @@ def test_a_vgpu_is_active_while_qemu_has_it(nvsim, nvml, nvml_helper):
         assert nvml.nvmlVgpuInstanceGetMdevUUID(of_mdev) == mdev
         assert code_of(nvml.nvmlVgpuInstanceGetMdevUUID, of_vf) == nvml.NVML_ERROR_NOT_SUPPORTED
         assert nvml.nvmlVgpuInstanceGetType(of_vf) == 1152
+        assert nvml.nvmlVgpuInstanceGetPlacementId(of_vf) == 0
+        assert nvml.nvmlVgpuInstanceGetPlacementId(of_mdev) == 0xFFFF  # only in mixed-size mode there is one
         assert nvml.nvmlVgpuInstanceGetFrameRateLimit(of_vf) == 60
         assert nvml.nvmlDeviceGetMemoryInfo(l40s).used >= 8 << 30  # hardware.md 0.4
 
@@ -167,7 +170,16 @@ def test_a_vgpu_is_active_while_qemu_has_it(nvsim, nvml, nvml_helper):
         assert (sample.vgpuInstance, sample.smUtil.uiVal, sample.decUtil.uiVal) == (of_vf, 70, 10)
         late = (nvml.nvmlDeviceGetVgpuInstancesUtilizationInfo, l40s, sample.timeStamp + 10**9)
         assert code_of(*late) == nvml.NVML_ERROR_NOT_FOUND
-        assert nvml.nvmlDeviceGetVgpuSchedulerLog(l40s).entriesCount <= 200
+        log, newer = (
+            nvml.nvmlDeviceGetVgpuSchedulerLog(l40s),
+            nvml.c_nvmlVgpuSchedulerLogInfo_v2_t(engineId=1),
+        )
+        nvml.nvmlDeviceGetVgpuSchedulerLog_v2(l40s, newer)
+        for each in (log, newer):
+            assert 0 < each.entriesCount <= nvml.NVML_SCHEDULER_SW_MAX_LOG_ENTRIES
+            last = each.logEntries[each.entriesCount - 1]
+            assert last.swRunlistId == of_vf
+            assert 0 < last.timeRun <= last.targetTimeSlice <= last.timeRunTotal
 
         host = answer(nvml_helper)
         for address, type_id in ((L40S, 1152), (T4, 222)):

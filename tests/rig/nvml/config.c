@@ -20,16 +20,17 @@ static enum verdict look_up(const char *name, unsigned int *code)
 	FILE *file = fopen(CONFIG, "re");
 	enum verdict verdict = GO_ON;
 	char line[256], told[128];
+	unsigned int number;
 
 	if (!file)
 		return GO_ON;
-	while (fgets(line, sizeof(line), file)) {
+	while (verdict != HANG && fgets(line, sizeof(line), file)) {
 		if (sscanf(line, "hang %127s", told) == 1 && !strcmp(told, name)) {
 			verdict = HANG;
-			break;
-		}
-		if (sscanf(line, "fail %127s %u", told, code) == 2 && !strcmp(told, name))
+		} else if (sscanf(line, "fail %127s %u", told, &number) == 2 && !strcmp(told, name)) {
 			verdict = FAIL;
+			*code = number;
+		}
 	}
 	fclose(file);
 	return verdict;
