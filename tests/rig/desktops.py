@@ -13,22 +13,23 @@ import xml.etree.ElementTree as ET
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
-from uuid import UUID
 
 import libvirt
 
 from tests.rig.simulated import Nvsim
+from vgpuctl.client.client import Client
 from vgpuctl.host.libvirt import event_loop
 
-T4, A40, L40S = "0000:41:00.0", "0000:61:00.0", "0000:81:00.0"
-CARDS: Final = "t4:mdev@41,a40:sriov-mdev@61,l40s:vendor-vfio@81"
-TYPES: Final = {"mdev": "T4-4Q", "sriov-mdev": "A40-8Q", "vendor-vfio": "L40S-8Q"}
+T4, A16, A2 = "0000:41:00.0", "0000:61:00.0", "0000:81:00.0"
+CARDS: Final = "t4:mdev@41,a16:sriov-mdev@61,a2:vendor-vfio@81"
+TYPES: Final = {"mdev": "T4-4Q", "sriov-mdev": "A16-4Q", "vendor-vfio": "A2-4Q"}
 OLD_MACHINE: Final = "pc-q35-6.0"
 """Its slots are native PCIe: a device that was plugged in, and no guest has touched, is let go of at once."""
 NEW_MACHINE: Final = "q35"
 """Its slots are ACPI's: only an operating system lets go."""
 MDEVS: Final = Path("/sys/bus/mdev/devices")
 PCI: Final = Path("/sys/bus/pci/devices")
+SOCKET: Final = "/run/vgpuctl/vgpuctl.sock"
 PATIENCE_S: Final = 120.0
 
 
@@ -68,14 +69,19 @@ def refused(*words: str) -> dict[str, Any]:
     return problem
 
 
+def get(path: str, **query: Any) -> Any:
+    """What the API answers: the same as the CLI's, without the start of a Python for it."""
+    return Client(SOCKET).get(f"/v1/{path}", **query)
+
+
 def vgpus(**where: Any) -> list[dict[str, Any]]:
     """The vGPUs with those fields, as vgpuctl shows them."""
-    return [row for row in vgpuctl("vgpu", "list") if all(row[key] == value for key, value in where.items())]
+    return [row for row in get("vgpus") if all(row[key] == value for key, value in where.items())]
 
 
 def vgpu(name: str) -> dict[str, Any]:
     """The one of that name."""
-    found: dict[str, Any] = vgpuctl("vgpu", "show", name)
+    found: dict[str, Any] = get(f"vgpus/{name}")
     return found
 
 
@@ -237,12 +243,3 @@ class Host:
 def main_pid() -> int:
     """The daemon's process."""
     return int(run("systemctl", "show", "-P", "MainPID", "vgpuctl.service"))
-
-
-def is_uuid(text: str) -> bool:
-    """Whether that is one."""
-    try:
-        UUID(text)
-    except ValueError:
-        return False
-    return True

@@ -17,6 +17,7 @@ from tests.rig.desktops import (
     TYPES,
     Host,
     alias_of,
+    get,
     held_by,
     hostdev_xml,
     hostdevs,
@@ -95,7 +96,7 @@ def test_a_desktop_from_its_first_vgpu_to_its_last(host: Host, framework: str) -
 
 def _agree_on(host: Host, name: str, row: dict[str, Any]) -> None:
     """Kernel, mdevctl and libvirt show what vgpuctl shows."""
-    types = {each["name"]: each for each in vgpuctl("type", "list", "--gpu", row["gpu"])}
+    types = {each["name"]: each for each in get("types", gpu=row["gpu"])}
     assert type_in_kernel(row) == str(types[row["type"]]["type_id"])
     (hostdev,) = hostdevs(host.xml(name))
     assert hostdev.find("alias").get("name") == alias_of(row)
@@ -159,7 +160,7 @@ def test_a_linux_guest_sees_its_vgpus(host: Host, firmware: str) -> None:
     text = until(linux.said, "the guest's last word")
     assert ("firmware is EFI" in text) is (firmware == "efi")
     seen = linux.seen()
-    gpus = {each["address"]: each for each in vgpuctl("gpu", "list")}
+    gpus = {each["address"]: each for each in get("gpus")}
     assert {each.vendor_device for each in seen} == {
         gpus[row["gpu"]]["device_id"].split("/")[0] for row in vgpus(domain=name)
     }

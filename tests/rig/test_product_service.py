@@ -13,6 +13,7 @@ from tests.rig.desktops import (
     T4,
     TYPES,
     Host,
+    get,
     main_pid,
     refused,
     run,
@@ -45,7 +46,7 @@ def state() -> list[dict[str, Any]]:
     """What vgpuctl says of every vGPU and of who holds it."""
     return [
         {key: row[key] for key in ("name", "uuid", "vf", "state", "attached", "holders", "problem")}
-        for row in vgpuctl("vgpu", "list")
+        for row in vgpus()
     ]
 
 
@@ -69,8 +70,8 @@ def test_the_units_are_sound(host: Host) -> None:
     assert "NoNewPrivs:\t1" in status
     assert "Seccomp:\t2" in status
     # what the sandbox must leave: the kernel log, the holders (above, in every test), VFs, uevents, NVML
-    assert vgpuctl("host", "show")["unknown"] == {}
-    assert [each["vfs_enabled"] > 0 for each in vgpuctl("gpu", "list")] == [False, True, True]
+    assert get("host")["unknown"] == {}
+    assert [each["vfs_enabled"] > 0 for each in get("gpus")] == [False, True, True]
 
 
 def test_the_drivers_word_is_read_from_the_kernel_log(host: Host) -> None:
@@ -97,7 +98,7 @@ def test_a_killed_daemon_comes_back_and_nothing_has_changed(host: Host) -> None:
 def test_a_daemon_killed_in_the_middle_of_a_write_takes_it_up(host: Host) -> None:
     host.nvsim.set("slow_ms", 4000)
     operation = vgpuctl("vgpu", "create", "--type", TYPES["vendor-vfio"], "--name", "cut", "--no-wait")["id"]
-    until(lambda: "running" in [each["state"] for each in vgpuctl("operation", "show", operation)["steps"]])
+    until(lambda: "running" in [each["state"] for each in get(f"operations/{operation}")["steps"]])
     pid = main_pid()
     run("systemctl", "kill", "-s", "KILL", "--kill-whom=main", "vgpuctl.service")
     until(lambda: main_pid() not in (0, pid), "the restart")
@@ -112,7 +113,7 @@ def test_a_daemon_killed_in_the_middle_of_a_write_takes_it_up(host: Host) -> Non
 def test_libvirtd_may_be_restarted_under_it(host: Host) -> None:
     before, pid = state(), main_pid()
     run("systemctl", "restart", "libvirtd.service")
-    until(lambda: vgpuctl("host", "show")["libvirt_uri"], "the new connection")
+    until(lambda: get("host")["libvirt_uri"], "the new connection")
     assert state() == before
     assert main_pid() == pid
     host.define("later")

@@ -10,10 +10,10 @@ import pytest
 
 pytestmark = pytest.mark.slow
 
-CARDS = "t4:mdev@41,a40:sriov-mdev@61,l40s:vendor-vfio@81,t4:mdev@a1"
+CARDS = "t4:mdev@41,a16:sriov-mdev@61,a2:vendor-vfio@81,t4:mdev@a1"
 TAKEN_OUT = ",t4:mdev@c1"
 BROKEN, GONE = "0000:a1:00.0", "0000:c1:00.0"
-WELL = {"mdev": "T4-4Q", "sriov-mdev": "A40-8Q", "vendor-vfio": "L40S-8Q"}
+WELL = {"mdev": "T4-4Q", "sriov-mdev": "A16-4Q", "vendor-vfio": "A2-4Q"}
 TYPES = {**WELL, "broken": "T4-4Q", "gone": "T4-8Q"}
 FOREIGN = "22222222-2222-4222-8222-222222222222"
 
