@@ -95,8 +95,7 @@ class Placements(ctypes.Structure):
 
 class Scheduler(ctypes.Structure):
     _fields_ = tuple(
-        (name, _U32)
-        for name in ("gi", "engine", "policy", "arr", "avg_factor", "frequency", "timeslice_ns")
+        (name, _U32) for name in ("gi", "engine", "policy", "arr", "avg_factor", "frequency", "timeslice_ns")
     )
 
 
