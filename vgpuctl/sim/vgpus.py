@@ -38,7 +38,8 @@ def create_mdev(
     """Write `text` to a type's `create`; `kind` is the type's number.
 
     EINVAL for anything but a UUID of 36 characters and, at most, one more that nobody looks at; EEXIST
-    for a UUID in use on any parent [drivers/vfio/mdev/mdev_sysfs.c, mdev_core.c]; EIO and a code in the log when NVIDIA's driver refuses.
+    for a UUID in use on any parent [drivers/vfio/mdev/mdev_sysfs.c, mdev_core.c]; EIO and a code in the log
+    when NVIDIA's driver refuses.
     """
     if len(text) not in (UUID_LENGTH, UUID_LENGTH + 1):
         return Outcome(state, errno=errno.EINVAL)

@@ -1,6 +1,6 @@
 """Writes `nvsim_tables.h`: the catalogue's GPU models for the simulated cards and driver.
 
-    python -m tests.rig.nvsim.tables OUTPUT
+python -m tests.rig.nvsim.tables OUTPUT
 """
 
 from __future__ import annotations
