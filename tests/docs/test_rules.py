@@ -29,7 +29,6 @@ NOT_SHOWN = {
     "1.1.6": "how mdevctl prints what 1.1.4 and 1.1.5 are about",
     "1.3.6": "about mdevctl; what comes back after a boot is 0.9",
     "1.4.1": "which release has which framework; it is probed (1.4.2) and never derived from a release",
-    "1.4.15": "QEMU without libvirt",
     "1.4.16": "how Nova attaches",
     "2.12": "whether one VM may have these vGPUs together is the driver's answer at its start",
     "2.13": "about the guest's firmware",
