@@ -24,7 +24,7 @@ class Nvsim:
 
     def unload_driver(self) -> None:
         """Unload it; raises CalledProcessError while something is in use."""
-        _run("modprobe", "-r", "nvsim")
+        _run("rmmod", "nvsim")  # modprobe -r would take the cards out with it
 
     def unload(self) -> None:
         """Take driver and cards out; what is not there is no error."""
