@@ -17,7 +17,7 @@ LIBRARY = Path("/usr/lib/x86_64-linux-gnu/libnvidia-ml.so.1")
 CONFIG = Path("/run/nvsim/nvml.conf")
 DEVICES = Path("/sys/bus/pci/devices")
 MDEVS = Path("/sys/bus/mdev/devices")
-L40S, A100, T4 = "0000:41:00.0", "0000:61:00.0", "0000:81:00.0"
+AT_41, AT_61, AT_81 = "0000:41:00.0", "0000:61:00.0", "0000:81:00.0"
 NOBODY = 65534
 
 

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from tests.rig.nvml_client import (
-    A100,
+    AT_41,
+    AT_61,
     DEVICES,
-    L40S,
     answer,
     as_nobody,
     code_of,
@@ -23,12 +23,12 @@ from tests.rig.nvml_client import (
 from vgpuctl.model.catalog import Catalog
 
 ONE_G, ONE_G_ME, THREE_G, WHOLE = 19, 20, 9, 0
-"""Ids of an A100's GPU-instance profiles [hardware.md 3.1]."""
+"""Ids of an AT_61's GPU-instance profiles [hardware.md 3.1]."""
 
 
 @pytest.mark.rig
 def test_gpu_instances_are_cut_filled_and_destroyed(nvsim, nvml, nvml_helper):
-    nvsim.load(f"a100-80:sriov-mdev@{A100[5:7]}")
+    nvsim.load("a100-80:sriov-mdev@61")
     nvml.nvmlInit()
     gpu = nvml.nvmlDeviceGetHandleByIndex(0)
     profiles = {each.gi_profile_id: each for each in Catalog().mig_profiles(Catalog().keyed("a100-80"))}
@@ -115,7 +115,7 @@ def test_gpu_instances_are_cut_filled_and_destroyed(nvsim, nvml, nvml_helper):
         )
     )
     assert of_user == (nvml.NVML_SUCCESS, *[nvml.NVML_ERROR_NO_PERMISSION] * 5)
-    assert gpu_at(answer(nvml_helper), A100).mig_current is True
+    assert gpu_at(answer(nvml_helper), AT_61).mig_current is True
     for each in (three, one):
         nvml.nvmlGpuInstanceDestroy(each)
         assert code_of(nvml.nvmlGpuInstanceGetInfo, each) == nvml.NVML_ERROR_INVALID_ARGUMENT
@@ -125,13 +125,13 @@ def test_gpu_instances_are_cut_filled_and_destroyed(nvsim, nvml, nvml_helper):
 @pytest.mark.rig
 def test_a_gpu_instance_that_several_vgpus_share(nvsim, nvml):
     """hardware.md 3.4: on Blackwell each has a mixed-size mode, placements and a scheduler of its own."""
-    nvsim.load(f"rtx-pro-6000:vendor-vfio@{L40S[5:7]}")
+    nvsim.load("rtx-pro-6000:vendor-vfio@41")
     nvml.nvmlInit()
     gpu = nvml.nvmlDeviceGetHandleByIndex(0)
     assert nvml.nvmlDeviceGetVgpuCapabilities(gpu, nvml.NVML_DEVICE_VGPU_CAP_MIG_TIMESLICING_SUPPORTED) == 1
     assert nvml.nvmlDeviceSetMigMode(gpu, 1) == nvml.NVML_SUCCESS
     nvml.nvmlShutdown()
-    assert sriov_manage("-e", L40S).returncode == 0
+    assert sriov_manage("-e", AT_41).returncode == 0
     nvml.nvmlInit()
     gpu = nvml.nvmlDeviceGetHandleByIndex(0)
     assert nvml.nvmlDeviceGetCreatableVgpus(gpu) == []  # hardware.md 3.3: no GPU instance, no vGPU
@@ -167,7 +167,7 @@ def test_a_gpu_instance_that_several_vgpus_share(nvsim, nvml):
     assert nvml.nvmlGpuInstanceGetVgpuSchedulerLog(mine, log).entriesCount == 0
     assert code_of(nvml.nvmlDeviceGetVgpuSchedulerState, gpu) == nvml.NVML_ERROR_NOT_SUPPORTED
 
-    vf = DEVICES / vfs_of(L40S)[0] / "nvidia/current_vgpu_type"
+    vf = DEVICES / vfs_of(AT_41)[0] / "nvidia/current_vgpu_type"
     vf.write_text(f"{large.type_id}")
     assert code_of(nvml.nvmlGpuInstanceDestroy, mine) == nvml.NVML_ERROR_IN_USE
     assert code_of(nvml.nvmlGpuInstanceSetVgpuHeterogeneousMode, mine, 0) == nvml.NVML_ERROR_IN_USE

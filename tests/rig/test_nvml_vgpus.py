@@ -7,10 +7,10 @@ import subprocess
 import pytest
 
 from tests.rig.nvml_client import (
+    AT_41,
+    AT_81,
     DEVICES,
-    L40S,
     MDEVS,
-    T4,
     answer,
     as_nobody,
     code_of,
@@ -59,8 +59,8 @@ class qemu:  # noqa: N801  # a context manager, called like a function
 
 @pytest.mark.rig
 def test_creatable_types_placements_and_the_mixed_size_mode(nvsim, nvml):
-    nvsim.load(f"a100-80:vendor-vfio@{L40S[5:7]}")
-    assert sriov_manage("-e", L40S).returncode == 0
+    nvsim.load("a100-80:vendor-vfio@41")
+    assert sriov_manage("-e", AT_41).returncode == 0
     types = {each.name: each.type_id for each in Catalog().keyed("a100-80").types}
     big, small = types["A100D-40C"], types["A100D-10C"]
     nvml.nvmlInit()
@@ -74,7 +74,7 @@ def test_creatable_types_placements_and_the_mixed_size_mode(nvsim, nvml):
     assert nvml.nvmlDeviceGetVgpuHeterogeneousMode(gpu) == 1
     assert 0 in nvml.nvmlDeviceGetVgpuSchedulerCapabilities(gpu).supportedSchedulers
 
-    vf = DEVICES / vfs_of(L40S)[0] / "nvidia"
+    vf = DEVICES / vfs_of(AT_41)[0] / "nvidia"
     vf.joinpath("current_vgpu_type").write_text(f"{big}")
     creatable = nvml.nvmlDeviceGetVgpuTypeCreatablePlacements(gpu, big, version=2)
     assert creatable.placementIds[: creatable.count] == [40]
@@ -92,7 +92,7 @@ def test_creatable_types_placements_and_the_mixed_size_mode(nvsim, nvml):
 
 @pytest.mark.rig
 def test_the_scheduler_is_set_and_read_in_both_versions(nvsim, nvml):
-    nvsim.load(f"t4:mdev@{T4[5:7]}")
+    nvsim.load("t4:mdev@81")
     nvml.nvmlInit()
     gpu = nvml.nvmlDeviceGetHandleByIndex(0)
     caps = nvml.nvmlDeviceGetVgpuSchedulerCapabilities(gpu)
@@ -122,7 +122,7 @@ def test_the_scheduler_is_set_and_read_in_both_versions(nvsim, nvml):
     newer.engineId = 4
     assert code_of(nvml.nvmlDeviceSetVgpuSchedulerState_v2, gpu, newer) == nvml.NVML_ERROR_INVALID_ARGUMENT
 
-    create = DEVICES / T4 / "mdev_supported_types/nvidia-222/create"
+    create = DEVICES / AT_81 / "mdev_supported_types/nvidia-222/create"
     create.write_text(VM)
     newer.engineId = 1
     assert code_of(nvml.nvmlDeviceSetVgpuSchedulerState_v2, gpu, newer) == nvml.NVML_ERROR_NOT_SUPPORTED
@@ -133,19 +133,19 @@ def test_the_scheduler_is_set_and_read_in_both_versions(nvsim, nvml):
 @pytest.mark.rig
 def test_a_vgpu_is_active_while_qemu_has_it(nvsim, nvml, nvml_helper):
     """An mdev and a VF of one VM, whose UUID only QEMU's command line tells [hardware.md 1.4.15]."""
-    nvsim.load(f"l40s:vendor-vfio@{L40S[5:7]},t4:mdev@{T4[5:7]}")
-    assert sriov_manage("-e", L40S).returncode == 0
-    vf = vfs_of(L40S)[2]
+    nvsim.load("a2:vendor-vfio@41,t4:mdev@81")
+    assert sriov_manage("-e", AT_41).returncode == 0
+    vf = vfs_of(AT_41)[2]
     mdev = "0a1b2c3d-0000-4000-8000-000000000001"
-    (DEVICES / T4 / "mdev_supported_types/nvidia-222/create").write_text(mdev)
+    (DEVICES / AT_81 / "mdev_supported_types/nvidia-222/create").write_text(mdev)
     nvml.nvmlInit()
-    l40s, t4 = (nvml.nvmlDeviceGetHandleByIndex(index) for index in (0, 1))
-    nvml.nvmlDeviceSetVgpuHeterogeneousMode(l40s, 1)
-    (DEVICES / vf / "nvidia/current_vgpu_type").write_text("1152")
-    assert (nvml.nvmlDeviceGetActiveVgpus(l40s), nvml.nvmlDeviceGetActiveVgpus(t4)) == ([], [])
-    assert nvml.nvmlDeviceGetVgpuInstancesUtilizationInfo(l40s, 0) == []
+    a2, t4 = (nvml.nvmlDeviceGetHandleByIndex(index) for index in (0, 1))
+    nvml.nvmlDeviceSetVgpuHeterogeneousMode(a2, 1)
+    (DEVICES / vf / "nvidia/current_vgpu_type").write_text("746")
+    assert (nvml.nvmlDeviceGetActiveVgpus(a2), nvml.nvmlDeviceGetActiveVgpus(t4)) == ([], [])
+    assert nvml.nvmlDeviceGetVgpuInstancesUtilizationInfo(a2, 0) == []
     with qemu(VM, f"/sys/bus/pci/devices/{vf}", f"/sys/bus/mdev/devices/{mdev}"):
-        ((of_vf,), (of_mdev,)) = (nvml.nvmlDeviceGetActiveVgpus(each) for each in (l40s, t4))
+        ((of_vf,), (of_mdev,)) = (nvml.nvmlDeviceGetActiveVgpus(each) for each in (a2, t4))
         for vgpu in (of_vf, of_mdev):
             assert nvml.nvmlVgpuInstanceGetVmID(vgpu) == (VM.encode(), nvml.NVML_VGPU_VM_ID_UUID)
             assert nvml.nvmlVgpuInstanceGetVmDriverVersion(vgpu) == "Not Available"
@@ -155,26 +155,26 @@ def test_a_vgpu_is_active_while_qemu_has_it(nvsim, nvml, nvml_helper):
         assert nvml.nvmlVgpuInstanceGetUUID(of_vf) not in {nvml.nvmlVgpuInstanceGetUUID(of_mdev), VM, mdev}
         assert nvml.nvmlVgpuInstanceGetMdevUUID(of_mdev) == mdev
         assert code_of(nvml.nvmlVgpuInstanceGetMdevUUID, of_vf) == nvml.NVML_ERROR_NOT_SUPPORTED
-        assert nvml.nvmlVgpuInstanceGetType(of_vf) == 1152
+        assert nvml.nvmlVgpuInstanceGetType(of_vf) == 746
         assert nvml.nvmlVgpuInstanceGetPlacementId(of_vf) == 0
         assert nvml.nvmlVgpuInstanceGetPlacementId(of_mdev) == 0xFFFF  # only in mixed-size mode there is one
         assert nvml.nvmlVgpuInstanceGetFrameRateLimit(of_vf) == 60
-        assert nvml.nvmlDeviceGetMemoryInfo(l40s).used >= 8 << 30  # hardware.md 0.4
+        assert nvml.nvmlDeviceGetMemoryInfo(a2).used >= 4 << 30  # hardware.md 0.4
 
-        nvsim.set("activity", f"{of_vf} 70 30 20 10 1", address=L40S)
+        nvsim.set("activity", f"{of_vf} 70 30 20 10 1", address=AT_41)
         assert (
             nvml.nvmlVgpuInstanceGetLicenseInfo(of_vf).currentState == nvml.NVML_GRID_LICENSE_STATE_LICENSED
         )
         assert nvml.nvmlVgpuInstanceGetGpuPciId(of_vf) == "00000000:00:05.0"
-        (sample,) = nvml.nvmlDeviceGetVgpuInstancesUtilizationInfo(l40s, 0)
+        (sample,) = nvml.nvmlDeviceGetVgpuInstancesUtilizationInfo(a2, 0)
         assert (sample.vgpuInstance, sample.smUtil.uiVal, sample.decUtil.uiVal) == (of_vf, 70, 10)
-        late = (nvml.nvmlDeviceGetVgpuInstancesUtilizationInfo, l40s, sample.timeStamp + 10**9)
+        late = (nvml.nvmlDeviceGetVgpuInstancesUtilizationInfo, a2, sample.timeStamp + 10**9)
         assert code_of(*late) == nvml.NVML_ERROR_NOT_FOUND
         log, newer = (
-            nvml.nvmlDeviceGetVgpuSchedulerLog(l40s),
+            nvml.nvmlDeviceGetVgpuSchedulerLog(a2),
             nvml.c_nvmlVgpuSchedulerLogInfo_v2_t(engineId=1),
         )
-        nvml.nvmlDeviceGetVgpuSchedulerLog_v2(l40s, newer)
+        nvml.nvmlDeviceGetVgpuSchedulerLog_v2(a2, newer)
         for each in (log, newer):
             assert 0 < each.entriesCount <= nvml.NVML_SCHEDULER_SW_MAX_LOG_ENTRIES
             last = each.logEntries[each.entriesCount - 1]
@@ -182,11 +182,11 @@ def test_a_vgpu_is_active_while_qemu_has_it(nvsim, nvml, nvml_helper):
             assert 0 < last.timeRun <= last.targetTimeSlice <= last.timeRunTotal
 
         host = answer(nvml_helper)
-        for address, type_id in ((L40S, 1152), (T4, 222)):
+        for address, type_id in ((AT_41, 746), (AT_81, 222)):
             active = gpu_at(host, address).active
             assert not isinstance(active, Unknown)
             assert [(each.type_id, each.vm_uuid) for each in active] == [(type_id, VM)]
-    assert nvml.nvmlDeviceGetActiveVgpus(l40s) == []
+    assert nvml.nvmlDeviceGetActiveVgpus(a2) == []
     assert code_of(nvml.nvmlVgpuInstanceGetType, of_vf) == nvml.NVML_ERROR_NOT_FOUND
     (DEVICES / vf / "nvidia/current_vgpu_type").write_text("0")
     (MDEVS / mdev / "remove").write_text("1")

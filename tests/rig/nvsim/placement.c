@@ -33,14 +33,17 @@ static unsigned int start_count(struct gpu *gpu, const struct nvsim_type *type, 
 {
 	unsigned int region = region_gb(gpu, gi), size = size_gb(type->fb_mib);
 
+	unsigned int limit = gi == NONE ? type->max_per_gpu_mixed : type->max_per_gi;
+
 	if (type->nstarts)
 		return type->nstarts;
-	return region < size ? 0 : region - size + 1;
+	/* never more than instances: NVML's callers make room for those */
+	return min(region / size, limit ? limit : type->max_per_gpu);
 }
 
 static unsigned int start_at(const struct nvsim_type *type, unsigned int i)
 {
-	return type->nstarts ? type->starts[i] : i;
+	return type->nstarts ? type->starts[i] : i * size_gb(type->fb_mib);
 }
 
 static bool overlaps(struct gpu *gpu, const struct vgpu *except, const struct nvsim_type *type, u32 gi,
