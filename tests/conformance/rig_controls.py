@@ -33,7 +33,7 @@ NVML_CONF: Final = Path("/run/nvsim/nvml.conf")
 
 
 class RigControls:
-    """The controls of one case.  `is_worn` says that its cards cannot be brought back, but only put in anew."""
+    """The controls of one case.  `is_worn`: its cards cannot be brought back, only put in anew."""
 
     def __init__(
         self, nvsim: Nvsim, nvml: HelperNvml, host: LocalHost, parameters: dict[str, object]

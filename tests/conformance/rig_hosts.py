@@ -44,6 +44,7 @@ class RigHosts:
         self._nvml = HelperNvml()
         self._nvsim = Nvsim()
         self._loaded: tuple[str, dict[str, object]] | None = None
+        self._cards: list[str] = []
         self._samples: list[str] = []
         self._controls: RigControls | None = None
         self._nvsim.unload()
@@ -59,6 +60,7 @@ class RigHosts:
             run("modprobe", module)
         for each in cards:
             self._bring(each)
+        self._cards = [str(each.address) for each in cards]
         if cards:
             self._nvsim.reset_writes()
         host = LocalHost(
@@ -96,7 +98,7 @@ class RigHosts:
         for module in self._samples:
             run("modprobe", "-r", module)
         self._samples = []
-        if controls.is_worn:
+        if controls.is_worn or not all(_are_filled(pf) for pf in self._cards):
             self._unload()
 
     def close(self) -> None:
@@ -121,6 +123,8 @@ class RigHosts:
         """The modes and VFs that the case asked for."""
         address = str(board.address)
         model = self._catalog.keyed(board.model)
+        if driver_of(address) != "nvidia":
+            turn_vfs(address, on=False)
         if model.mig and smi.mig(address) != (board.mig, board.mig):
             turn_vfs(address, on=False)
             assert smi.set_mig(address, enabled=board.mig) == 0
@@ -158,6 +162,16 @@ def turn_vfs(pf: str, *, on: bool) -> None:
     if not numvfs.exists() or ((int(numvfs.read_text()) > 0) is on and driver_of(pf) == "nvidia"):
         return
     run(str(SRIOV_MANAGE), "-e" if on else "-d", pf)
+
+
+def _are_filled(pf: str) -> bool:
+    """Whether no VF still waits for its types: one that had to wait for an hour is for nobody else."""
+    vfs = (PCI / pf).glob("virtfn*")
+    return all((vf / "nvidia").is_dir() or _has_types(vf / "mdev_supported_types") for vf in vfs)
+
+
+def _has_types(directory: Path) -> bool:
+    return directory.is_dir() and not any(directory.glob("pci-*"))
 
 
 def driver_of(pf: str) -> str:
