@@ -27,12 +27,12 @@ import pytest
 from tests.conformance.bench import Bench, Hosts
 from vgpuctl.model.catalog import Catalog
 from vgpuctl.model.gpu import GpuState
-from vgpuctl.sim.spec import Card, Spec, parse
+from vgpuctl.sim.spec import Spec, parse
 from vgpuctl.sim.state import AS_USUAL, Disputed
 
 CATALOG = Catalog()
-READY = ("t4", "a40:sriov-mdev", "l40s")
-"""A card of each framework."""
+READY = ("t4", "a2:sriov-mdev", "a2")
+"""A card of each framework; an A2 has few VFs and few types, and so is soon there in the rig."""
 
 
 def _simulated() -> Hosts:
@@ -107,7 +107,7 @@ def hosts(request: pytest.FixtureRequest) -> Iterator[Hosts]:
 
 @pytest.fixture
 def host(hosts: Hosts) -> Iterator[Callable[..., Bench]]:
-    """`host("t4,l40s")` is a host with those cards, `host(..., vfs=True)` one whose VFs are on.
+    """`host("t4,l40s")` is a host with those cards, `vfs`, `mig` and `mixed_size` the state of each of them.
 
     What else a host may be like: see Spec and Disputed.
     """
@@ -116,21 +116,25 @@ def host(hosts: Hosts) -> Iterator[Callable[..., Bench]]:
         cards: str,
         *,
         vfs: bool = False,
+        mig: bool = False,
+        mixed_size: bool = False,
         ready_delay_s: float = 0.0,
         vfs_timeout_s: float = 60.0,
         sriov_manage: bool = True,
         disputed: Disputed = AS_USUAL,
     ) -> Bench:
-        every = tuple(_with_vfs(each, on=vfs) for each in parse(cards).cards)
-        spec = Spec(cards=every, ready_delay_s=ready_delay_s, sriov_manage=sriov_manage, disputed=disputed)
+        spec = Spec(
+            cards=tuple(
+                replace(each, vfs=vfs, mig=mig, mixed_size=mixed_size) for each in parse(cards).cards
+            ),
+            ready_delay_s=ready_delay_s,
+            sriov_manage=sriov_manage,
+            disputed=disputed,
+        )
         return hosts.make(spec, vfs_timeout_s=vfs_timeout_s)
 
     yield make
     hosts.tidy()
-
-
-def _with_vfs(card: Card, *, on: bool) -> Card:
-    return replace(card, vfs=on)
 
 
 @pytest.fixture

@@ -33,12 +33,16 @@ NVML_CONF: Final = Path("/run/nvsim/nvml.conf")
 
 
 class RigControls:
-    """The controls of one case.  `is_worn` says that its cards are no longer as new."""
+    """The controls of one case.  `is_worn`: its cards cannot be brought back, only put in anew."""
 
-    def __init__(self, nvsim: Nvsim, nvml: HelperNvml, host: LocalHost) -> None:
+    def __init__(
+        self, nvsim: Nvsim, nvml: HelperNvml, host: LocalHost, parameters: dict[str, object]
+    ) -> None:
         self._nvsim = nvsim
         self._nvml = nvml
         self._host = host
+        self._parameters = parameters
+        self._is_slow = False
         self._holders: dict[str, subprocess.Popen[bytes]] = {}
         self._faults: list[str] = []
         self._interrupter: threading.Thread | None = None
@@ -125,6 +129,9 @@ class RigControls:
         for what in self._faults:
             self._nvsim.fail(what, count=0)
         self._faults.clear()
+        if self._is_slow:
+            self._nvsim.set("slow_ms", 0)
+            self._is_slow = False
         NVML_CONF.unlink(missing_ok=True)
         PAUSE.unlink(missing_ok=True)
         if self._interrupter is not None:
@@ -133,15 +140,14 @@ class RigControls:
         return {}
 
     def _slow(self, ms: int) -> dict[str, Any]:
-        self.is_worn = True
         self._nvsim.set("slow_ms", ms)
+        self._is_slow = True
         return {}
 
     def _reload_driver(self) -> dict[str, Any]:
         self._nvml.release()
         self._nvsim.unload_driver()
-        self._nvsim.load_driver()
-        self.is_worn = True  # it came back with its own parameters, not with the case's
+        self._nvsim.load_driver(**self._parameters)
         return {}
 
     def _remove_gpu(self, gpu: int | str) -> dict[str, Any]:
@@ -162,14 +168,12 @@ class RigControls:
         return {"uuid": uuid}
 
     def _mig(self, gpu: int | str, *, enabled: bool = True) -> dict[str, Any]:
-        self.is_worn = True
         address = self._address(gpu)
         with _refused_as_conflict():
             status = smi.set_mig(address, enabled=enabled)
         return {"pending": status != pynvml.NVML_SUCCESS}
 
     def _mixed_size(self, gpu: int | str, *, enabled: bool = True) -> dict[str, Any]:
-        self.is_worn = True
         with _refused_as_conflict():
             smi.set_mixed_size(self._address(gpu), enabled=enabled)
         return {}

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
+from tests.conformance import smi
 from tests.conformance.bench import Bench
 from tests.conformance.rig_controls import SRIOV_MANAGE, RigControls
 from tests.rig.simulated import Nvsim
@@ -24,6 +25,8 @@ from vgpuctl.sim.state import Board
 
 ANSWER_S: Final = 60.0
 """An emulated processor is some thirty times slower than one that the adapters' own deadlines are for."""
+PARAMETERS: Final = Path("/sys/module/nvsim/parameters")
+CHANGEABLE: Final = {"ready_delay_ms", "clear_held", "numvfs_errno", "creatable_header"}
 MDEVS: Final = Path("/sys/bus/mdev/devices")
 PCI: Final = Path("/sys/bus/pci/devices")
 _BOUND: Final = "/sys/bus/pci/drivers/nvidia"
@@ -41,6 +44,7 @@ class RigHosts:
         self._nvml = HelperNvml()
         self._nvsim = Nvsim()
         self._loaded: tuple[str, dict[str, object]] | None = None
+        self._cards: list[str] = []
         self._samples: list[str] = []
         self._controls: RigControls | None = None
         self._nvsim.unload()
@@ -49,12 +53,14 @@ class RigHosts:
         """The cards of `spec`, at the addresses where the simulation puts them too."""
         boards = initial_state(spec, self._catalog, TEST_SEED).boards
         cards = [each for each in boards if isinstance(each.address, PciAddress)]
-        self._load(cards, parameters_of(spec))
+        parameters = parameters_of(spec)
+        self._load(cards, parameters)
         self._samples = [str(each.address) for each in boards if each not in cards]
         for module in self._samples:
             run("modprobe", module)
         for each in cards:
-            turn_vfs(str(each.address), on=each.vfs > 0)
+            self._bring(each)
+        self._cards = [str(each.address) for each in cards]
         if cards:
             self._nvsim.reset_writes()
         host = LocalHost(
@@ -70,7 +76,7 @@ class RigHosts:
         )
         if not spec.sriov_manage:
             SRIOV_MANAGE.chmod(0o644)
-        self._controls = RigControls(self._nvsim, self._nvml, host)
+        self._controls = RigControls(self._nvsim, self._nvml, host, parameters)
         return Bench(
             kernel=self._kernel,
             host=host,
@@ -92,7 +98,7 @@ class RigHosts:
         for module in self._samples:
             run("modprobe", "-r", module)
         self._samples = []
-        if controls.is_worn:
+        if controls.is_worn or not all(_are_filled(pf) for pf in self._cards):
             self._unload()
 
     def close(self) -> None:
@@ -100,13 +106,34 @@ class RigHosts:
         self._unload()
 
     def _load(self, cards: list[Board], parameters: dict[str, object]) -> None:
+        """Have these cards, and a driver with these parameters; most of them can be changed while it runs."""
         text = ",".join(f"{each.model}:{each.framework}@{each.address.bus:02x}" for each in cards)
-        if self._loaded == (text, parameters):
-            return
-        self._unload()
-        if cards:
-            self._nvsim.load(text, **parameters)
-            self._loaded = (text, parameters)
+        loaded, present = self._loaded or ("", {})
+        changed = {name: value for name, value in parameters.items() if present.get(name) != value}
+        if loaded == text and changed.keys() <= CHANGEABLE:
+            for name, value in changed.items():
+                (PARAMETERS / name).write_text(str(value))
+        else:
+            self._unload()
+            if cards:
+                self._nvsim.load(text, **parameters)
+        self._loaded = (text, parameters) if cards else None
+
+    def _bring(self, board: Board) -> None:
+        """The modes and VFs that the case asked for."""
+        address = str(board.address)
+        model = self._catalog.keyed(board.model)
+        if driver_of(address) != "nvidia":
+            turn_vfs(address, on=False)
+        if model.mig and smi.mig(address) != (board.mig, board.mig):
+            turn_vfs(address, on=False)
+            assert smi.set_mig(address, enabled=board.mig) == 0
+        turn_vfs(address, on=board.vfs > 0)
+        if board.mig:
+            with smi.device(address) as gpu:
+                smi.destroy_gis(gpu)
+        elif model.mixed_size and smi.mixed_size(address) is not board.mixed_size:
+            smi.set_mixed_size(address, enabled=board.mixed_size)
 
     def _unload(self) -> None:
         self._nvml.release()
@@ -132,9 +159,23 @@ def parameters_of(spec: Spec) -> dict[str, object]:
 def turn_vfs(pf: str, *, on: bool) -> None:
     """Bring a GPU's VFs into that state, whoever would do it."""
     numvfs = PCI / pf / "sriov_numvfs"
-    if not numvfs.exists() or (int(numvfs.read_text()) > 0) is on:
+    if not numvfs.exists() or ((int(numvfs.read_text()) > 0) is on and driver_of(pf) == "nvidia"):
         return
     run(str(SRIOV_MANAGE), "-e" if on else "-d", pf)
+
+
+def _are_filled(pf: str) -> bool:
+    """Whether no VF still waits for its types: one that had to wait for an hour is for nobody else."""
+    vfs = (PCI / pf).glob("virtfn*")
+    return all((vf / "nvidia").is_dir() or _has_types(vf / "mdev_supported_types") for vf in vfs)
+
+
+def _has_types(directory: Path) -> bool:
+    return directory.is_dir() and not any(directory.glob("pci-*"))
+
+
+def driver_of(pf: str) -> str:
+    return (PCI / pf / "driver").resolve().name
 
 
 def remove_everything() -> None:

@@ -31,6 +31,19 @@ def set_mig(address: object, *, enabled: bool) -> int:
         return pynvml.nvmlDeviceSetMigMode(gpu, int(enabled))
 
 
+def mig(address: object) -> tuple[bool, bool]:
+    """MIG mode now, and the pending one."""
+    with device(address) as gpu:
+        current, pending = pynvml.nvmlDeviceGetMigMode(gpu)
+        return bool(current), bool(pending)
+
+
+def mixed_size(address: object) -> bool:
+    """Whether mixed-size mode is on; a GPU that has no such mode is not asked."""
+    with device(address) as gpu:
+        return bool(pynvml.nvmlDeviceGetVgpuHeterogeneousMode(gpu))
+
+
 def set_mixed_size(address: object, *, enabled: bool) -> None:
     with device(address) as gpu:
         pynvml.nvmlDeviceSetVgpuHeterogeneousMode(gpu, int(enabled))

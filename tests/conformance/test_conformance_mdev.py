@@ -22,8 +22,8 @@ def t4(host):
 
 
 @pytest.fixture
-def a40(host):
-    return host("a40:sriov-mdev", vfs=True)
+def a2(host):
+    return host("a2:sriov-mdev", vfs=True)
 
 
 def types_of(bench):
@@ -179,40 +179,38 @@ def test_a_parent_without_that_type_refuses_before_anything_is_written(t4):
     assert t4.writes() == before
 
 
-def test_vfs_start_at_function_4_and_the_pf_then_lists_no_types(a40):
+def test_vfs_start_at_function_4_and_the_pf_then_lists_no_types(a2):
     """hardware.md 0.3, 1.3.1, 1.3.2, 1.3.4: from .4 on, types on VFs only."""
-    gpu = a40.gpu()
+    gpu = a2.gpu()
     assert gpu.vfs[0].address == replace(gpu.address, function=4)
     assert gpu.framework is FrameworkKind.SRIOV_MDEV
-    assert not a40.kernel.exists(f"{a40.pf()}/mdev_supported_types")
-    assert len(gpu.vfs) == gpu.vfs_max == 32
+    assert not a2.kernel.exists(f"{a2.pf()}/mdev_supported_types")
+    assert len(gpu.vfs) == gpu.vfs_max == 16
 
 
-def test_one_mdev_per_vf_ever(a40):
+def test_one_mdev_per_vf_ever(a2):
     """hardware.md 0.3, 1.3.3, 1.3.5: available_instances of a VF is 0 or 1; a second create is 0x38."""
-    step = a40.create(a40.gpu(), "A40-4Q")
+    step = a2.create(a2.gpu(), "A2-4Q")
     types = f"sys/bus/pci/devices/{step.parent}/mdev_supported_types"
-    assert {a40.kernel.read(f"{types}/{each}/available_instances") for each in a40.kernel.list(types)} == {
-        "0"
-    }
-    fails_with(errno.EIO, a40.kernel.write, f"{types}/nvidia-{step.type_id}/create", str(uuid4()))
-    assert any("0x38" in line.text for line in a40.kernel.log())
+    assert {a2.kernel.read(f"{types}/{each}/available_instances") for each in a2.kernel.list(types)} == {"0"}
+    fails_with(errno.EIO, a2.kernel.write, f"{types}/nvidia-{step.type_id}/create", str(uuid4()))
+    assert any("0x38" in line.text for line in a2.kernel.log())
     with pytest.raises(Conflict) as caught:
-        a40.create(a40.gpu(), "A40-4Q", parent=step.parent)
+        a2.create(a2.gpu(), "A2-4Q", parent=step.parent)
     assert caught.value.facts["mdev"] == str(step.vgpu)
 
 
-def test_a_free_vf_offers_at_most_one_of_each_type(a40):
+def test_a_free_vf_offers_at_most_one_of_each_type(a2):
     """hardware.md 0.3: 0 or 1."""
-    types = f"sys/bus/pci/devices/{a40.gpu().vfs[0].address}/mdev_supported_types"
-    shown = {a40.kernel.read(f"{types}/{each}/available_instances") for each in a40.kernel.list(types)}
+    types = f"sys/bus/pci/devices/{a2.gpu().vfs[0].address}/mdev_supported_types"
+    shown = {a2.kernel.read(f"{types}/{each}/available_instances") for each in a2.kernel.list(types)}
     assert shown == {"1"}
 
 
 @pytest.mark.read_only
 def test_with_vfs_off_nothing_is_known_of_what_can_be_created(host):
     """hardware.md 1.5.2: types and framework show only once VFs are on."""
-    gpu = host("a40:sriov-mdev").gpu()
+    gpu = host("a2:sriov-mdev").gpu()
     assert gpu.state is GpuState.VFS_OFF
     assert gpu.framework is None
     assert isinstance(gpu.creatable, Unknown)
@@ -220,7 +218,7 @@ def test_with_vfs_off_nothing_is_known_of_what_can_be_created(host):
 
 def test_vfs_appear_late_and_their_types_are_first_named_after_the_bus(host):
     """hardware.md T18: VFs appear late and may show `pci-NNN` type dirs first."""
-    bench = host("a40:sriov-mdev", ready_delay_s=15)
+    bench = host("a2:sriov-mdev", ready_delay_s=15)
     gpu = bench.gpu()
     bench.kernel.sriov_manage(str(gpu.address), enable=True, timeout_s=60)
     early = bench.gpu()

@@ -20,19 +20,17 @@ pytestmark = pytest.mark.only(
 
 @pytest.fixture
 def h100(host):
-    """One whose MIG mode and VFs are on, in this order."""
-    bench = host("h100")
-    bench.control("mig", gpu=0, enabled=True)
-    bench.turn_on()
-    return bench
+    """One whose MIG mode and VFs are on."""
+    return host("h100", mig=True, vfs=True)
 
 
 @pytest.fixture
 def blackwell(host):
-    bench = host("rtx-pro-6000")
-    bench.control("mig", gpu=0, enabled=True)
-    bench.turn_on()
-    return bench
+    return host("rtx-pro-6000", mig=True, vfs=True)
+
+
+def nvidia(address, name):
+    return f"sys/bus/pci/devices/{address}/nvidia/{name}"
 
 
 def fails_with(code, call, *arguments):
@@ -145,13 +143,15 @@ def test_a_gpu_instance_in_use_is_not_destroyed(h100):
 
 
 def test_several_vgpus_share_a_gpu_instance_of_blackwell(blackwell):
-    """hardware.md 3.4.1, 3.4.2: one size per instance, series may differ; 8 of 3 GB fit into 24 GB."""
+    """hardware.md 3.4.1, 3.4.2, T13: one size per instance, series may differ; 8 of 3 GB fit into 24 GB."""
     address = blackwell.gpu().address
     with smi.device(address) as gpu:
         smi.make_gi(
             gpu, next(name for name in smi.gi_profiles(gpu) if name.startswith("1g.") and "+gfx" in name)
         )
         assert pynvml.nvmlDeviceGetVgpuCapabilities(gpu, 10) == 1
+    listed = nvidia(blackwell.gpu().vfs[0].address, "creatable_vgpu_types")
+    assert "NVIDIA RTX Pro 6000 Blackwell DC-1-3Q" in blackwell.kernel.read(listed)
     blackwell.create(blackwell.gpu(), "DC-1-3Q")
     blackwell.create(blackwell.gpu(), "DC-1-3A")
     assert len({each.gpu_instance_id for each in blackwell.gpu().vgpus}) == 1
