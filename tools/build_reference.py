@@ -29,6 +29,7 @@ from vgpuctl.api.schema import DOCUMENTS, EDITS, PlacementShape, PlanReferenceSh
 from vgpuctl.cli.command import common_options  # noqa: E402
 from vgpuctl.cli.main import Root, cli  # noqa: E402
 from vgpuctl.daemon.config import ConfigFile  # noqa: E402
+from vgpuctl.model.finding import MEANINGS  # noqa: E402
 from vgpuctl.surface import RESOURCES, ROUTES, Field, Route  # noqa: E402
 
 REFERENCE = HERE.parent / "docs" / "reference"
@@ -87,6 +88,13 @@ CONFIGURATION_TEXT = """\
 `/etc/vgpuctl/vgpuctl.toml`, and the files `conf.d/*.toml` beside it, by name; a later one wins, and the
 command line of `vgpuctl daemon` over all. Every key may be left out, and so may the file.
 """
+DRIFT_TEXT = """\
+Every way in which what is can differ from what should be. `vgpuctl host show`, `gpu show` and `vgpu show`
+list what there is, since when, and the steps that would mend it; `vgpuctl events` tells when it came and
+when it went. *At most* is the most that is done about it: `auto`, unasked; `ask`, by `vgpuctl repair`;
+`never`, only told. The policy `repair` of the GPU's document, else of the configuration, may allow less.
+A code is stable.
+"""
 ERRORS_TEXT = """\
 A code is stable, its text is not. What to do about each is in
 [troubleshooting.md](../troubleshooting.md#by-code). With `-o json` the CLI prints the problem as JSON on
@@ -102,6 +110,7 @@ def build() -> dict[str, str]:
         "api.md": _api(),
         "documents.md": _documents(),
         "errors.md": _errors(),
+        "drift.md": _drift(),
         "configuration.md": _configuration(),
     }
     return {name: MADE + "\n" + text.rstrip() + "\n" for name, text in pages.items()}
@@ -368,6 +377,14 @@ def _tree(kind: type[errors.VgpuctlError]) -> Iterator[type[errors.VgpuctlError]
     yield kind
     for each in kind.__subclasses__():
         yield from _tree(each)
+
+
+# Drift -----------------------------------------------------------------------------------------------
+
+
+def _drift() -> str:
+    rows = [(f"`{code}`", each.doc, f"`{each.most}`", each.advice) for code, each in MEANINGS.items()]
+    return "\n".join(["# Drift\n", DRIFT_TEXT, _table(("state", "what it is", "at most", "what to do"), rows)])
 
 
 # Markdown --------------------------------------------------------------------------------------------

@@ -52,6 +52,7 @@ class Route:
     operate: bool = False
 
 
+_DRIFT = Field("drift", "[finding]", "What is not as it should be, by name.", column="DRIFT", wide=True)
 _UNKNOWN = Field("unknown", "object", "Fields that could not be read, each with the reason.")
 
 HOST = Resource(
@@ -70,7 +71,9 @@ HOST = Resource(
         Field("gpus", "integer", "Number of GPUs.", column="GPUS"),
         Field("vgpus", "integer", "Number of vGPUs that exist.", column="VGPUS"),
         Field("version", "string", "The daemon's version."),
+        Field("repair", "string", "What is done about drift: auto, ask or never.", column="REPAIR"),
         Field("problems", "[object]", "What is not as it should be: subject, code, detail, hint."),
+        _DRIFT,
         _UNKNOWN,
     ),
 )
@@ -100,6 +103,8 @@ GPU = Resource(
         Field("creatable", "[string]", "Types that one more vGPU could have now.", nullable=True),
         Field("allocated", "[object]", "Who has a place on it: name, type, fb_mib, state, owner, domain."),
         Field("notes", "[string]", "Disagreements worth knowing."),
+        Field("repair", "string", "What is done about drift on it: auto, ask or never."),
+        _DRIFT,
         _UNKNOWN,
     ),
 )
@@ -165,7 +170,26 @@ VGPU = Resource(
         Field("params", "string", "Plugin parameters as they are.", nullable=True),
         Field("holders", "[object]", "Who holds it open: pid, command, domain.", nullable=True),
         Field("problem", "object", "Why it is not as wished.", nullable=True),
+        Field("seen_since", "time", "Of one that is not ours: when it was first seen.", nullable=True),
+        Field("last_user", "string", "Of one that is not ours: who was last seen to use it.", nullable=True),
+        Field("autostart", "string", "Who else starts it: mdevctl.", nullable=True),
+        _DRIFT,
         _UNKNOWN,
+    ),
+)
+
+FINDING = Resource(
+    "finding",
+    "A named state in which something is not as it should be.",
+    (
+        Field("code", "string", "The state; see the page on drift.", column="CODE"),
+        Field("subject", "string", "A vGPU, a GPU or a domain.", column="SUBJECT"),
+        Field("gpu", "string", "The GPU that it is about.", nullable=True),
+        Field("repair", "string", "What is done about it: auto, ask or never.", column="REPAIR"),
+        Field("since", "time", "When it was first seen.", nullable=True, column="SINCE"),
+        Field("detail", "string", "What was found.", column="DETAIL"),
+        Field("hint", "string", "What a person can do.", column="HINT"),
+        Field("steps", "[string]", "What would mend it, in short; none where it is only told."),
     ),
 )
 
@@ -212,6 +236,7 @@ PLAN = Resource(
         Field("touches", "[string]", "Domains whose running guest would notice."),
         Field("problems", "[object]", "What cannot be done: subject, code, detail, hint."),
         Field("incomplete", "boolean", "Whether more steps follow once these are done."),
+        Field("notes", "[string]", "Worth knowing; it stands in nothing's way."),
     ),
 )
 
@@ -220,7 +245,12 @@ OPERATION = Resource(
     "A change that was admitted.",
     (
         Field("id", "uuid", "Its id.", column="ID"),
-        Field("kind", "string", "create, delete, attach, detach, apply, adopt, restore.", column="KIND"),
+        Field(
+            "kind",
+            "string",
+            "create, delete, attach, detach, apply, adopt, repair, replace, prune, restore.",
+            column="KIND",
+        ),
         Field("subject", "string", "What it is about.", column="SUBJECT"),
         Field("state", "string", "running, rolling-back, succeeded, failed, ...", column="STATE"),
         Field("requester", "object", "Who asked: uid, pid, name."),
@@ -260,7 +290,8 @@ INFO = Resource(
 )
 
 RESOURCES = {
-    each.name: each for each in (HOST, GPU, TYPE, PROFILE, VGPU, DOMAIN, STEP, PLAN, OPERATION, EVENT, INFO)
+    each.name: each
+    for each in (HOST, GPU, TYPE, PROFILE, VGPU, FINDING, DOMAIN, STEP, PLAN, OPERATION, EVENT, INFO)
 }
 
 ROUTES = (
@@ -273,7 +304,7 @@ ROUTES = (
     Route("GET", "/v1/types", "vGPU types; gpu=, creatable=1, catalog=1.", "type", many=True),
     Route("GET", "/v1/profiles", "Every profile.", "profile", many=True),
     Route("GET", "/v1/profiles/{name}", "One profile.", "profile"),
-    Route("GET", "/v1/vgpus", "Every vGPU.", "vgpu", many=True),
+    Route("GET", "/v1/vgpus", "Every vGPU; foreign=1: that is not ours.", "vgpu", many=True),
     Route("GET", "/v1/vgpus/{vgpu}", "One vGPU, by name, id, mdev UUID or VF.", "vgpu"),
     Route("GET", "/v1/domains", "Every libvirt domain.", "domain", many=True),
     Route("GET", "/v1/domains/{domain}", "One domain, by name or UUID.", "domain"),

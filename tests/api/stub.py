@@ -74,7 +74,7 @@ class StubService:
     def profile(self, name: str) -> dict[str, Any]:
         return sample("profile", name=name)
 
-    def vgpus(self) -> list[dict[str, Any]]:
+    def vgpus(self, *, foreign: bool = False) -> list[dict[str, Any]]:
         return [sample("vgpu", holders=None, problem=None)]
 
     def vgpu(self, ref: str) -> dict[str, Any]:

@@ -29,7 +29,17 @@ from vgpuctl.model.document import (
     VgpuDocument,
     key_of,
 )
-from vgpuctl.model.edit import AdoptVgpus, ApplyDocuments, AttachVgpu, CreateVgpus, DeleteVgpu, DetachVgpu
+from vgpuctl.model.edit import (
+    AdoptVgpus,
+    ApplyDocuments,
+    AttachVgpu,
+    CreateVgpus,
+    DeleteVgpu,
+    DetachVgpu,
+    PruneVgpus,
+    RepairDrift,
+    ReplaceGpu,
+)
 
 PROFILE = """
 apiVersion: vgpuctl/v1
@@ -347,6 +357,14 @@ def test_nonsense_is_refused_in_words(value: Any) -> None:
         ),
         ({"action": "detach", "domain": "w", "vgpu": None}, DetachVgpu(domain="w")),
         ({"action": "adopt", "vgpu": None}, AdoptVgpus()),
+        ({"action": "adopt", "vgpu": "x", "sole_starter": True}, AdoptVgpus(vgpu="x", sole_starter=True)),
+        ({"action": "repair"}, RepairDrift()),
+        ({"action": "repair", "subject": "win1"}, RepairDrift(subject="win1")),
+        (
+            {"action": "replace-gpu", "old": "41:00.0", "new": "1"},
+            ReplaceGpu(old="0000:41:00.0", new="1"),
+        ),
+        ({"action": "prune"}, PruneVgpus()),
         (
             {"action": "apply", "documents": [vgpu()], "prune": True, "generations": {"Vgpu/foo": 2}},
             ApplyDocuments(

@@ -25,6 +25,17 @@ def _default(field: surface.Field) -> Any:
     return {"integer": 0, "boolean": False, "object": {}}.get(field.kind, "")
 
 
+VANISHED = {
+    "code": "vgpu-vanished",
+    "subject": "cad-1",
+    "gpu": "0000:41:00.0",
+    "repair": "ask",
+    "since": "2026-11-01T12:00:00.000Z",
+    "detail": "it stood on 0000:41:00.6, and somebody removed it",
+    "hint": "`vgpuctl repair cad-1` shows what mends it, and does it",
+    "steps": ["create vGPU cad-1 (L40S-8Q) on 0000:41:00.6"],
+}
+
 HOST = make(
     surface.HOST,
     hostname="hv-07",
@@ -44,6 +55,8 @@ HOST = make(
             "hint": "unbind it",
         }
     ],
+    repair="ask",
+    drift=[VANISHED],
     unknown={"driver_version": "NVML does not answer"},
 )
 
@@ -64,6 +77,8 @@ L40S = make(
     mig=False,
     mixed_size=False,
     driver="nvidia",
+    repair="ask",
+    drift=[VANISHED],
     device_id="10de:26b9/10de:1851",
     creatable=["L40S-8A", "L40S-8Q"],
     allocated=[
@@ -166,6 +181,7 @@ ABSENT = make(
         "detail": "no L40S-8Q fits",
         "hint": "delete one, or wait",
     },
+    drift=[VANISHED],
 )
 
 FOREIGN = make(
@@ -175,6 +191,20 @@ FOREIGN = make(
     vf="0000:41:00.5",
     framework="vendor-vfio",
     state="foreign",
+    seen_since="2026-11-01T12:00:00.000Z",
+    last_user="win7",
+    drift=[
+        {
+            "code": "foreign-vgpu",
+            "subject": "0000:41:00.5",
+            "gpu": "0000:41:00.0",
+            "repair": "never",
+            "since": "2026-11-01T12:00:00.000Z",
+            "detail": "a vGPU of unknown type on 0000:41:00.5 that vgpuctl did not make",
+            "hint": "`vgpuctl vgpu list --foreign`, `vgpuctl adopt`",
+            "steps": [],
+        }
+    ],
     unknown={"type": "EIO", "holders": "/proc/812/fd is not readable"},
 )
 

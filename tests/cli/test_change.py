@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -43,7 +44,32 @@ EDITS = {
     "detach win11-042 --vgpu cad-1 --yes": {"action": "detach", "domain": "win11-042", "vgpu": "cad-1"},
     "adopt 0000:41:00.5 --yes": {"action": "adopt", "vgpu": "0000:41:00.5"},
     "adopt --all --yes": {"action": "adopt", "vgpu": None},
+    "adopt cad-1 --disable-autostart --yes": {"action": "adopt", "vgpu": "cad-1", "sole_starter": True},
 }
+SHOWN_FIRST: dict[str, dict[str, Any]] = {
+    "repair --yes": {"action": "repair", "subject": None},
+    "repair win11-042 --yes": {"action": "repair", "subject": "win11-042"},
+    "vgpu prune --yes": {"action": "prune"},
+    "gpu replace GPU-old 0000:41:00.0 --yes": {
+        "action": "replace-gpu",
+        "old": "GPU-old",
+        "new": "0000:41:00.0",
+    },
+}
+
+
+@pytest.mark.parametrize("line", SHOWN_FIRST)
+def test_what_mends_is_shown_before_it_is_done(line: str, vgpuctl: Run, daemon: FakeDaemon) -> None:
+    result = vgpuctl(*line.split())
+    assert result.status == 0
+    (shown,) = daemon.calls(*PLANS)
+    assert shown.body == SHOWN_FIRST[line]
+    (sent,) = daemon.calls(*OPERATIONS)
+    assert set(sent.body) == {"plan"}
+    assert "Steps:" in result.err
+    dry = vgpuctl(*line.replace("--yes", "--dry-run").split())
+    assert "Steps:" in dry.out
+    assert len(daemon.calls(*OPERATIONS)) == 1
 
 
 @pytest.mark.parametrize("line", EDITS)

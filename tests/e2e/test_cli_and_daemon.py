@@ -7,6 +7,7 @@ import signal
 import subprocess
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -164,6 +165,83 @@ def test_a_reboot_brings_everything_back(fresh: Daemon):
             break
         time.sleep(0.1)
     assert {each["name"]: each["uuid"] for each in rows if each["state"] == "present"} == names
+
+
+def until(daemon: Daemon, codes: set[str]) -> list[dict[str, Any]]:
+    """The drift of the host once it is just that."""
+    for _ in range(100):
+        drift: list[dict[str, Any]] = daemon.json("host", "show")["drift"]
+        if {each["code"] for each in drift} == codes:
+            return drift
+        time.sleep(0.1)
+    raise AssertionError(drift)
+
+
+def test_drift_is_shown_repaired_and_told(fresh: Daemon):
+    """A GPU whose policy is ask; the driver is reloaded under it."""
+    l40s = fresh.json("gpu", "show", "1")["address"]
+    policy = f"apiVersion: vgpuctl/v1\nkind: Gpu\nname: '{l40s}'\nvfs: null\nrepair: ask\n"
+    fresh.ok("apply", "--yes", "-f", "-", stdin=policy)
+    fresh.ok("attach", "win1", "--type", "L40S-8Q")
+    until(fresh, set())
+    fresh.ok("sim", "reload-driver")
+    (finding,) = until(fresh, {"driver-reloaded"})
+    assert (finding["repair"], finding["subject"]) == ("ask", l40s)
+    assert finding["steps"] == [f"turn on the VFs of GPU {l40s}"]
+    assert fresh.json("gpu", "show", l40s)["drift"] == [finding]
+    assert fresh.json("vgpu", "show", "win1")["drift"] == [finding]
+    assert "driver-reloaded" in fresh.ok("vgpu", "show", "win1")
+    shown = fresh.ok("repair", "--dry-run")
+    assert f"turn on the VFs of GPU {l40s}" in shown
+    assert fresh.json("vgpu", "show", "win1")["state"] == "absent"
+    fresh.ok("repair", l40s, "--yes")
+    until(fresh, set())
+    assert fresh.json("vgpu", "show", "win1")["state"] == "present"
+    log = [(each["kind"], each["summary"]) for each in fresh.json("events", "--since", "0")]
+    assert [text.split(":")[0] for kind, text in log if kind == "drift-found"].count("driver-reloaded") == 1
+    assert ("drift-gone", "driver-reloaded is over") in log
+
+
+def test_a_card_is_replaced_and_orphans_are_listed_and_adopted(fresh: Daemon):
+    l40s = fresh.json("gpu", "show", "1")["address"]
+    fresh.ok("vgpu", "create", "--type", "L40S-8Q", "--name", "cad")
+    before = fresh.json("vgpu", "show", "cad")
+    fresh.ok("sim", "swap-gpu", "1")
+    until(fresh, {"card-changed"})
+    assert "no type" in fresh.cli("gpu", "replace", l40s, "0", "--yes").stderr
+    fresh.ok("gpu", "replace", l40s, "1", "--yes")
+    until(fresh, set())
+    after = fresh.json("vgpu", "show", "cad")
+    assert (after["uuid"], after["state"]) == (before["uuid"], "present")
+    assert after["gpu_uuid"] != before["gpu_uuid"]
+    foreign = fresh.json("sim", "foreign", "0", "T4-4Q", "--autostart")["uuid"]
+    until(fresh, {"foreign-vgpu"})
+    (orphan,) = fresh.json("vgpu", "list", "--foreign")
+    assert (orphan["name"], orphan["autostart"]) == (foreign, "mdevctl")
+    assert orphan["seen_since"]
+    assert "SEEN_SINCE" in fresh.ok("vgpu", "list", "--foreign")
+    assert "nothing to do" in fresh.ok("vgpu", "prune", "--dry-run"), "it is not ours"
+    done = fresh.cli("adopt", "--all", "--yes")
+    assert "--disable-autostart" in done.stderr
+    fresh.ok("adopt", foreign, "--disable-autostart", "--yes")
+    assert fresh.json("vgpu", "show", foreign)["autostart"] is None
+    assert fresh.json("vgpu", "list", "--foreign") == []
+
+
+def test_after_the_loss_of_the_store_adoption_gives_the_same_ids(fresh: Daemon):
+    fresh.ok("vgpu", "create", "--type", "T4-4Q", "--count", "3", "--name", "t")
+    ids = {each["uuid"] for each in fresh.json("vgpu", "list")}
+    fresh.kill()
+    for each in (fresh.directory / "state").glob("vgpuctl.db*"):
+        each.unlink()
+    fresh.start()
+    until(fresh, {"foreign-vgpu"})
+    assert {each["state"] for each in fresh.json("vgpu", "list")} == {"foreign"}
+    fresh.ok("adopt", "--all", "--yes")
+    rows = fresh.json("vgpu", "list")
+    assert {each["uuid"] for each in rows} == ids
+    assert {each["state"] for each in rows} == {"present"}
+    until(fresh, set())
 
 
 def test_a_held_vgpu_names_its_holder(fresh: Daemon):

@@ -47,6 +47,11 @@ class ScriptedKernel:
     def write_abandonable(self, path: str, text: str, timeout_s: float) -> None:
         self.write(path, text)
 
+    def replace(self, path: str, text: str) -> None:
+        if path not in self.files:
+            raise failure(errno.ENOENT)
+        self.files[path] = text
+
     def list(self, path: str) -> tuple[str, ...]:
         start = f"{path}/"
         every = [*self.files, *self.links]

@@ -7,6 +7,7 @@ another daemon starts on what is left (ADR 2).
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -34,6 +35,7 @@ from vgpuctl.model.edit import (
     DeleteVgpu,
     DetachVgpu,
     Edit,
+    ReplaceGpu,
 )
 from vgpuctl.model.record import OperationState
 from vgpuctl.service.messages import CancelRequested, Submitted, SweepDue
@@ -105,6 +107,8 @@ class Scenario:
     trouble: Callable[[Stage], None] = lambda _stage: None
     cancel: bool = False
     needs_desktops: bool = False
+    again: bool = False
+    """Whether who got no answer asks again: without it nothing can be right."""
 
 
 def applied(make: Callable[[Names], tuple[Document, ...]]) -> Callable[[Names], tuple[Edit, ...]]:
@@ -126,6 +130,16 @@ def lost_before(stage: Stage, names: Names) -> None:
 def made_by_others(stage: Stage, names: Names) -> None:
     for _ in range(2):
         stage.make_foreign(FIRST, names.small)
+
+
+def exchanged(stage: Stage, names: Names) -> None:
+    stage.sim.control("swap-gpu", {"gpu": FIRST})
+
+
+def started_by_others(stage: Stage, names: Names) -> None:
+    for _ in range(2):
+        made = stage.sim.control("foreign", {"gpu": FIRST, "type": names.small, "autostart": True})
+        stage.foreign.add((made["parent"], str(made["uuid"])))
 
 
 SCENARIOS = {
@@ -162,6 +176,17 @@ SCENARIOS = {
         before=lambda names: (ApplyDocuments(documents=(GpuDocument(name=FIRST),)),) if names.sriov else (),
         arrange=made_by_others,
         edit=lambda names: AdoptVgpus(),
+    ),
+    "adopt and start alone": Scenario(
+        before=lambda names: (ApplyDocuments(documents=(GpuDocument(name=FIRST),)),) if names.sriov else (),
+        arrange=started_by_others,
+        edit=lambda names: AdoptVgpus(sole_starter=True),
+    ),
+    "replace a GPU": Scenario(
+        before=applied(mixed),
+        arrange=exchanged,
+        edit=lambda names: ReplaceGpu(old=FIRST, new=FIRST),
+        again=True,
     ),
     "replace": Scenario(
         before=lambda names: (ApplyDocuments(documents=(*with_profile(names), profile(names.small))),),
@@ -252,6 +277,10 @@ class Play:
         daemon = Daemon(self.stage, fuse or Fuse())
         try:
             daemon.settle()
+            if self.scenario.again and self.scenario.edit is not None:
+                with contextlib.suppress(errors.GpuNotFound):  # it is done already
+                    daemon.do(self.scenario.edit(self.names))
+                daemon.settle()
             found = faults_of(daemon)
             documents = daemon.documents()
             if documents not in (self.before, self.target):

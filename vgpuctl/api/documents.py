@@ -32,6 +32,7 @@ from vgpuctl.model.document import (
     Placement,
     PlacementPolicy,
     ProfileDocument,
+    Repair,
     VgpuDocument,
     key_of,
 )
@@ -205,7 +206,9 @@ def _vgpu_names(document: Document) -> Iterator[tuple[Path, str]]:
 def _document(shape: Shape) -> Document:
     match shape:
         case GpuShape():
-            return GpuDocument(name=shape.name, vfs=shape.vfs)
+            return GpuDocument(
+                name=shape.name, vfs=shape.vfs, repair=Repair(shape.repair) if shape.repair else None
+            )
         case VgpuShape():
             return VgpuDocument(
                 name=shape.name,
@@ -214,6 +217,7 @@ def _document(shape: Shape) -> Document:
                 gpu=shape.gpu,
                 uuid=UUID(shape.uuid) if shape.uuid else None,
                 owner=shape.owner,
+                sole_starter=shape.sole_starter,
             )
         case DesktopShape():
             return DesktopDocument(name=shape.name, vgpus=_desktop_vgpus(shape), owner=shape.owner)
@@ -252,6 +256,7 @@ def _plain(document: Document) -> dict[str, Any]:
     match document:
         case GpuDocument():
             plain["vfs"] = document.vfs
+            plain |= _given(repair=document.repair.value if document.repair is not None else None)
         case VgpuDocument():
             plain |= _given(
                 profile=document.profile,
@@ -259,6 +264,7 @@ def _plain(document: Document) -> dict[str, Any]:
                 gpu=document.gpu,
                 uuid=None if document.uuid is None else str(document.uuid),
                 owner=document.owner or None,
+                sole_starter=document.sole_starter or None,
             )
         case DesktopDocument():
             plain["vgpus"] = [_plain_entry(entry) for entry in document.vgpus]

@@ -19,6 +19,9 @@ from vgpuctl.api.schema import (
     DeleteShape,
     DetachShape,
     PlanReferenceShape,
+    PruneShape,
+    RepairShape,
+    ReplaceShape,
     Shape,
 )
 from vgpuctl.errors import InvalidInput
@@ -31,6 +34,9 @@ from vgpuctl.model.edit import (
     DeleteVgpu,
     DetachVgpu,
     Edit,
+    PruneVgpus,
+    RepairDrift,
+    ReplaceGpu,
 )
 
 _GENERATION = re.compile(r'(?:W/)?"(?:(?P<kind>[A-Za-z]+)/(?P<name>[^"]+)=)?(?P<generation>[0-9]{1,18})"')
@@ -107,7 +113,13 @@ def _edit(shape: Shape) -> Edit:
         case DetachShape():
             return DetachVgpu(domain=shape.domain, vgpu=shape.vgpu)
         case AdoptShape():
-            return AdoptVgpus(vgpu=shape.vgpu)
+            return AdoptVgpus(vgpu=shape.vgpu, sole_starter=shape.sole_starter)
+        case RepairShape():
+            return RepairDrift(subject=shape.subject)
+        case ReplaceShape():
+            return ReplaceGpu(old=shape.old, new=shape.new)
+        case PruneShape():
+            return PruneVgpus()
         case _:
             raise InvalidInput(f"no edit: {type(shape).__name__}")
 

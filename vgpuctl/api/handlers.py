@@ -147,7 +147,7 @@ def show_profile(call: Call) -> Reply:
 @_route("GET", "/v1/vgpus")
 def list_vgpus(call: Call) -> Reply:
     """List the vGPUs."""
-    return Reply(call.service.vgpus())
+    return Reply(call.service.vgpus(foreign=call.query.get("foreign", False)))
 
 
 @_route("GET", "/v1/vgpus/{vgpu}")

@@ -33,6 +33,7 @@ PARAMETERS: Mapping[tuple[str, str], tuple[Parameter, ...]] = {
         Parameter("creatable", "boolean", "Only types of which one more fits now."),
         Parameter("catalog", "boolean", "What the catalogue knows, rather than this host."),
     ),
+    ("GET", "/v1/vgpus"): (Parameter("foreign", "boolean", "Only those that are not ours."),),
     ("GET", "/v1/domains/{domain}/xml"): (
         Parameter("live", "boolean", "What the running guest has, rather than the config."),
     ),

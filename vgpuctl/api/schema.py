@@ -146,7 +146,8 @@ class GpuShape(Shape):
     apiVersion: Literal["vgpuctl/v1"]  # noqa: N815
     kind: Literal["Gpu"]
     name: GpuName
-    vfs: bool = True
+    vfs: bool | None = True
+    repair: Literal["auto", "ask", "never"] | None = None
 
 
 class VgpuShape(Shape):
@@ -160,6 +161,7 @@ class VgpuShape(Shape):
     gpu: GpuName | None = None
     uuid: UuidText | None = None
     owner: _Owner = ""
+    sole_starter: bool = False
 
 
 class DesktopVgpuShape(Shape):
@@ -239,6 +241,28 @@ class AdoptShape(Shape):
 
     action: Literal["adopt"]
     vgpu: Reference | None = None
+    sole_starter: bool = False
+
+
+class RepairShape(Shape):
+    """Mend drift: of a vGPU or a GPU, or (null) whatever can be mended."""
+
+    action: Literal["repair"]
+    subject: Reference | None = None
+
+
+class ReplaceShape(Shape):
+    """Give the places on a card that is gone to the card that stands in for it."""
+
+    action: Literal["replace-gpu"]
+    old: GpuName
+    new: GpuReference
+
+
+class PruneShape(Shape):
+    """Remove vGPUs of ours that no document wishes and nobody holds."""
+
+    action: Literal["prune"]
 
 
 class PlanReferenceShape(Shape):
@@ -260,4 +284,7 @@ EDITS: dict[str, type[Shape]] = {
     "detach": DetachShape,
     "apply": ApplyShape,
     "adopt": AdoptShape,
+    "repair": RepairShape,
+    "replace-gpu": ReplaceShape,
+    "prune": PruneShape,
 }

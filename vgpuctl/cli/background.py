@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from vgpuctl.cli import names
-from vgpuctl.cli.change import make, vgpus_of
+from vgpuctl.cli.change import make, say_done, vgpus_of
 from vgpuctl.cli.command import Command
 from vgpuctl.cli.options import ChangeOptions, change_options, output_options
 from vgpuctl.cli.output import print_for_programs, print_items
@@ -16,20 +16,60 @@ from vgpuctl.surface import VGPU
 @click.command(cls=Command, examples="vgpuctl adopt 0000:41:00.4\nvgpuctl adopt --all --dry-run")
 @click.argument("vgpu", required=False, shell_complete=names.vgpus)
 @click.option("--all", "all_", is_flag=True, help="Every vGPU that is not ours.")
+@click.option(
+    "--disable-autostart",
+    is_flag=True,
+    help="Switch off mdevctl's (and libvirt's nodedev's) autostart of it; also of one that is ours.",
+)
 @change_options
 @pass_session
-def adopt(session: Session, *, vgpu: str | None, all_: bool, options: ChangeOptions) -> None:
-    """Take over vGPUs that somebody else made: they get a document, and are kept as they are."""
+def adopt(
+    session: Session, *, vgpu: str | None, all_: bool, disable_autostart: bool, options: ChangeOptions
+) -> None:
+    """Take over vGPUs that somebody else made: they get a document, and are kept as they are.
+
+    Where a domain's XML names one by our alias, it gets the id that it had.
+    """
     if (vgpu is None) is not all_:
         raise click.UsageError("give a vGPU, or --all")
     client = session.client()
-    operation = make(session, client, {"action": "adopt", "vgpu": vgpu}, options)
+    edit = {"action": "adopt", "vgpu": vgpu} | ({"sole_starter": True} if disable_autostart else {})
+    operation = make(session, client, edit, options)
     if operation is not None:
         found = vgpus_of(client, operation)
         if not found:
             session.say("there is no vGPU that is not ours")
         if found or session.format != "table":
             print_items(session, VGPU, found)
+        for each in found:
+            if each.get("autostart") and not disable_autostart:
+                session.say(
+                    f"{each['autostart']} starts {each['name']} too; to switch that off: "
+                    f"vgpuctl adopt {each['name']} --disable-autostart"
+                )
+
+
+@click.command(
+    cls=Command,
+    examples="""
+        vgpuctl repair --dry-run
+        vgpuctl repair win11-042
+        vgpuctl repair 0000:41:00.0
+    """,
+)
+@click.argument("name", required=False, shell_complete=names.vgpus)
+@change_options
+@pass_session
+def repair(session: Session, *, name: str | None, options: ChangeOptions) -> None:
+    """Mend what is not as it should be: a vGPU, all that is on a GPU, or whatever can be mended.
+
+    The plan is shown first.  `vgpuctl host show` lists what there is to mend.
+    """
+    client = session.client()
+    edit = {"action": "repair", "subject": name}
+    operation = make(session, client, edit, options, always_show=True)
+    if operation is not None:
+        say_done(session, "mended", operation)
 
 
 @click.command(cls=Command, examples="vgpuctl pause")

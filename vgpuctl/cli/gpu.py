@@ -9,8 +9,9 @@ import click
 
 from vgpuctl.cli import names
 from vgpuctl.cli.cells import text_of
+from vgpuctl.cli.change import make, say_done
 from vgpuctl.cli.command import Group
-from vgpuctl.cli.options import output_options
+from vgpuctl.cli.options import ChangeOptions, change_options, output_options
 from vgpuctl.cli.output import BAR, Item, print_item
 from vgpuctl.cli.picture import ASCII, UNICODE, Blocks, card, mini_bar
 from vgpuctl.cli.reading import print_list, watch_option
@@ -26,7 +27,7 @@ _PICTURED = frozenset({"allocated"})
 
 @click.group(cls=Group)
 def gpu() -> None:
-    """Physical GPUs and how full they are."""
+    """Physical GPUs: how full they are; replace one."""
 
 
 @gpu.command("list", examples="vgpuctl gpu list\nvgpuctl gpu list -o csv --columns address,model,fb_used_mib")
@@ -55,6 +56,29 @@ def show(session: Session, gpu: str) -> None:
     """Show one GPU, by address, UUID or index, with a picture of its frame buffer."""
     found = session.client().get(at("gpus", gpu))
     print_item(session, GPU, found, lambda: _view(session, found))
+
+
+@gpu.command(
+    examples="""
+        vgpuctl gpu replace 0000:41:00.0 0000:41:00.0 --dry-run
+        vgpuctl gpu replace GPU-e7f152e7-0000-0000-0000-000000000000 1
+    """
+)
+@click.argument("old")
+@click.argument("new", shell_complete=names.gpus)
+@change_options
+@pass_session
+def replace(session: Session, *, old: str, new: str, options: ChangeOptions) -> None:
+    """Give the vGPUs of the card OLD, which is gone, to NEW, which stands in for it.
+
+    OLD is the address or the UUID that it had; where the new card stands at the same address, give that
+    twice.  What does not fit on NEW is named, and then nothing is changed.
+    """
+    client = session.client()
+    edit = {"action": "replace-gpu", "old": old, "new": address_of(session, client, new)}
+    operation = make(session, client, edit, options, always_show=True)
+    if operation is not None:
+        say_done(session, f"{new} stands in for {old}", operation)
 
 
 def address_of(session: Session, client: Client, gpu: str | None) -> str | None:

@@ -40,6 +40,10 @@ def lines(plan: Item, paint: Paint) -> Iterator[str]:
             if others:
                 yield f"    the same with {_some(others)}"
         yield ""
+    if plan.get("notes"):
+        yield paint.bold("Worth knowing:")
+        yield from (f"  {plain(each)}" for each in plan["notes"])
+        yield ""
     yield verdict(plan, paint)
 
 

@@ -124,15 +124,28 @@ def swap_gpu(session: Session, gpu: str) -> None:
     _do(session, client, "swap-gpu", {"gpu": _address(client, gpu)})
 
 
-@sim.command(examples="vgpuctl sim foreign 0 L40S-8Q")
+@sim.command("move-gpu", examples="vgpuctl sim move-gpu 0 0000:c1:00.0")
 @click.argument("gpu", shell_complete=names.gpus)
-@click.argument("type_", metavar="TYPE", shell_complete=names.types)
+@click.argument("address")
 @output_options
 @pass_session
-def foreign(session: Session, gpu: str, type_: str) -> None:
+def move_gpu(session: Session, gpu: str, address: str) -> None:
+    """A card is put into another slot: the same UUID at another address."""
+    client = session.client()
+    _do(session, client, "move-gpu", {"gpu": _address(client, gpu), "address": address})
+
+
+@sim.command(examples="vgpuctl sim foreign 0 L40S-8Q\nvgpuctl sim foreign 0 T4-4Q --autostart")
+@click.argument("gpu", shell_complete=names.gpus)
+@click.argument("type_", metavar="TYPE", shell_complete=names.types)
+@click.option("--autostart", is_flag=True, help="Defined in mdevctl, which starts it after a boot.")
+@output_options
+@pass_session
+def foreign(session: Session, gpu: str, type_: str, *, autostart: bool) -> None:
     """Somebody else creates a vGPU."""
     client = session.client()
-    _do(session, client, "foreign", {"gpu": _address(client, gpu), "type": type_})
+    arguments = {"gpu": _address(client, gpu), "type": type_, "autostart": autostart or None}
+    _do(session, client, "foreign", arguments)
 
 
 @sim.command(examples="vgpuctl sim slow 200")

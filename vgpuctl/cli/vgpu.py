@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import click
 
 from vgpuctl.cli import names
@@ -16,10 +18,17 @@ from vgpuctl.cli.view import view
 from vgpuctl.client.client import Client, at
 from vgpuctl.surface import VGPU
 
+_FOREIGN = tuple(
+    replace(each, column=each.column or each.name.upper())
+    for name in ("name", "type", "gpu", "vf", "seen_since", "last_user", "autostart")
+    for each in VGPU.fields
+    if each.name == name
+)
+
 
 @click.group(cls=Group)
 def vgpu() -> None:
-    """vGPUs: create, list, show, delete."""
+    """vGPUs: create, list, show, delete, prune."""
 
 
 @vgpu.command(
@@ -62,18 +71,21 @@ def create(
         print_items(session, VGPU, vgpus_of(client, operation))
 
 
-@vgpu.command("list", examples="vgpuctl vgpu list\nvgpuctl vgpu list --watch")
+@vgpu.command("list", examples="vgpuctl vgpu list\nvgpuctl vgpu list --watch\nvgpuctl vgpu list --foreign")
+@click.option(
+    "--foreign", is_flag=True, help="Only those that nobody here made: since when, and who uses them."
+)
 @watch_option
 @output_options
 @pass_session
-def list_(session: Session, *, watch: bool) -> None:
+def list_(session: Session, *, foreign: bool, watch: bool) -> None:
     """List every vGPU: wanted, there, or made by somebody else."""
 
     def fetch(client: Client) -> list[Item]:
-        found: list[Item] = client.get("/v1/vgpus")
+        found: list[Item] = client.get("/v1/vgpus?foreign=1" if foreign else "/v1/vgpus")
         return found
 
-    print_list(session, VGPU, fetch, watch=watch)
+    print_list(session, VGPU, fetch, watch=watch, fields=_FOREIGN if foreign else None)
 
 
 @vgpu.command(examples="vgpuctl vgpu show cad-1\nvgpuctl vgpu show 0000:41:00.4 -o json")
@@ -96,6 +108,20 @@ def delete(session: Session, *, vgpu: str, options: ChangeOptions) -> None:
     operation = make(session, client, {"action": "delete-vgpu", "vgpu": vgpu}, options)
     if operation is not None:
         say_done(session, f"vGPU {vgpu} is deleted", operation)
+
+
+@vgpu.command(examples="vgpuctl vgpu prune --dry-run\nvgpuctl vgpu prune --yes")
+@change_options
+@pass_session
+def prune(session: Session, *, options: ChangeOptions) -> None:
+    """Remove vGPUs of ours that no document wishes and nobody holds.
+
+    The plan is shown first.  What somebody else made is never removed.
+    """
+    client = session.client()
+    operation = make(session, client, {"action": "prune"}, options, always_show=True)
+    if operation is not None:
+        say_done(session, "pruned", operation)
 
 
 def _given(edit: Item) -> Item:

@@ -13,6 +13,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from vgpuctl.api.faults import Fault, dotted, faults_of, refuse
 from vgpuctl.errors import InvalidInput
+from vgpuctl.model.document import Repair
 
 CONFIG_FILE = Path("/etc/vgpuctl/vgpuctl.toml")
 
@@ -40,6 +41,7 @@ class ConfigFile(BaseModel):
     profiles_dir: _FilePath = Path("/etc/vgpuctl/profiles")
     libvirt: str | None = None
     simulate: str | None = None
+    repair: Literal["auto", "ask", "never"] = "auto"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     wait_for_gpus_s: Annotated[int, Field(ge=0, le=3600)] = 30
 
@@ -70,6 +72,7 @@ class Config:
     profiles_dir: Path
     libvirt: str | None
     simulate: str | None
+    repair: Repair
     log_level: str
     wait_for_gpus_s: int
 
@@ -94,6 +97,7 @@ def load(options: Options, environ: Mapping[str, str], *, default_file: Path = C
         profiles_dir=found.profiles_dir,
         libvirt=options.libvirt or found.libvirt,
         simulate=options.simulate or found.simulate,
+        repair=Repair(found.repair),
         log_level=options.log_level or found.log_level,
         wait_for_gpus_s=found.wait_for_gpus_s,
     )

@@ -52,7 +52,12 @@ def run(options: Options) -> None:
         parts = compose(config)
         try:
             service = Service(
-                parts.host, parts.store, parts.clock, parts.catalog, file_profiles=profiles_of(config)
+                parts.host,
+                parts.store,
+                parts.clock,
+                parts.catalog,
+                file_profiles=profiles_of(config),
+                repair=config.repair,
             )
             waiting = Waiting()
             app = create_app(Backend(service, waiting, parts.simulator), Access())
@@ -147,6 +152,7 @@ class Reload:
                 _log.warning("some settings need a restart", settings=changed)
             logs.configure(config.log_level)
             self._service.set_file_profiles(profiles_of(config))
+            self._service.set_repair(config.repair)
             _log.info("configuration reloaded")
         self._readiness.reloaded()
 

@@ -66,6 +66,10 @@ class Glance:
         """Refuse: an observation changes nothing."""
         raise OSError(errno.EROFS, f"an observation does not write {text!r}", path)
 
+    def replace(self, path: str, text: str) -> None:
+        """Refuse: an observation changes nothing."""
+        self.write(path, text)
+
     def write_abandonable(self, path: str, text: str, timeout_s: float) -> None:
         """Refuse: an observation changes nothing."""
         del timeout_s

@@ -9,6 +9,7 @@ from vgpuctl.host.capture import capture
 from vgpuctl.host.frameworks import TypeMemory, frameworks
 from vgpuctl.host.frameworks.passthrough import VFIO_PCI
 from vgpuctl.host.guard import Guard, facts_of, named
+from vgpuctl.host.mdevctl import disable_autostart
 from vgpuctl.host.nvml.gate import NvmlGate
 from vgpuctl.host.observer import GPU_S, LIBVIRT_S, NVML_S, Observer
 from vgpuctl.host.sighting import Sighting, look
@@ -22,6 +23,7 @@ from vgpuctl.model.step import (
     AttachHostdev,
     CreateVgpu,
     DetachHostdev,
+    DisableAutostart,
     Effect,
     RemoveVgpu,
     SetParams,
@@ -100,6 +102,8 @@ class LocalHost:
             case SetVfs():
                 self._guard.same_card(effect.gpu)
                 self._set_vfs(effect)
+            case DisableAutostart():
+                disable_autostart(self._kernel, effect)
             case AttachHostdev():
                 self._libvirt().attach(effect.domain, effect.hostdev, effect.affect)
             case DetachHostdev():

@@ -27,6 +27,7 @@ from vgpuctl.host.discovery import Discovery
 from vgpuctl.host.frameworks import TypeMemory, frameworks
 from vgpuctl.host.glance import Glance
 from vgpuctl.host.joining import Holders, Others, joined, unreadable
+from vgpuctl.host.mdevctl import definitions
 from vgpuctl.host.sighting import Sighting, look
 from vgpuctl.host.watch import Call, Hanging, Watch, deadline_in
 from vgpuctl.model.catalog import Catalog, GpuModel
@@ -127,6 +128,7 @@ class Observer:
             gpus=gpus,
             hypervisor=info,
             domains=domains,
+            definitions=definitions(glance),
             reads=glance.reads + 2 + (2 if libvirt is not None else 0),
         )
 

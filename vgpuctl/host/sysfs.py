@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -47,6 +49,26 @@ class RootedFiles:
     def write_abandonable(self, path: str, text: str, timeout_s: float) -> None:
         """Write from a process that can be left alone; TimeoutError after `timeout_s`."""
         write_in_helper(self.locate(path), text, timeout_s)
+
+    def replace(self, path: str, text: str) -> None:
+        """Put a file of that text, with the same owner and mode, in the place of one that is there."""
+        located = self.locate(path)
+        old = os.stat(located, follow_symlinks=False)  # noqa: PTH116
+        if not stat.S_ISREG(old.st_mode):
+            raise OSError(errno.EINVAL, "not an ordinary file", located)
+        directory, name = os.path.split(located)
+        descriptor, temporary = tempfile.mkstemp(dir=directory, prefix=f".{name}.")
+        try:
+            with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+                stream.write(text)
+                stream.flush()
+                os.fchown(descriptor, old.st_uid, old.st_gid)
+                os.fchmod(descriptor, stat.S_IMODE(old.st_mode))
+                os.fsync(descriptor)
+            os.replace(temporary, located)  # noqa: PTH105
+        except BaseException:
+            os.unlink(temporary)  # noqa: PTH108
+            raise
 
     def list(self, path: str) -> tuple[str, ...]:
         """The names in a directory, sorted."""

@@ -31,6 +31,17 @@ class Affect(StrEnum):
     CONFIG = "config"
 
 
+class Repair(StrEnum):
+    """What is done about something that is not as it should be."""
+
+    AUTO = "auto"
+    """It is mended unasked, as far as that can hurt nobody."""
+    ASK = "ask"
+    """It is told, with the plan that would mend it."""
+    NEVER = "never"
+    """It is told."""
+
+
 @dataclass(frozen=True, slots=True)
 class Placement:
     """How a GPU is chosen."""
@@ -55,10 +66,14 @@ class ProfileDocument:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GpuDocument:
-    """What is wanted of one GPU.  `name` is its address or UUID."""
+    """What is wanted of one GPU.  `name` is its address or UUID.
+
+    `vfs` None leaves its VFs as they are; `repair` None is the host's policy.
+    """
 
     name: str
-    vfs: bool = True
+    vfs: bool | None = True
+    repair: Repair | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +81,8 @@ class VgpuDocument:
     """A vGPU that stands for itself: it is there whether or not a domain uses it.
 
     Exactly one of `profile` and `type` is set.  `uuid` fixes our id; it is set when a vGPU is adopted.
-    `gpu` (address or UUID) restricts the choice; `owner` is the name of whoever asked.
+    `gpu` (address or UUID) restricts the choice; `owner` is the name of whoever asked.  With
+    `sole_starter` nobody but vgpuctl starts it: an autostart of mdevctl is switched off.
     """
 
     name: str
@@ -75,6 +91,7 @@ class VgpuDocument:
     gpu: str | None = None
     uuid: UUID | None = None
     owner: str = ""
+    sole_starter: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,6 +186,7 @@ class VgpuWish:
     created_at: datetime
     domain: str | None = None
     affect: frozenset[Affect] | None = None
+    sole_starter: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,6 +227,7 @@ class Wishes:
                     uuid=document.uuid,
                     owner=document.owner,
                     created_at=wish.created_at,
+                    sole_starter=document.sole_starter,
                 )
         for key, wish in self.documents.items():
             if not isinstance(wish.document, DesktopDocument):

@@ -58,9 +58,43 @@ class ApplyDocuments:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AdoptVgpus:
-    """Take over vGPUs that somebody else made: the named one, or (None) all."""
+    """Take over vGPUs that somebody else made: the named one, or (None) all.
+
+    `sole_starter` switches off what starts them beside us; also for one that is ours already.
+    """
 
     vgpu: str | None = None
+    sole_starter: bool = False
 
 
-Edit = Union[CreateVgpus, DeleteVgpu, AttachVgpu, DetachVgpu, ApplyDocuments, AdoptVgpus]
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RepairDrift:
+    """Mend what is not as wished: of a vGPU or a GPU, or (None) whatever can be mended."""
+
+    subject: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplaceGpu:
+    """Give the places on a card that is gone (address or UUID) to the card that stands in for it."""
+
+    old: str
+    new: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PruneVgpus:
+    """Remove vGPUs of ours that no document wishes any longer and that nobody holds."""
+
+
+Edit = Union[
+    CreateVgpus,
+    DeleteVgpu,
+    AttachVgpu,
+    DetachVgpu,
+    ApplyDocuments,
+    AdoptVgpus,
+    RepairDrift,
+    ReplaceGpu,
+    PruneVgpus,
+]

@@ -102,7 +102,9 @@ def _try(
     parents = free_parents(card)
     usable = [each for each in parents if each not in avoid]
     if parents and not usable:
-        return _PassedOver(card, None, f"each free VF of GPU {card.gpu.address} has just failed")
+        return _PassedOver(
+            card, None, f"each free VF of GPU {card.gpu.address} has just failed, or is mdevctl's"
+        )
     return Choice(card=card, vgpu_type=vgpu_type, parent=usable[0] if usable else None)
 
 

@@ -14,9 +14,10 @@ from uuid import UUID
 from vgpuctl import errors
 from vgpuctl.model import frameworks
 from vgpuctl.model.allocation import Allocation
+from vgpuctl.model.attachment import wanted_in
 from vgpuctl.model.card import Card, after, allowed, card_of, free_parents
 from vgpuctl.model.document import Affect, DocumentKind, GpuDocument, VgpuWish
-from vgpuctl.model.domain import PciSource, alias_for
+from vgpuctl.model.domain import Hostdev, PciSource, alias_for
 from vgpuctl.model.fact import Unknown
 from vgpuctl.model.frameworks import passthrough
 from vgpuctl.model.gpu import FrameworkKind, Gpu, GpuState, ObservedVgpu
@@ -27,6 +28,7 @@ from vgpuctl.model.step import (
     AttachHostdev,
     CreateVgpu,
     DetachHostdev,
+    DisableAutostart,
     Effect,
     RemoveVgpu,
     SetParams,
@@ -211,6 +213,8 @@ class _Planner:
             if key.kind is not DocumentKind.GPU or not self.situation.concerns(str(key)):
                 continue
             assert isinstance(wish.document, GpuDocument)
+            if wish.document.vfs is None:
+                continue
             try:
                 gpu = find_gpu(self.situation.snapshot, wish.document.name)
                 self._set_vfs(gpu, enabled=wish.document.vfs, reason="as its Gpu document says")
@@ -245,12 +249,13 @@ class _Planner:
             # At boot the vGPU comes first, and libvirt, whose domains need it, later.
             if wish.domain is not None and not isinstance(self.situation.snapshot.domains, Unknown):
                 self.situation.domain(wish.domain)
-            allocation = self.situation.relocated(allocation, wish)
+            allocation = self.situation.relocated(allocation)
             if self.situation.stands_where_libvirt_refuses(allocation, wish):
                 # The VFs have shown their framework only now, and nothing was made on them yet.
                 self.release.append(allocation)
                 self._forget(allocation)
                 allocation = self._allocate(wish)
+        self._be_sole_starter(allocation, wish)
         created = self._create(allocation, wish)
         allocation = self.allocate.get(allocation.id, allocation)
         if allocation.framework is None:
@@ -262,6 +267,15 @@ class _Planner:
         if wish.domain is not None:
             needs = created + (detached.steps if detached else ())
             self._attach(allocation, wish, needs)
+
+    def _be_sole_starter(self, allocation: Allocation, wish: VgpuWish) -> None:
+        """Switch off what starts the mdev beside us, where the document says so."""
+        definition = self.situation.snapshot.autostart_of(allocation.id)
+        if wish.sole_starter and definition is not None:
+            effect = DisableAutostart(
+                vgpu=allocation.id, name=allocation.name, gpu=allocation.gpu, parent=definition.parent
+            )
+            self._add(effect, "vgpuctl alone is to start it")
 
     def _allocate(self, wish: VgpuWish) -> Allocation:
         """Choose a place for a wish that has none."""
@@ -337,7 +351,7 @@ class _Planner:
             raise errors.GpuState(f"GPU {gpu.address} is {gpu.state}: {gpu.state_reason}")
         # A vGPU that has its GPU stays there: a parent that just refused is better than none.
         every = free_parents(card)
-        free = [each for each in every if each not in self.situation.avoid] or every
+        free = [each for each in every if each not in self.situation.avoided] or every
         parent = allocation.parent if allocation.parent in free else next(iter(free), None)
         type_id = vgpu_type.type_id if vgpu_type is not None else allocation.type_id
         if parent is None or type_id is None:
@@ -414,14 +428,10 @@ class _Planner:
             raise errors.LibvirtUnreachable(hypervisor.reason)
         hostdev = frameworks.hostdev(allocation.framework, allocation.id, allocation.parent)
         live, config = self.situation.hostdevs_in(domain, allocation)
-        affect = set(wish.affect or {Affect.LIVE, Affect.CONFIG})
-        if not domain.state.is_active or (wish.affect is None and not hypervisor.can_attach_live):
-            affect.discard(Affect.LIVE)
-        if domain.config is None:
-            affect.discard(Affect.CONFIG)
+        affect = wanted_in(wish.affect, domain, hypervisor)
         stale = {
-            Affect.LIVE: live if live and live.source != hostdev.source else None,
-            Affect.CONFIG: config if config and config.source != hostdev.source else None,
+            Affect.LIVE: live if live and not _is_as_made(live, hostdev) else None,
+            Affect.CONFIG: config if config and not _is_as_made(config, hostdev) else None,
         }
         for where, old in stale.items():
             if old is not None:
@@ -432,7 +442,10 @@ class _Planner:
                     hostdev=old,
                     affect=frozenset({where}),
                 )
-                number = self._add(effect, "the vGPU stands elsewhere now", touches=guests_of(effect))
+                changed = "its hostdev was changed by hand"
+                moved = "the vGPU stands elsewhere now"
+                reason = changed if old.source == hostdev.source else moved
+                number = self._add(effect, reason, touches=guests_of(effect))
                 needs = (*needs, number)
         present = {Affect.LIVE: live, Affect.CONFIG: config}
         missing = frozenset(where for where in affect if present[where] is None or stale[where] is not None)
@@ -445,4 +458,7 @@ class _Planner:
         )
         self._add(effect_in, "the desktop wishes it", needs=needs, touches=guests_of(effect_in))
 
-    # -- wishes -----------------------------------------------------------------------------------
+
+def _is_as_made(there: Hostdev, right: Hostdev) -> bool:
+    """Whether a hostdev names what it should; one that we made also in the way in which we made it."""
+    return there.source == right.source and (there.alias != right.alias or there.managed == right.managed)

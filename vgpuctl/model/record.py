@@ -10,6 +10,7 @@ from uuid import UUID
 
 from vgpuctl.model.allocation import Allocation
 from vgpuctl.model.document import DocumentKey, Wish
+from vgpuctl.model.finding import Finding
 from vgpuctl.model.step import Step
 
 
@@ -81,6 +82,8 @@ class OperationStarted:
     scope: tuple[str, ...]
     undo: tuple[tuple[DocumentKey, Wish | None], ...]
     idempotency_key: str | None = None
+    forward: bool = False
+    """Whether it is never undone: what it could not do stays told as drift."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +140,21 @@ class Noticed:
     text: str
 
 
+@dataclass(frozen=True, slots=True)
+class DriftFound:
+    """Something is not as it should be since then; again when another uses it."""
+
+    finding: Finding
+
+
+@dataclass(frozen=True, slots=True)
+class DriftGone:
+    """It is as it should be again, or no longer there."""
+
+    code: str
+    subject: str
+
+
 Record = Union[
     WishPut,
     WishDropped,
@@ -149,6 +167,8 @@ Record = Union[
     OperationEnded,
     PauseSet,
     Noticed,
+    DriftFound,
+    DriftGone,
 ]
 
 

@@ -41,6 +41,22 @@ class Situation:
     avoid: frozenset[GpuAddress] = frozenset()
     desktops_change: bool = False
 
+    @property
+    def avoided(self) -> frozenset[GpuAddress]:
+        """Parents to keep off where there are others: refused just now, or promised to a foreign mdev.
+
+        A VF that mdevctl is about to fill must not be taken from under it.
+        """
+        promised = {
+            each.parent
+            for each in known(self.snapshot.definitions) or ()
+            if each.autostart and each.uuid not in self.allocations and self.snapshot.mdev(each.uuid) is None
+        }
+        if not promised:
+            return self.avoid
+        vfs = (vf.address for gpu in self.snapshot.gpus for vf in gpu.vfs)
+        return self.avoid | {each for each in vfs if str(each) in promised}
+
     def concerns(self, name: str) -> bool:
         """Whether this plan may change what goes by that name."""
         return self.scope is None or name in self.scope
@@ -87,7 +103,7 @@ class Situation:
         """The card of an allocation, wherever it is."""
         return gpu_of(allocation, self.snapshot)
 
-    def relocated(self, allocation: Allocation, wish: VgpuWish) -> Allocation:
+    def relocated(self, allocation: Allocation) -> Allocation:
         """Keep an allocation; follow its card to another slot, stop where another card stands."""
         gpu = self.gpu_of(allocation)
         if gpu is None:
@@ -97,13 +113,10 @@ class Situation:
         if not gpu.is_readable:
             raise errors.FactUnknown(f"GPU {gpu.address} cannot be read: {gpu.state_reason}")
         if gpu.device != allocation.gpu.device or self._is_another(gpu, allocation):
+            old = allocation.gpu.uuid or gpu.address
             raise errors.CardChanged(
                 f"another card stands at {gpu.address}, where vGPU {allocation.name} was allocated",
-                hint=(
-                    f"put it back, or give the place up: vgpuctl detach {wish.domain} --vgpu {wish.name}"
-                    if wish.domain is not None
-                    else f"put it back, or give the place up: vgpuctl vgpu delete {wish.name}"
-                ),
+                hint=f"put it back, or let the other stand in: vgpuctl gpu replace {old} {gpu.address}",
                 was=allocation.gpu.uuid,
                 now=known(gpu.uuid),
             )
@@ -131,7 +144,7 @@ class Situation:
         """The GPUs whose document says that their VFs are off."""
         found = set()
         for wish in self.wishes.documents.values():
-            if isinstance(wish.document, GpuDocument) and not wish.document.vfs:
+            if isinstance(wish.document, GpuDocument) and wish.document.vfs is False:
                 try:
                     gpu = find_gpu(self.snapshot, wish.document.name)
                 except errors.GpuNotFound:
@@ -149,7 +162,7 @@ class Situation:
             types,
             policy,
             numa_node=self.domain(wish.domain).numa_node if wish.domain is not None else None,
-            avoid=self.avoid,
+            avoid=self.avoided,
             catalog=self.catalog,
         )
 
@@ -290,11 +303,16 @@ def find_gpu(snapshot: Snapshot, reference: str) -> Gpu:
     """The GPU that an address, a UUID or an index names; raises GpuNotFound."""
     wanted = reference.strip().lower()
     for gpu in snapshot.gpus:
-        names = {str(gpu.address), (known(gpu.uuid) or "").lower(), str(gpu.index)}
-        if wanted in names or wanted == f"0000{gpu.address}":
+        if wanted == str(gpu.index) or names_gpu(wanted, gpu.address, known(gpu.uuid)):
             return gpu
     have = ", ".join(str(gpu.address) for gpu in snapshot.gpus) or "none"
     raise errors.GpuNotFound(f"no GPU {reference!r} on this host", hint=f"the GPUs here: {have}")
+
+
+def names_gpu(reference: str, address: GpuAddress, uuid: str | None) -> bool:
+    """Whether an address or a UUID means the GPU of that address and UUID."""
+    wanted = reference.strip().lower()
+    return bool(wanted) and wanted in (str(address), f"0000{address}", (uuid or "").lower())
 
 
 def profile_named(wishes: Wishes, name: str) -> ProfileDocument:

@@ -8,8 +8,9 @@ from functools import cached_property
 from uuid import UUID
 
 from vgpuctl.model.domain import Domain, Hypervisor
-from vgpuctl.model.fact import Fact
+from vgpuctl.model.fact import Fact, known
 from vgpuctl.model.gpu import Gpu, ObservedVgpu
+from vgpuctl.model.mdevctl import MdevDefinition
 from vgpuctl.model.pci import GpuAddress
 
 
@@ -30,6 +31,8 @@ class Snapshot:
     gpus: tuple[Gpu, ...]
     hypervisor: Fact[Hypervisor]
     domains: Fact[tuple[Domain, ...]]
+    definitions: Fact[tuple[MdevDefinition, ...]] = ()
+    """The mdevs that mdevctl, and libvirt's nodedev through it, know to start."""
     reads: int = field(default=0, compare=False)
     """How many sysfs, NVML and libvirt calls this observation took."""
 
@@ -48,6 +51,14 @@ class Snapshot:
     def on(self, parent: GpuAddress) -> tuple[ObservedVgpu, ...]:
         """The vGPUs on a VF, or on a PF whose types stand on itself."""
         return self._by_parent.get(parent, ())
+
+    def autostart_of(self, uuid: UUID) -> MdevDefinition | None:
+        """The definition by which somebody else starts the mdev of that UUID."""
+        return self._autostarts.get(uuid)
+
+    @cached_property
+    def _autostarts(self) -> dict[UUID, MdevDefinition]:
+        return {each.uuid: each for each in known(self.definitions) or () if each.autostart}
 
     @cached_property
     def _vgpus(self) -> tuple[ObservedVgpu, ...]:

@@ -82,7 +82,17 @@ class DetachHostdev:
     affect: frozenset[Affect]
 
 
-Effect = Union[SetVfs, CreateVgpu, RemoveVgpu, SetParams, AttachHostdev, DetachHostdev]
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DisableAutostart:
+    """Set the mdevctl definition of a vGPU of ours, which libvirt's nodedev shares, to start by hand."""
+
+    vgpu: UUID
+    name: str
+    gpu: GpuIdentity
+    parent: str
+
+
+Effect = Union[SetVfs, CreateVgpu, RemoveVgpu, SetParams, AttachHostdev, DetachHostdev, DisableAutostart]
 
 Lane = str
 """`gpu/<address>` or `domain/<name>`: steps of one lane run one after the other."""
@@ -91,7 +101,7 @@ Lane = str
 def lane_of(effect: Effect) -> Lane:
     """The lane in which `effect` has to run."""
     match effect:
-        case SetVfs() | CreateVgpu() | RemoveVgpu() | SetParams():
+        case SetVfs() | CreateVgpu() | RemoveVgpu() | SetParams() | DisableAutostart():
             return f"gpu/{effect.gpu.address}"
         case AttachHostdev() | DetachHostdev():
             return f"domain/{effect.domain}"
@@ -132,6 +142,8 @@ def describe(effect: Effect) -> str:
             return f"remove vGPU {effect.name} ({effect.type_name}) from {effect.parent}"
         case SetParams():
             return f"set the parameters of vGPU {effect.name} to {effect.params!r}"
+        case DisableAutostart():
+            return f"switch off mdevctl's autostart of vGPU {effect.name} on {effect.parent}"
         case AttachHostdev():
             where = " and ".join(sorted(effect.affect))
             return f"attach vGPU {effect.name} to domain {effect.domain} ({where})"

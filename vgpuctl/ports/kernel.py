@@ -53,6 +53,10 @@ class Kernel(Protocol):
         """
         ...
 
+    def replace(self, path: str, text: str) -> None:
+        """Put an ordinary file of that text in the place of one that is there: whole, or not at all."""
+        ...
+
     def list(self, path: str) -> tuple[str, ...]:
         """The names in a directory, sorted."""
         ...

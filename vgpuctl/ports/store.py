@@ -10,6 +10,7 @@ from uuid import UUID
 
 from vgpuctl.model.allocation import Allocation
 from vgpuctl.model.document import DocumentKey, Wish
+from vgpuctl.model.finding import Finding
 from vgpuctl.model.record import LogEntry, Record
 
 
@@ -26,6 +27,7 @@ class Saved:
     wishes: dict[DocumentKey, Wish] = field(default_factory=dict)
     allocations: dict[UUID, Allocation] = field(default_factory=dict)
     unended: tuple[LogEntry, ...] = ()
+    findings: dict[tuple[str, str], Finding] = field(default_factory=dict)
 
 
 class Store(Protocol):

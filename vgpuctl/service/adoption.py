@@ -15,6 +15,7 @@ from vgpuctl.model.document import (
     DocumentKey,
     DocumentKind,
     VgpuDocument,
+    VgpuWish,
     key_of,
 )
 from vgpuctl.model.domain import vgpu_of_alias
@@ -38,17 +39,30 @@ def adopt(edit: AdoptVgpus, context: Context) -> Change:
     if edit.vgpu is not None:
         wanted = [each for each in foreign if edit.vgpu.lower() in names_of(each)]
         if not wanted:
-            find_wish(context, edit.vgpu)
+            wish = find_wish(context, edit.vgpu)
+            if edit.sole_starter:
+                return _own_start(wish, context)
             raise errors.Conflict(f"vGPU {edit.vgpu} is vgpuctl's already")
         foreign = wanted
-    result = Change("adopt", edit.vgpu or f"{len(foreign)} vGPUs")
+    result = Change("adopt", edit.vgpu or f"{len(foreign)} vGPUs", forward=True)
     taken = set(context.wishes.vgpus())
     for vgpu in foreign:
-        _adopt_one(vgpu, context, result, taken)
+        _adopt_one(vgpu, context, result, taken, sole_starter=edit.sole_starter)
     return result
 
 
-def _adopt_one(vgpu: ObservedVgpu, context: Context, result: Change, taken: set[str]) -> None:
+def _own_start(wish: VgpuWish, context: Context) -> Change:
+    """Switch off the autostart of one that is ours already."""
+    document = context.wishes.documents[wish.source].document
+    if not isinstance(document, VgpuDocument):
+        raise errors.Conflict(f"vGPU {wish.name} was made for {wish.domain}: nobody else starts it")
+    changed = replace(document, sole_starter=True)
+    return Change("adopt", wish.name, put={key_of(changed): changed}, names=[wish.name], forward=True)
+
+
+def _adopt_one(
+    vgpu: ObservedVgpu, context: Context, result: Change, taken: set[str], *, sole_starter: bool
+) -> None:
     """Take over one vGPU as it stands, with the domain whose config names it."""
     type_id, type_name = vgpu.type_id, vgpu.type_name
     if isinstance(type_id, Unknown) or isinstance(type_name, Unknown) or type_id is None:
@@ -64,6 +78,8 @@ def _adopt_one(vgpu: ObservedVgpu, context: Context, result: Change, taken: set[
         )
     aliases = [alias for _, alias in next(iter(users.values()), ())]
     proposed = next((found for each in aliases if (found := vgpu_of_alias(each)) is not None), None)
+    if proposed in context.allocations or any(each.id == proposed for each in result.adopted):
+        proposed = None
     vgpu_id = vgpu.mdev_uuid or proposed or context.new_id(f"adopt {vgpu.parent}")
     name = f"adopted-{vgpu_id}" if vgpu.mdev_uuid else f"adopted-{vgpu.parent}"
     while name in taken:
@@ -87,8 +103,19 @@ def _adopt_one(vgpu: ObservedVgpu, context: Context, result: Change, taken: set[
             adopted=True,
         )
     )
+    definition = context.snapshot.autostart_of(vgpu_id)
+    if definition is not None and not sole_starter:
+        result.notes.append(
+            f"mdevctl (and libvirt's nodedev by it) starts {vgpu_id} on {definition.parent}; vgpuctl leaves "
+            f"that to it. To switch it off: vgpuctl adopt {vgpu.mdev_uuid} --disable-autostart"
+        )
     document = VgpuDocument(
-        name=name, type=type_name, gpu=str(gpu.address), uuid=vgpu_id, owner=context.owner
+        name=name,
+        type=type_name,
+        gpu=str(gpu.address),
+        uuid=vgpu_id,
+        owner=context.owner,
+        sole_starter=sole_starter and definition is not None,
     )
     result.put[key_of(document)] = document
     result.names.append(name)

@@ -9,11 +9,13 @@ from uuid import UUID
 
 from vgpuctl import errors
 from vgpuctl.model.allocation import Allocation
+from vgpuctl.model.catalog import Catalog
 from vgpuctl.model.document import (
     DesktopDocument,
     Document,
     DocumentKey,
     DocumentKind,
+    Repair,
     VgpuWish,
     Wish,
     Wishes,
@@ -34,18 +36,26 @@ class Context:
     wishes: Wishes
     allocations: Mapping[UUID, Allocation]
     snapshot: Snapshot
-    type_names: Callable[[], Iterable[str]]
+    catalog: Catalog
     owner: str
     now: datetime
     new_id: Callable[[str], UUID]
+    repair: Repair = Repair.AUTO
+    """The host's policy."""
+
+    def type_names(self) -> Iterable[str]:
+        """Every type that the catalogue knows."""
+        return self.catalog.type_names()
 
 
 @dataclass(slots=True)
 class Change:
     """What an edit comes to.
 
-    `put` and `drop` are documents; `adopted` the places of vGPUs that are taken over as they stand;
-    `names` the vGPUs that the request was about.
+    `put` and `drop` are documents; `adopted` the places of vGPUs that are taken over as they stand,
+    `rehomed` those that are on another GPU from now on; `names` the vGPUs that the request was about.
+    One that goes only `forward` is never undone; a `lenient` one leaves out what cannot be done.
+    `notes` are worth knowing and stand in nothing's way.
     """
 
     kind: str
@@ -53,7 +63,11 @@ class Change:
     put: dict[DocumentKey, Document] = field(default_factory=dict)
     drop: set[DocumentKey] = field(default_factory=set)
     adopted: list[Allocation] = field(default_factory=list)
+    rehomed: list[Allocation] = field(default_factory=list)
     names: list[str] = field(default_factory=list)
+    forward: bool = False
+    lenient: bool = False
+    notes: list[str] = field(default_factory=list)
 
     def wishes_after(self, wishes: Wishes, now: datetime) -> Wishes:
         """The wishes that are in force with this change; unchanged documents keep their generation."""

@@ -25,11 +25,16 @@ from vgpuctl.model.edit import (
     DeleteVgpu,
     DetachVgpu,
     Edit,
+    PruneVgpus,
+    RepairDrift,
+    ReplaceGpu,
 )
 from vgpuctl.model.fact import known
 from vgpuctl.model.situation import find_gpu
 from vgpuctl.service.adoption import adopt
 from vgpuctl.service.change import Change, Context, check_source, desktop_of, find_domain, find_wish
+from vgpuctl.service.mending import mend, prune
+from vgpuctl.service.replacement import replace_gpu
 
 MOST_AT_ONCE = 4096
 """More vGPUs than a host can have, so that a mistyped count is refused and not planned."""
@@ -50,6 +55,12 @@ def change(edit: Edit, context: Context) -> Change:
             return _apply(edit, context)
         case AdoptVgpus():
             return adopt(edit, context)
+        case RepairDrift():
+            return mend(edit, context)
+        case ReplaceGpu():
+            return replace_gpu(edit, context)
+        case PruneVgpus():
+            return prune(context)
 
 
 def _create(edit: CreateVgpus, context: Context) -> Change:

@@ -19,8 +19,10 @@ from uuid import UUID
 from vgpuctl import errors
 from vgpuctl.model.allocation import Allocation
 from vgpuctl.model.catalog import Catalog
-from vgpuctl.model.document import DocumentKey, Wish, Wishes
+from vgpuctl.model.document import DocumentKey, Repair, Wish, Wishes
+from vgpuctl.model.drift import findings
 from vgpuctl.model.edit import AdoptVgpus
+from vgpuctl.model.finding import Finding
 from vgpuctl.model.record import (
     DAEMON,
     AllocationDropped,
@@ -34,6 +36,7 @@ from vgpuctl.model.record import (
 from vgpuctl.model.snapshot import Snapshot
 from vgpuctl.model.step import Lane, Step
 from vgpuctl.service import boot, restore
+from vgpuctl.service.drifts import Drifts
 from vgpuctl.service.ledger import Ledger
 from vgpuctl.service.messages import (
     CancelRequested,
@@ -74,6 +77,7 @@ class Engine:
         catalog: Catalog,
         now: Callable[[], datetime],
         new_uuid: Callable[[], UUID],
+        repair: Repair = Repair.AUTO,
         last: Engine | None = None,
     ) -> None:
         """Take up what `ledger` has of unended operations; `last` is the engine that is given up for this."""
@@ -84,7 +88,8 @@ class Engine:
             self._turn, lanes, last.observations if last is not None else None
         )
         self._places = Places(self._turn, self.observations)
-        self._planning = Planning(self._turn, self.places, catalog, new_uuid)
+        self._planning = Planning(self._turn, self.places, catalog, new_uuid, repair)
+        self._drifts = Drifts(self._turn, self.observations, lanes)
         self._progress = Progress(
             self._turn,
             self.observations,
@@ -157,6 +162,16 @@ class Engine:
         """The allocations; a creation under way, or in doubt, counts as made where the snapshot shows it."""
         return self._places.seen(snapshot, self._progress.running())
 
+    def differing(self, snapshot: Snapshot) -> tuple[Finding, ...]:
+        """Everything that is not as it should be; what an operation works on is in it too."""
+        ledger = self._turn.ledger
+        found = findings(snapshot, ledger.in_force(), self.places(snapshot), self._planning.repair)
+        return tuple(self._drifts.remembered(each) for each in found)
+
+    def set_repair(self, repair: Repair) -> None:
+        """Another policy of the host's is in force."""
+        self._planning.repair = repair
+
     def _observed(self, number: int, snapshot: Snapshot) -> None:
         seen = self.observations.came_in(number, snapshot)
         if seen is None:
@@ -183,6 +198,7 @@ class Engine:
                 self._admit(each, number, seen)
             except errors.VgpuctlError as error:
                 self._turn.refuse(each.request.ticket, error)
+        self._drifts.note(number, seen, self.differing(seen), self._progress.busy())
         refused = self._sweep(number, seen)
         self.outlook = boot.outlook(
             self._turn.ledger.in_force(),
@@ -301,11 +317,12 @@ class Engine:
                 scope=tuple(sorted(scope)),
                 undo=tuple(undo),
                 idempotency_key=request.idempotency_key,
+                forward=made.change.forward,
             )
         )
         for record in changes:
             self._turn.record(record)
-        for allocation in made.change.adopted:
+        for allocation in (*made.change.adopted, *made.change.rehomed):
             self._turn.record(AllocationPut(allocation))
         self._progress.begin(operation, scope, made.plan)
         return operation
@@ -334,7 +351,13 @@ class Engine:
                 self._turn.record(AllocationDropped(allocation.id))
         groups: dict[str, set[str]] = {}
         refused: dict[str, errors.VgpuctlError] = {}
+        held = restore.held_back(
+            missing, wishes, self._turn.ledger.allocations.values(), snapshot, self._planning.repair
+        )
+        refused |= held
         for name, gpu in missing.items():
+            if name in held:
+                continue
             if is_quiet(name):
                 groups.setdefault(gpu, set()).add(name)
             elif name in busy:

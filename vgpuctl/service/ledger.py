@@ -9,9 +9,12 @@ from uuid import UUID
 
 from vgpuctl.model.allocation import Allocation
 from vgpuctl.model.document import DocumentKey, ProfileDocument, Wish, Wishes
+from vgpuctl.model.finding import Finding
 from vgpuctl.model.record import (
     AllocationDropped,
     AllocationPut,
+    DriftFound,
+    DriftGone,
     LogEntry,
     Noticed,
     OperationEnded,
@@ -111,6 +114,7 @@ class Ledger:
     operations: dict[UUID, Operation] = field(default_factory=dict)
     paused: bool = False
     file_profiles: dict[str, ProfileDocument] = field(default_factory=dict)
+    findings: dict[tuple[str, str], Finding] = field(default_factory=dict)
 
     def in_force(self) -> Wishes:
         """The wishes, as a value that later records do not change."""
@@ -138,6 +142,10 @@ class Ledger:
                 self._forget_oldest()
             case PauseSet(paused=paused):
                 self.paused = paused
+            case DriftFound(finding=finding):
+                self.findings[finding.key] = finding
+            case DriftGone(code=code, subject=subject):
+                self.findings.pop((code, subject), None)
             case Noticed():
                 pass
 

@@ -20,8 +20,8 @@ import structlog
 
 from vgpuctl import errors
 from vgpuctl.model.catalog import Catalog
-from vgpuctl.model.document import ProfileDocument
-from vgpuctl.model.record import Noticed, OperationStarted
+from vgpuctl.model.document import ProfileDocument, Repair
+from vgpuctl.model.record import DriftFound, DriftGone, Noticed, OperationStarted, Record
 from vgpuctl.model.step import describe
 from vgpuctl.ports.clock import Clock
 from vgpuctl.ports.host import Host
@@ -61,7 +61,9 @@ REOPEN_S = 1.0
 
 def ledger_of(saved: Saved, file_profiles: dict[str, ProfileDocument]) -> Ledger:
     """The state that a store holds, with the operations that a killed daemon left."""
-    ledger = Ledger(dict(saved.wishes), dict(saved.allocations), {}, saved.paused, file_profiles)
+    ledger = Ledger(
+        dict(saved.wishes), dict(saved.allocations), {}, saved.paused, file_profiles, dict(saved.findings)
+    )
     for entry in saved.unended:
         record = entry.record
         if isinstance(record, OperationStarted):
@@ -83,7 +85,10 @@ class Loop:
         clock: Clock,
         catalog: Catalog,
         file_profiles: dict[str, ProfileDocument],
+        *,
+        repair: Repair = Repair.AUTO,
     ) -> None:
+        self.repair = repair
         self._host = host
         self._store = store
         self._clock = clock
@@ -116,6 +121,7 @@ class Loop:
             catalog=self._catalog,
             now=self._clock.now,
             new_uuid=uuid.uuid4,
+            repair=self.repair,
             last=last,
         )
 
@@ -220,6 +226,7 @@ class Loop:
             records, effects = self.engine.take()
             if records:
                 self.revision = self._store.commit(records, self._clock.now())
+                _tell_drift(records)
             self.changed.notify_all()
         for effect in effects:
             match effect:
@@ -301,6 +308,16 @@ class Loop:
         else:
             bound.info("step done")
         self._inbox.put(StepDone(effect.operation, effect.round, step.number, problem))
+
+
+def _tell_drift(records: list[Record]) -> None:
+    """Say in the daemon's log, too, what is not as it should be, and what is again."""
+    for record in records:
+        if isinstance(record, DriftFound):
+            found = record.finding
+            log.warning("drift", code=found.code, subject=found.subject, gpu=found.gpu, detail=found.detail)
+        elif isinstance(record, DriftGone):
+            log.info("drift gone", code=record.code, subject=record.subject)
 
 
 def _ticket_of(item: Input) -> int | None:

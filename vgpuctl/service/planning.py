@@ -8,7 +8,7 @@ from uuid import UUID
 from vgpuctl import errors
 from vgpuctl.model.allocation import Allocation
 from vgpuctl.model.catalog import Catalog
-from vgpuctl.model.document import Wishes
+from vgpuctl.model.document import Repair, Wishes
 from vgpuctl.model.edit import Edit
 from vgpuctl.model.pci import GpuAddress
 from vgpuctl.model.plan import Plan, Problem
@@ -33,11 +33,14 @@ class Planning:
         places: Callable[[Snapshot], dict[UUID, Allocation]],
         catalog: Catalog,
         new_uuid: Callable[[], UUID],
+        repair: Repair = Repair.AUTO,
     ) -> None:
         self._turn = turn
         self._places = places
         self._catalog = catalog
         self.new_uuid = new_uuid
+        self.repair = repair
+        """The host's policy."""
 
     def proposal(
         self, edit: Edit, who: Requester, snapshot: Snapshot, ids: dict[str, UUID]
@@ -52,6 +55,7 @@ class Planning:
                 before=self._turn.ledger.in_force(),
                 places=self._places(snapshot),
                 catalog=self._catalog,
+                repair=self.repair,
                 now=self._turn.now(),
                 new_uuid=self.new_uuid,
             )

@@ -142,6 +142,9 @@ class Progress:
         if operation.started.requester == DAEMON:
             self._restore_on(run, snapshot)
             return
+        if run.cancelled:
+            self._end(run, OperationState.CANCELLED, self._held_back(operation))
+            return
         rolling_back = operation.state is OperationState.ROLLING_BACK
         desktops = any(key.kind is DocumentKind.DESKTOP for key, _ in operation.started.undo)
         result = self._planning.left(snapshot, run.scope, frozenset(run.avoid), desktops_change=desktops)
@@ -165,6 +168,9 @@ class Progress:
             run.is_undoing = True
             run.failure, run.leftovers = None, problem
             self._begin_round(run, replace(result, incomplete=result.incomplete and bool(result.steps)))
+        elif problem is not None and result.steps and _goes_forward(operation):
+            run.failure = run.failure or problem
+            self._begin_round(run, result)
         elif problem is not None:
             self._roll_back(run, run.failure or problem)
         else:
@@ -176,7 +182,8 @@ class Progress:
         found = self._planning.restoration(run.scope, snapshot, frozenset(run.avoid))
         run.failed |= run.scope - found.names
         if run.cancelled or self._turn.ledger.paused:
-            self._end(run, OperationState.CANCELLED, self._held_back())
+            operation = self._turn.ledger.operations[run.operation]
+            self._end(run, OperationState.CANCELLED, self._held_back(operation))
         elif found.plan.steps and run.round < ROUNDS:
             run.failure = None
             self._begin_round(run, found.plan)
@@ -200,12 +207,13 @@ class Progress:
             run.is_in_doubt = True
             run.awaits = self._observations.need()
             return
-        rolling_back = self._turn.ledger.operations[run.operation].state is OperationState.ROLLING_BACK
+        operation = self._turn.ledger.operations[run.operation]
+        rolling_back = operation.state is OperationState.ROLLING_BACK
         if rolling_back and not run.is_undoing:
             run.failure = None
             run.awaits = self._observations.need()
         elif run.cancelled:
-            self._end(run, OperationState.CANCELLED, self._held_back())
+            self._end(run, OperationState.CANCELLED, self._held_back(operation))
         elif self._may_retry(run):
             run.retries += 1
             for allocation in list(self._turn.ledger.allocations.values()):
@@ -223,9 +231,10 @@ class Progress:
         else:
             self._end(run, OperationState.SUCCEEDED, None)
 
-    def _held_back(self) -> dict[str, Any]:
-        """Why a restore goes no further."""
-        text = "background changes are paused" if self._turn.ledger.paused else "it was cancelled"
+    def _held_back(self, operation: Operation) -> dict[str, Any]:
+        """Why it goes no further."""
+        is_held = operation.started.requester == DAEMON and self._turn.ledger.paused
+        text = "background changes are paused" if is_held else "it was cancelled"
         return errors.OperationCancelled(text).to_problem()
 
     def _may_retry(self, run: Run) -> bool:
@@ -239,7 +248,7 @@ class Progress:
     def _roll_back(self, run: Run, problem: dict[str, Any]) -> None:
         """Put the previous wishes in force again, and plan towards them once nothing runs."""
         operation = self._turn.ledger.operations[run.operation]
-        if operation.started.requester == DAEMON:
+        if _goes_forward(operation):
             self._end(run, OperationState.FAILED, problem)
             return
         for key, wish in operation.started.undo:
@@ -358,11 +367,11 @@ class Progress:
     def _call_off(self, run: Run, failed: int) -> None:
         """Drop what cannot be done after a step failed.
 
-        Forwards nothing more is begun.  Backwards, and in a restore, the rest is as welcome as before:
-        one vGPU that fails must not keep the others away.
+        Forwards nothing more is begun.  Backwards, and where there is no way back, the rest is as welcome
+        as before: one vGPU that fails must not keep the others away.
         """
         operation = self._turn.ledger.operations[run.operation]
-        if operation.state is OperationState.RUNNING and operation.started.requester != DAEMON:
+        if operation.state is OperationState.RUNNING and not _goes_forward(operation):
             run.pending.clear()
             return
         gone = {failed}
@@ -381,7 +390,7 @@ class Progress:
         known = self._turn.ledger.operations[operation]
         if known.state is OperationState.ROLLING_BACK:
             raise errors.OperationNotRunning(f"operation {operation} is being undone already")
-        if known.started.requester == DAEMON:
+        if _goes_forward(known):
             self._hold(run)
         else:
             run.pending.clear()
@@ -432,3 +441,8 @@ class Progress:
                     operation=operation.id, round=begun.round, number=begun.step.number, problem=problem
                 )
             )
+
+
+def _goes_forward(operation: Operation) -> bool:
+    """Whether an operation is never undone: a restore, and what only mends."""
+    return operation.started.forward or operation.started.requester == DAEMON

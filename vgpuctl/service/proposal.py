@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from uuid import UUID
 
 from vgpuctl.model.allocation import Allocation
 from vgpuctl.model.catalog import Catalog
-from vgpuctl.model.document import DocumentKey, DocumentKind, Wish, Wishes
+from vgpuctl.model.document import DocumentKey, DocumentKind, Repair, Wish, Wishes
 from vgpuctl.model.edit import Edit
 from vgpuctl.model.plan import Plan
 from vgpuctl.model.planner import plan
@@ -46,6 +46,7 @@ def propose(
     before: Wishes,
     places: dict[UUID, Allocation],
     catalog: Catalog,
+    repair: Repair,
     now: datetime,
     new_uuid: Callable[[], UUID],
 ) -> tuple[ShownPlan, frozenset[str], Wishes]:
@@ -59,30 +60,34 @@ def propose(
         wishes=before,
         allocations=places,
         snapshot=snapshot,
-        type_names=catalog.type_names,
+        catalog=catalog,
         owner=who.name,
         now=now,
         new_id=new_id,
+        repair=repair,
     )
     change = edits.change(edit, context)
     after = change.wishes_after(before, now)
     scope = scope_of(change, before, after)
-    adopted = {each.id: each for each in change.adopted}
-    result = plan(
-        Situation(
-            snapshot=snapshot,
-            wishes=after,
-            allocations=places | adopted,
-            catalog=catalog,
-            now=now,
-            new_id=new_id,
-            scope=scope,
-            desktops_change=any(
-                key.kind is DocumentKind.DESKTOP and before.documents.get(key) != after.documents.get(key)
-                for key in (*change.put, *change.drop)
-            ),
-        )
+    given = {each.id: each for each in (*change.adopted, *change.rehomed)}
+    situation = Situation(
+        snapshot=snapshot,
+        wishes=after,
+        allocations=places | given,
+        catalog=catalog,
+        now=now,
+        new_id=new_id,
+        scope=scope,
+        desktops_change=any(
+            key.kind is DocumentKind.DESKTOP and before.documents.get(key) != after.documents.get(key)
+            for key in (*change.put, *change.drop)
+        ),
     )
+    result = plan(situation)
+    while change.lenient and (unfit := scope & {each.subject for each in result.problems}):
+        change.notes += [f"left out: {each.subject}: {each.error.message}" for each in result.problems]
+        scope -= unfit
+        result = plan(replace(situation, scope=scope))
     made = ShownPlan(
         id=str(new_uuid()),
         edit=edit,

@@ -7,15 +7,16 @@ GPU on which we made nothing since the boot.  Pure.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID
 
 from vgpuctl import errors
 from vgpuctl.model.allocation import Allocation
-from vgpuctl.model.document import GpuDocument, Wishes
+from vgpuctl.model.document import GpuDocument, Repair, Wishes
 from vgpuctl.model.domain import alias_for
+from vgpuctl.model.drift import is_unasked, policy_of
 from vgpuctl.model.fact import Unknown
 from vgpuctl.model.gpu import Gpu, GpuState
 from vgpuctl.model.plan import Plan
@@ -25,6 +26,7 @@ from vgpuctl.model.step import (
     AttachHostdev,
     CreateVgpu,
     DetachHostdev,
+    DisableAutostart,
     Effect,
     SetParams,
     SetVfs,
@@ -32,7 +34,7 @@ from vgpuctl.model.step import (
     describe,
 )
 
-_BY_HAND = "it is done only when somebody asks: vgpuctl export | vgpuctl apply -f -"
+_BY_HAND = "it is done only when somebody asks: vgpuctl repair"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +72,33 @@ def missing(wishes: Wishes, allocations: Iterable[Allocation], snapshot: Snapsho
             if gpu is not None and gpu.state is GpuState.VFS_OFF:
                 found[str(key)] = str(gpu.address)
     return {name: gpu for name, gpu in found.items() if name not in present}
+
+
+def held_back(
+    names: Collection[str],
+    wishes: Wishes,
+    allocations: Iterable[Allocation],
+    snapshot: Snapshot,
+    host: Repair,
+) -> dict[str, errors.VgpuctlError]:
+    """Which of those names are not restored unasked, and why: by policy, or left to mdevctl."""
+    places = {each.name: each for each in allocations}
+    found: dict[str, errors.VgpuctlError] = {}
+    for name in names:
+        place = places.get(name)
+        policy = policy_of(place.gpu if place is not None else None, wishes, host)
+        definition = snapshot.autostart_of(place.id) if place is not None else None
+        wish = next((each for key, each in wishes.documents.items() if str(key) == name), None)
+        if wish is not None and isinstance(wish.document, GpuDocument):
+            policy = wish.document.repair or host
+            unasked = policy is not Repair.NEVER
+        else:
+            unasked = is_unasked(place, snapshot, policy)
+        if definition is not None:
+            found[name] = errors.NotRestored(f"mdevctl is to start it on {definition.parent}")
+        elif not unasked:
+            found[name] = errors.NotRestored(f"the policy for its repair is {policy}", hint=_BY_HAND)
+    return found
 
 
 def leftovers(wishes: Wishes, allocations: Iterable[Allocation], snapshot: Snapshot) -> list[Allocation]:
@@ -138,6 +167,8 @@ def _judged(
         why_not = _objection(effect, snapshot, allocations)
         if why_not is None:
             steps.append(step)
+        elif isinstance(effect, DisableAutostart):
+            continue  # it is somebody else's file
         elif not isinstance(effect, AttachHostdev) or effect.name in moved:
             error = errors.NotRestored(f"{describe(effect)}: {why_not}", hint=_BY_HAND)
             unfit = dict.fromkeys(sorted(_concerned(effect, result, allocations)), error) | unfit

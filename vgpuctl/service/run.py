@@ -42,7 +42,7 @@ class Run:
     failure: dict[str, Any] | None = None
     leftovers: dict[str, Any] | None = None
     cancelled: bool = False
-    """A restore that goes no further; whatever else is cancelled is undone."""
+    """An operation without a way back that goes no further; whatever else is cancelled is undone."""
     is_undoing: bool = False
     """Whether a plan back to the previous wishes was made."""
     changed: bool = False

@@ -11,15 +11,27 @@ from vgpuctl import __version__
 from vgpuctl.model.allocation import Allocation
 from vgpuctl.model.card import Card, card_of, creatable_types, refusal, remaining, supported_types
 from vgpuctl.model.catalog import Catalog
-from vgpuctl.model.document import ProfileDocument, VgpuWish, Wishes
+from vgpuctl.model.document import ProfileDocument, Repair, VgpuWish, Wishes
 from vgpuctl.model.domain import Domain, Hostdev, MdevSource, alias_for, vgpu_of_alias
+from vgpuctl.model.drift import has_gpu, policy_of
 from vgpuctl.model.fact import known
+from vgpuctl.model.finding import Drift, Finding
 from vgpuctl.model.gpu import Gpu, ObservedVgpu
 from vgpuctl.model.pci import GpuAddress
 from vgpuctl.model.plan import Problem
-from vgpuctl.model.situation import observed_for
+from vgpuctl.model.situation import identity_of, observed_for
 from vgpuctl.model.snapshot import Snapshot
-from vgpuctl.service.views import View, holders_view, problem_view, read, source_text, time_text, type_view
+from vgpuctl.model.step import SetVfs, Step, describe
+from vgpuctl.service.views import (
+    View,
+    finding_view,
+    holders_view,
+    problem_view,
+    read,
+    source_text,
+    time_text,
+    type_view,
+)
 
 
 @dataclass(frozen=True)
@@ -33,6 +45,11 @@ class Scene:
     busy: frozenset[str] = frozenset()
     """Names on which an operation works."""
     problems: tuple[Problem, ...] = ()
+    findings: tuple[Finding, ...] = ()
+    steps: tuple[Step, ...] = ()
+    """What would mend all that can be mended."""
+    repair: Repair = Repair.AUTO
+    """The host's policy."""
 
     @cached_property
     def cards(self) -> dict[GpuAddress, Card]:
@@ -59,6 +76,16 @@ class Scene:
         """Every domain; none where libvirt does not answer."""
         return known(self.snapshot.domains) or ()
 
+    def drift(self, findings: Iterable[Finding]) -> list[View]:
+        """What is not as it should be, each with the steps that would mend it."""
+        rows = []
+        for each in findings:
+            steps: tuple[str, ...] = ()
+            if each.repair is not Repair.NEVER:
+                steps = tuple(describe(step.effect) for step in self.steps if _mends(step, each))
+            rows.append(finding_view(each, steps))
+        return rows
+
     # -- host -------------------------------------------------------------------------------------
 
     def host(self, *, paused: bool, revision: int) -> View:
@@ -78,7 +105,9 @@ class Scene:
             "gpus": len(snapshot.gpus),
             "vgpus": len(snapshot.vgpus()),
             "version": __version__,
+            "repair": str(self.repair),
             "problems": [problem_view(each) for each in self.problems],
+            "drift": self.drift(self.findings),
             "unknown": unknown,
         }
 
@@ -126,6 +155,8 @@ class Scene:
             "creatable": [each.name for each in creatable_types(card)] if usable else None,
             "allocated": allocated,
             "notes": list(gpu.notes),
+            "repair": str(policy_of(identity_of(gpu), self.wishes, self.repair)),
+            "drift": self.drift(each for each in self.findings if has_gpu(gpu, each)),
             "unknown": unknown,
         }
 
@@ -211,8 +242,18 @@ class Scene:
             "params": read(unknown, "params", observed.params) if observed else None,
             "holders": holders_view(read(unknown, "holders", observed.holders)) if observed else None,
             "problem": problem_view(trouble) if trouble else None,
+            "seen_since": None,
+            "last_user": None,
+            "autostart": self._autostart(allocation.id if allocation else None),
+            "drift": self.drift(each for each in self.findings if name in each.names or name == each.subject),
             "unknown": unknown,
         }
+
+    def _autostart(self, vgpu_id: UUID | None) -> str | None:
+        """Who else starts an mdev."""
+        if vgpu_id is None or self.snapshot.autostart_of(vgpu_id) is None:
+            return None
+        return "mdevctl"
 
     def _state(
         self,
@@ -267,8 +308,10 @@ class Scene:
             ),
             None,
         )
+        name = mdev or str(vgpu.parent)
+        mine = [each for each in self.findings if each.key == (Drift.FOREIGN_VGPU, name)]
         return {
-            "name": mdev or str(vgpu.parent),
+            "name": name,
             "uuid": None,
             "mdev_uuid": mdev,
             "type": read(unknown, "type", vgpu.type_name),
@@ -286,6 +329,10 @@ class Scene:
             "params": read(unknown, "params", vgpu.params),
             "holders": holders_view(read(unknown, "holders", vgpu.holders)),
             "problem": None,
+            "seen_since": time_text(mine[0].since) if mine else None,
+            "last_user": mine[0].user if mine else user,
+            "autostart": self._autostart(vgpu.mdev_uuid),
+            "drift": self.drift(mine),
             "unknown": unknown,
         }
 
@@ -321,3 +368,10 @@ class Scene:
             "hostdevs": list(hostdevs.values()),
             "managed_save": domain.managed_save,
         }
+
+
+def _mends(step: Step, finding: Finding) -> bool:
+    """Whether a step is part of what mends a finding."""
+    if isinstance(step.effect, SetVfs):
+        return str(step.effect.gpu.address) == finding.gpu
+    return step.effect.name in finding.names

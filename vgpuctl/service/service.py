@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
 from vgpuctl import errors
 from vgpuctl.model.catalog import Catalog
-from vgpuctl.model.document import Document, ProfileDocument, Wish
+from vgpuctl.model.document import Document, ProfileDocument, Repair, Wish
 from vgpuctl.model.edit import Edit
 from vgpuctl.model.plan import Problem
 from vgpuctl.model.planner import plan
@@ -47,12 +48,13 @@ class Service:
         catalog: Catalog,
         *,
         file_profiles: dict[str, ProfileDocument],
+        repair: Repair = Repair.AUTO,
     ) -> None:
         self._host = host
         self._store = store
         self._clock = clock
         self._catalog = catalog
-        self._loop = Loop(host, store, clock, catalog, file_profiles)
+        self._loop = Loop(host, store, clock, catalog, file_profiles, repair=repair)
 
     # -- life -------------------------------------------------------------------------------------
 
@@ -98,6 +100,13 @@ class Service:
             self._loop.file_profiles = profiles
             self._loop.engine.ledger.file_profiles = profiles
 
+    def set_repair(self, repair: Repair) -> None:
+        """Take another policy of the host's for drift."""
+        with self._loop.changed:
+            self._loop.repair = repair
+            self._loop.engine.set_repair(repair)
+        self._loop.wake()
+
     def seconds_since_last_turn(self) -> float:
         """How long the decision loop has not come round."""
         return self._clock.monotonic_s() - self._loop.beat_s
@@ -113,12 +122,12 @@ class Service:
 
     def gpus(self) -> list[View]:
         """Every `gpu`."""
-        scene = self._scene()
+        scene = self._scene(judge=True)
         return [scene.gpu(each) for each in scene.snapshot.gpus]
 
     def gpu(self, reference: str) -> View:
         """One `gpu`, by address, UUID or index."""
-        scene = self._scene()
+        scene = self._scene(judge=True)
         return scene.gpu(find_gpu(scene.snapshot, reference))
 
     def types(self, *, gpu: str | None, creatable: bool, catalog: bool) -> list[View]:
@@ -141,9 +150,10 @@ class Service:
         scene = self._scene()
         return scene.profile(profile_named(scene.wishes, name))
 
-    def vgpus(self) -> list[View]:
-        """Every `vgpu`."""
-        return self._scene(judge=True).vgpus()
+    def vgpus(self, *, foreign: bool = False) -> list[View]:
+        """Every `vgpu`; with `foreign`, those that are not ours."""
+        rows = self._scene(judge=True).vgpus()
+        return [each for each in rows if each["state"] == "foreign"] if foreign else rows
 
     def vgpu(self, reference: str) -> View:
         """One `vgpu`, by name, id, mdev UUID or VF."""
@@ -312,9 +322,13 @@ class Service:
             allocations = engine.places(snapshot) if snapshot is not None else {}
             busy, paused = engine.busy(), engine.ledger.paused
             outlook = engine.outlook or Outlook()
+            found = engine.differing(snapshot) if judge and snapshot is not None else ()
         if snapshot is None:
             raise errors.DeadlineExceeded("the host has not been observed yet", hint="try again shortly")
-        scene = Scene(snapshot, wishes, allocations, self._catalog, busy)
+        found = tuple(each for each in found if not busy.intersection((each.subject, *each.names)))
+        scene = Scene(
+            snapshot, wishes, allocations, self._catalog, busy, findings=found, repair=self._loop.repair
+        )
         if not judge:
             return scene
         settled = frozenset({*scene.wished} - busy)
@@ -335,4 +349,4 @@ class Service:
         told = {each.subject for each in problems}
         absent = {**outlook.awaited, **outlook.missing}
         problems += [Problem(name, error) for name, error in sorted(absent.items()) if name in settled - told]
-        return Scene(snapshot, wishes, allocations, self._catalog, busy, tuple(problems))
+        return replace(scene, problems=tuple(problems), steps=result.steps)

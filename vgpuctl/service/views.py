@@ -13,11 +13,14 @@ from vgpuctl.model import codec
 from vgpuctl.model.document import Affect
 from vgpuctl.model.domain import Hostdev, MdevSource
 from vgpuctl.model.fact import Fact, Unknown
+from vgpuctl.model.finding import Finding
 from vgpuctl.model.gpu import Holder
 from vgpuctl.model.plan import Plan, Problem
 from vgpuctl.model.record import (
     AllocationDropped,
     AllocationPut,
+    DriftFound,
+    DriftGone,
     LogEntry,
     Noticed,
     OperationEnded,
@@ -126,6 +129,20 @@ def problem_view(problem: Problem) -> View:
     }
 
 
+def finding_view(finding: Finding, steps: Iterable[str]) -> View:
+    """One thing that is not as it should be."""
+    return {
+        "code": str(finding.code),
+        "subject": finding.subject,
+        "gpu": finding.gpu,
+        "repair": str(finding.repair),
+        "since": time_text(finding.since),
+        "detail": finding.detail,
+        "hint": finding.hint,
+        "steps": list(steps),
+    }
+
+
 def step_view(step: Step, *, round_: int, state: str, problem: dict[str, Any] | None) -> View:
     """The `step` resource."""
     return {
@@ -162,6 +179,7 @@ def plan_view(shown: ShownPlan, revision: int, changes: list[View]) -> View:
         "touches": list(shown.plan.touches),
         "problems": [problem_view(each) for each in shown.plan.problems],
         "incomplete": shown.plan.incomplete,
+        "notes": list(shown.change.notes),
     }
 
 
@@ -233,5 +251,10 @@ def _tell(record: Record) -> tuple[str, str, UUID | None]:
             return _short(key), f"{state}: {problem.get('detail')}" if problem else str(state), key
         case PauseSet(paused=paused):
             return "daemon", "background changes are paused" if paused else "background changes go on", None
+        case DriftFound(finding=finding):
+            used = f" (used by {finding.user})" if finding.user else ""
+            return finding.subject, f"{finding.code}: {finding.detail}{used}", None
+        case DriftGone(code=code, subject=subject):
+            return subject, f"{code} is over", None
         case Noticed(subject=subject, text=text):
             return subject, text, None

@@ -8,10 +8,10 @@ from uuid import UUID, uuid5
 
 from vgpuctl.errors import Conflict, InvalidInput, NoCapacity, NotFound
 from vgpuctl.model.gpu import FrameworkKind
-from vgpuctl.model.pci import GpuAddress, parse_address
+from vgpuctl.model.pci import GpuAddress, PciAddress, parse_address
 from vgpuctl.ports.kernel import Uevent
 from vgpuctl.sim import board as rules
-from vgpuctl.sim import faults, sriov, vgpus
+from vgpuctl.sim import faults, mdevctl, sriov, vgpus
 from vgpuctl.sim.arguments import Arguments, board_named, errno_named, integer, switch, type_named
 from vgpuctl.sim.models import Models
 from vgpuctl.sim.outcome import Outcome
@@ -61,6 +61,7 @@ def _reboot(state: State, models: Models, _arguments: Arguments) -> Outcome:
     """A boot: nothing is left but what cards keep [hardware.md 0.9]; a card that fell off is found again."""
     boards = tuple(_fresh(replace(each, present=True), models) for each in state.boards)
     state = replace(state, boards=boards, holds=(), boot=state.boot + 1)
+    state = mdevctl.started(state, models)
     return Outcome(
         noted(state, f"Linux version {state.kernel}"), {"boot_id": state.boot_id}, events=_appearances(boards)
     )
@@ -79,7 +80,8 @@ def _reload_driver(state: State, models: Models, _arguments: Arguments) -> Outco
         each if each.framework is FrameworkKind.PASSTHROUGH or not each.present else _fresh(each, models)
         for each in state.boards
     )
-    state = noted(replace(state, boards=boards), f"NVRM: loading {state.driver_version}")
+    state = mdevctl.started(replace(state, boards=boards), models)
+    state = noted(state, f"NVRM: loading {state.driver_version}")
     return Outcome(state, {}, events=_appearances(boards))
 
 
@@ -200,6 +202,22 @@ def _swap_gpu(state: State, models: Models, arguments: Arguments) -> Outcome:
     )
 
 
+def _move_gpu(state: State, models: Models, arguments: Arguments) -> Outcome:
+    """The card is in another slot at the next boot: the same UUID at another address."""
+    board = board_named(state, arguments)
+    try:
+        address = parse_address(str(arguments["address"]))
+    except ValueError as error:
+        raise InvalidInput(f"move where? {error}", hint="a PCI address, such as 0000:c1:00.0") from error
+    if not isinstance(board.address, PciAddress) or not isinstance(address, PciAddress):
+        raise InvalidInput("only a PCI card can be moved, and only to a PCI address")
+    if any(isinstance(each.address, PciAddress) and each.address.bus == address.bus for each in state.boards):
+        raise Conflict(f"there is a card on the bus of {address}")
+    moved = replace(_fresh(board, models), address=address, present=True)
+    boards = tuple(moved if each is board else each for each in state.boards)
+    return Outcome(replace(state, boards=boards), {"address": str(address), "uuid": moved.uuid})
+
+
 def _foreign(state: State, models: Models, arguments: Arguments) -> Outcome:
     """Somebody else makes a vGPU on the first free parent."""
     board = board_named(state, arguments)
@@ -213,6 +231,9 @@ def _foreign(state: State, models: Models, arguments: Arguments) -> Outcome:
         uuid = str(uuid5(state.seed, f"foreign {state.made}"))
         assert vgpu_type.type_id is not None
         outcome = vgpus.create_mdev(state, board, models, parent, kind=vgpu_type.type_id, text=uuid)
+        if arguments.get("autostart"):
+            made = mdevctl.defined(outcome.state, str(parent), UUID(uuid), vgpu_type.type_id, start="auto")
+            outcome = replace(outcome, state=made)
         return replace(outcome, result={"parent": str(parent), "uuid": uuid})
     raise NoCapacity(f"GPU {board.address} takes no {vgpu_type.name} now")
 
@@ -266,7 +287,10 @@ CONTROLS = {
     "heal": Control(_heal, (), (), "nothing fails, and nothing is slow"),
     "remove-gpu": Control(_remove_gpu, ("gpu",), (), "a GPU falls off the bus"),
     "swap-gpu": Control(_swap_gpu, ("gpu",), (), "another card stands at the same address"),
-    "foreign": Control(_foreign, ("gpu", "type"), (), "somebody else makes a vGPU"),
+    "foreign": Control(
+        _foreign, ("gpu", "type"), ("autostart",), "somebody else makes a vGPU, and defines it in mdevctl"
+    ),
+    "move-gpu": Control(_move_gpu, ("gpu", "address"), (), "a card is put into another slot"),
     "slow": Control(_slow, ("ms",), (), "every access takes so long"),
     "busy": Control(_busy, ("errno",), (), "clearing a held VF: EPERM, EBUSY or block"),
     "mixed-size": Control(_mixed_size, ("gpu",), ("enabled",), "mixed-size mode"),

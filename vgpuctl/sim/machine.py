@@ -10,7 +10,7 @@ from uuid import UUID
 from vgpuctl.model.fact import Unknown
 from vgpuctl.model.pci import GpuAddress
 from vgpuctl.ports.kernel import CommandResult, Uevent
-from vgpuctl.sim import answers, faults, sriov, vgpus
+from vgpuctl.sim import answers, faults, mdevctl, sriov, vgpus
 from vgpuctl.sim.board import Nvrm, vf_addresses
 from vgpuctl.sim.models import Models
 from vgpuctl.sim.node import Dir, File, Found, Link, Store, failure, walk
@@ -33,6 +33,8 @@ class Machine:
     def step(self, state: State, operation: Operation, now: float) -> Outcome:
         """Do one operation at the time `now` (seconds; any origin, but always the same)."""
         settled, events = settle(state, now)
+        if events:
+            settled = mdevctl.started(settled, self.models)
         outcome = self._do(settled, operation, now)
         return replace(outcome, events=events + outcome.events) if events else outcome
 
@@ -42,6 +44,8 @@ class Machine:
                 return self._look(state, operation, path)
             case "write", (str(path), str(text)):
                 return self._write(state, operation, path, text)
+            case "replace", (str(path), str(text)):
+                return mdevctl.replaced(state, path, text)
             case "released", (address, uuid):
                 return _released(state, operation, address, uuid)
             case "sriov_manage", (str(address), bool(enable)):

@@ -37,6 +37,10 @@ class SimKernel:
         """Like write; TimeoutError after `timeout_s`, and the write goes on by itself."""
         self._call("write", path, text, timeout_s=timeout_s)
 
+    def replace(self, path: str, text: str) -> None:
+        """Put a file of that text in the place of one that is there."""
+        self._call("replace", path, text)
+
     def list(self, path: str) -> tuple[str, ...]:
         """The names in a directory, sorted."""
         return tuple(self._call("list", path))

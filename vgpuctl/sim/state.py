@@ -117,6 +117,15 @@ AS_USUAL = Disputed()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Definition:
+    """A file of mdevctl's, whose text is kept as it is."""
+
+    parent: str
+    uuid: UUID
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class State:
     """A whole simulated host.
 
@@ -133,6 +142,7 @@ class State:
     boot: int = 1
     holds: tuple[Hold, ...] = ()
     faults: tuple[Fault, ...] = ()
+    definitions: tuple[Definition, ...] = ()
     slow_ms: float = 0.0
     disputed: Disputed = AS_USUAL
     sriov_manage: bool = True

@@ -9,6 +9,7 @@ from vgpuctl.model.pci import PciAddress
 from vgpuctl.sim import board as rules
 from vgpuctl.sim.function import pf, vf
 from vgpuctl.sim.mdev import mdev_parents, virtual_parent
+from vgpuctl.sim.mdevctl import definition_files
 from vgpuctl.sim.models import Models
 from vgpuctl.sim.node import Dir, Link, Node, fixed, folder
 from vgpuctl.sim.place import cdev_of, group_of, real_path
@@ -45,6 +46,7 @@ def tree(state: State, models: Models) -> Dir:
                 {"sys": Dir(lambda: _proc_sys(state)), "driver": Dir(lambda: _proc_driver(state, models))}
             ),
             "dev": folder({"vfio": Dir(lambda: _dev_vfio(state))}),
+            "etc": folder({"mdevctl.d": Dir(lambda: definition_files(state.definitions))}),
             "usr": folder({"lib": folder({"nvidia": Dir(lambda: _usr_lib_nvidia(state))})}),
         }
     )

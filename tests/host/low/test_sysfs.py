@@ -54,6 +54,30 @@ def test_write_does_not_truncate_first(files, tmp_path):
     assert (tmp_path / "numvfs").read_text() == "9234"
 
 
+def test_replace_is_whole_and_keeps_owner_and_mode(files, tmp_path):
+    """A write would leave the tail of a longer text; mdevctl's own files are longer or shorter."""
+    path = tmp_path / "definition"
+    path.write_text("a long text that was there before")
+    path.chmod(0o640)
+    before = path.stat()
+    files.replace("definition", "short")
+    after = path.stat()
+    assert path.read_text() == "short"
+    assert (after.st_mode, after.st_uid, after.st_gid) == (before.st_mode, before.st_uid, before.st_gid)
+    assert after.st_ino != before.st_ino
+    assert [each.name for each in tmp_path.iterdir()] == ["definition"]
+
+
+def test_replace_never_creates_nor_follows_a_link(files, tmp_path):
+    with pytest.raises(FileNotFoundError):
+        files.replace("absent", "x")
+    (tmp_path / "target").write_text("kept")
+    (tmp_path / "link").symlink_to("target")
+    with pytest.raises(OSError, match="ordinary"):
+        files.replace("link", "x")
+    assert (tmp_path / "target").read_text() == "kept"
+
+
 def test_errors_of_the_write_itself_name_the_file():
     kernel = LocalKernel()
     with pytest.raises(OSError) as caught:

@@ -17,6 +17,8 @@ from vgpuctl.model.pci import ParentName, PciAddress
 from vgpuctl.model.record import (
     AllocationDropped,
     AllocationPut,
+    DriftFound,
+    DriftGone,
     LogEntry,
     OperationEnded,
     OperationRollingBack,
@@ -107,6 +109,10 @@ def fold(entries: Iterable[LogEntry]) -> Saved:
                 saved.allocations[allocation.id] = allocation
             case AllocationDropped(id=id_):
                 saved.allocations.pop(id_, None)
+            case DriftFound(finding):
+                saved.findings[finding.key] = finding
+            case DriftGone(code=code, subject=subject):
+                saved.findings.pop((code, subject), None)
             case PauseSet(paused):
                 saved.paused = paused
     saved.unended = tuple(

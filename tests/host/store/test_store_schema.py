@@ -8,6 +8,7 @@ import sqlite3
 import stat
 from pathlib import Path
 
+import make_store_v2 as store_v2
 import pytest
 from make_store_v1 import ENTRIES, FIXTURE, WRITTEN_AT
 from store_records import NOW, fold
@@ -19,6 +20,10 @@ from vgpuctl.host.store.codec import KINDS
 from vgpuctl.model.record import LogEntry, Noticed
 
 RECORD = Noticed("a", "test", "x")
+
+
+SINCE_V2 = {"drift-found", "drift-gone"}
+"""The kinds of records that schema 1 does not have."""
 
 
 @pytest.fixture
@@ -45,10 +50,24 @@ def test_a_store_of_schema_v1_opens(path: Path) -> None:
     shutil.copy(FIXTURE, path)
     store = SqliteStore(path)
     entries = [LogEntry(number, WRITTEN_AT, record) for number, record in enumerate(ENTRIES, start=1)]
-    assert {type(record) for record in ENTRIES} == set(KINDS.values())
+    assert {type(record) for record in ENTRIES} == {
+        kind for name, kind in KINDS.items() if name not in SINCE_V2
+    }
     assert list(store.entries(0)) == entries
     assert store.load() == fold(entries)
     assert store.commit([RECORD], NOW) == len(entries) + 1
+    store.close()
+
+
+def test_a_store_of_schema_v2_opens(path: Path) -> None:
+    """What schema 2 brought: what is not as it should be, since when, and who used it."""
+    shutil.copy(store_v2.FIXTURE, path)
+    store = SqliteStore(path)
+    entries = [LogEntry(number, WRITTEN_AT, record) for number, record in enumerate(store_v2.ENTRIES, 1)]
+    assert {type(record) for record in store_v2.ENTRIES} >= {KINDS[name] for name in SINCE_V2}
+    assert list(store.entries(0)) == entries
+    assert store.load() == fold(entries)
+    assert list(store.load().findings) == [("foreign-vgpu", "0000:41:00.5")]
     store.close()
 
 
@@ -63,9 +82,10 @@ def test_an_older_store_is_copied_and_migrated(path: Path, monkeypatch: pytest.M
     monkeypatch.undo()
 
     failure = refusal(path)
-    assert failure.facts["schema"] == 2
-    assert "store.db.schema-1" in (failure.hint or "")
-    copy = path.with_name("store.db.schema-1")
+    newest = len(store_schema.MIGRATIONS)
+    assert failure.facts["schema"] == newest + 1
+    assert f"store.db.schema-{newest}" in (failure.hint or "")
+    copy = path.with_name(f"store.db.schema-{newest}")
     assert stat.S_IMODE(copy.stat().st_mode) == 0o600
     copy.rename(path)
     store = SqliteStore(path)

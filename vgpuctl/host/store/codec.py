@@ -14,6 +14,8 @@ from vgpuctl.model import codec
 from vgpuctl.model.record import (
     AllocationDropped,
     AllocationPut,
+    DriftFound,
+    DriftGone,
     LogEntry,
     Noticed,
     OperationEnded,
@@ -39,6 +41,8 @@ KINDS: dict[str, type] = {
     "operation-ended": OperationEnded,
     "pause-set": PauseSet,
     "noticed": Noticed,
+    "drift-found": DriftFound,
+    "drift-gone": DriftGone,
 }
 _NAMES = {kind: name for name, kind in KINDS.items()}
 
@@ -120,7 +124,9 @@ def _labels(record: Record) -> tuple[str | None, str]:
             return str(record.id), ""
         case PauseSet():
             return None, ""
-        case Noticed():
+        case DriftFound(finding):
+            return None, finding.subject
+        case Noticed() | DriftGone():
             return None, record.subject
 
 

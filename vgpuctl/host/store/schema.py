@@ -47,7 +47,16 @@ CREATE TABLE meta (
 INSERT INTO meta (key, value) VALUES ('paused', 0), ('pruned_to', 0);
 """
 
-MIGRATIONS: tuple[str, ...] = (V1,)
+V2 = """
+CREATE TABLE findings (
+    code     TEXT NOT NULL,
+    subject  TEXT NOT NULL,
+    body     TEXT NOT NULL,
+    PRIMARY KEY (code, subject)
+) STRICT;
+"""
+
+MIGRATIONS: tuple[str, ...] = (V1, V2)
 """Script n leads from schema n to n + 1.  A released one is never changed."""
 
 HAS_STRICT = sqlite3.sqlite_version_info >= (3, 37)

@@ -18,9 +18,12 @@ from vgpuctl.host.store.schema import migrate, way_back
 from vgpuctl.model import codec
 from vgpuctl.model.allocation import Allocation
 from vgpuctl.model.document import Wish
+from vgpuctl.model.finding import Finding
 from vgpuctl.model.record import (
     AllocationDropped,
     AllocationPut,
+    DriftFound,
+    DriftGone,
     LogEntry,
     OperationEnded,
     OperationRollingBack,
@@ -72,6 +75,7 @@ class SqliteStore:
         with self._reading() as db:
             wishes = [_read(each, Wish) for each in db.execute("SELECT body FROM wishes")]
             allocations = [_read(each, Allocation) for each in db.execute("SELECT body FROM allocations")]
+            findings = [_read(each, Finding) for each in db.execute("SELECT body FROM findings")]
             unended = db.execute(
                 "SELECT revision, at, kind, subject, body FROM log WHERE operation IN"
                 " (SELECT id FROM operations WHERE ended_revision IS NULL) ORDER BY revision"
@@ -81,6 +85,7 @@ class SqliteStore:
                 paused=bool(_meta(db, "paused")),
                 wishes={each.key: each for each in wishes},
                 allocations={each.id: each for each in allocations},
+                findings={each.key: each for each in findings},
                 # Recovery has to know what was asked for; of the rest it can do without what it cannot read
                 unended=tuple(entry_of(each, strict=each[2] == "operation-started") for each in unended),
             )
@@ -269,6 +274,13 @@ def _project(db: sqlite3.Connection, revision: int, record: Record) -> None:
         case OperationEnded(id=id_):
             _see_operation(db, revision, id_)
             db.execute("UPDATE operations SET ended_revision = ? WHERE id = ?", (revision, str(id_)))
+        case DriftFound(finding):
+            db.execute(
+                "INSERT OR REPLACE INTO findings (code, subject, body) VALUES (?, ?, ?)",
+                (*finding.key, codec.dumps(finding, Finding)),
+            )
+        case DriftGone(code=code, subject=subject):
+            db.execute("DELETE FROM findings WHERE code = ? AND subject = ?", (code, subject))
         case PauseSet(paused):
             db.execute("UPDATE meta SET value = ? WHERE key = 'paused'", (int(paused),))
         case _:

@@ -35,6 +35,7 @@ from vgpuctl.model.step import (
     AttachHostdev,
     CreateVgpu,
     DetachHostdev,
+    DisableAutostart,
     Effect,
     RemoveVgpu,
     SetParams,
@@ -58,7 +59,7 @@ def allowed(card: Card, effect: Effect) -> VgpuctlError | None:
             return _vfs_on_refusal(card)
         case SetVfs():
             return _vfs_off_refusal(card)
-        case AttachHostdev() | DetachHostdev():
+        case AttachHostdev() | DetachHostdev() | DisableAutostart():
             return None
 
 
@@ -97,7 +98,7 @@ def after(card: Card, effect: Effect) -> Card:
                 creatable=_LATER,
             )
             return replace(card, gpu=gpu, vfs_on=False)
-        case SetVfs() | SetParams() | AttachHostdev() | DetachHostdev():
+        case SetVfs() | SetParams() | AttachHostdev() | DetachHostdev() | DisableAutostart():
             return card
 
 

@@ -154,6 +154,20 @@ def with_place(card: Card, occupant: Occupant) -> Card:
     return replace(card, occupants=(*card.occupants, occupant))
 
 
+def placed(card: Card, allocation: Allocation) -> Card:
+    """The card with a place kept for an allocation."""
+    occupant = Occupant(
+        name=allocation.name,
+        type_name=allocation.type_name,
+        type_id=allocation.type_id,
+        fb_mib=allocation.fb_mib,
+        parent=allocation.parent,
+        vgpu=allocation.id,
+        exists=False,
+    )
+    return with_place(card, occupant)
+
+
 def without(card: Card, vgpu_id: UUID) -> Card:
     """The card without our vGPU of that id, or the place kept for it."""
     return replace(card, occupants=tuple(each for each in card.occupants if each.vgpu != vgpu_id))
