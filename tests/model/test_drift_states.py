@@ -16,6 +16,7 @@ from tests.support.builders import (
     make_gpu,
     make_snapshot,
     make_wishes,
+    plan_of,
     vgpu,
     with_vgpu,
 )
@@ -28,6 +29,7 @@ from vgpuctl.model.finding import MEANINGS, Drift
 from vgpuctl.model.gpu import FrameworkKind, Gpu, GpuState
 from vgpuctl.model.mdevctl import MdevDefinition, parse, started_by_hand
 from vgpuctl.model.snapshot import Snapshot
+from vgpuctl.model.step import AttachHostdev, DetachHostdev
 
 ID = UUID(int=7)
 
@@ -202,6 +204,38 @@ def test_mdevctl():
     assert found(there, alone, places=(place(gpu),)) == [(Drift.ALSO_AUTOSTARTED, "a", Repair.ASK)]
     by_hand = replace(there, definitions=(replace(definition, autostart=False),))
     assert found(by_hand, alone, places=(place(gpu),)) == []
+
+
+def test_a_vf_that_mdevctl_is_about_to_fill_is_kept_off():
+    """At boot both come at once: what we took first, mdevctl could not start any more."""
+    gpu = make_gpu(vfs=2)
+    promised = MdevDefinition(UUID(int=99), str(gpu.vfs[0].address), "nvidia-1152", autostart=True)
+    snapshot = replace(make_snapshot(gpu), definitions=(promised,))
+    (step,) = plan_of(snapshot, make_wishes(A)).steps
+    assert step.effect.parent == gpu.vfs[1].address  # type: ignore[union-attr]
+    by_hand = replace(snapshot, definitions=(replace(promised, autostart=False),))
+    (step,) = plan_of(by_hand, make_wishes(A)).steps
+    assert step.effect.parent == gpu.vfs[0].address  # type: ignore[union-attr]
+    ours = place(gpu, created_boot=None)
+    own = replace(snapshot, definitions=(replace(promised, uuid=ID),))
+    (step,) = plan_of(own, make_wishes(A), (ours,)).steps
+    assert step.effect.parent == gpu.vfs[0].address  # type: ignore[union-attr]
+
+
+def test_a_hostdev_that_libvirt_manages_is_made_anew():
+    gpu = with_vgpu(make_gpu(framework=FrameworkKind.VENDOR_VFIO), "L40S-8Q")
+    right = Hostdev(PciSource(gpu.vfs[0].address), alias_for(ID))
+    desktop = DesktopDocument(name="win1", vgpus=(DesktopVgpu(name="a", type="L40S-8Q"),))
+
+    def steps(hostdev: Hostdev) -> list[tuple[type, Hostdev]]:
+        snapshot = make_snapshot(gpu, domains=(make_domain("win1", config=(hostdev,)),))
+        made = plan_of(snapshot, make_wishes(desktop), (place(gpu),)).steps
+        return [(type(each.effect), each.effect.hostdev) for each in made]  # type: ignore[union-attr]
+
+    managed = replace(right, managed=True)
+    assert steps(right) == []
+    assert steps(managed) == [(DetachHostdev, managed), (AttachHostdev, right)]
+    assert steps(replace(managed, alias=None)) == [], "what somebody else put in stays as it stands"
 
 
 def test_the_text_of_a_definition_keeps_what_it_has_beside_the_start():

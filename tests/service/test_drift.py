@@ -37,7 +37,7 @@ from vgpuctl.model.finding import Drift
 from vgpuctl.model.pci import PciAddress
 from vgpuctl.model.record import DAEMON, DriftFound, DriftGone, OperationState
 from vgpuctl.model.step import CreateVgpu, DetachHostdev, DisableAutostart, Effect, RemoveVgpu, SetVfs
-from vgpuctl.service.messages import LookRequested
+from vgpuctl.service.messages import CancelRequested, LookRequested
 
 T4, L40S = "0000:41:00.0", "0000:61:00.0"
 CARDS = "t4:mdev,l40s:sriov-mdev"
@@ -384,6 +384,23 @@ def test_turning_vfs_on_again_is_never_done_unasked(make):
     assert not isinstance(shown, errors.VgpuctlError)
     assert [type(each.effect) for each in shown.plan.steps] == [SetVfs]
     assert shown.plan.incomplete
+
+
+def test_a_repair_that_is_cancelled_goes_no_further_and_undoes_nothing(make):
+    stage, daemon = with_desktops(make, CARDS)
+    daemon.engine.set_repair(Repair.NEVER)
+    turn_vfs_off(stage, daemon)
+    look(daemon)
+    ticket = daemon.submit(RepairDrift(subject=L40S))
+    while not stage.observe().gpus[1].vfs:
+        daemon.turn(daemon.perform(daemon.effects.pop(0)))
+    daemon.turn(CancelRequested(next(daemon.tickets), daemon.answers[ticket].value))
+    daemon.until_idle()
+    operation = daemon.operation(ticket)
+    assert operation.state is OperationState.CANCELLED
+    assert [type(each.step.effect) for each in operation.runs] == [SetVfs]
+    assert stage.observe().gpus[1].vfs
+    assert {each.gpu for each in stage.observe().vgpus()} == {PciAddress(0, 0x41, 0, 0)}
 
 
 # -- gpu replace ------------------------------------------------------------------------------------

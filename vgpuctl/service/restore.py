@@ -26,7 +26,6 @@ from vgpuctl.model.step import (
     AttachHostdev,
     CreateVgpu,
     DetachHostdev,
-    DisableAutostart,
     Effect,
     SetParams,
     SetVfs,
@@ -167,8 +166,6 @@ def _judged(
         why_not = _objection(effect, snapshot, allocations)
         if why_not is None:
             steps.append(step)
-        elif isinstance(effect, DisableAutostart):
-            continue  # it is somebody else's file
         elif not isinstance(effect, AttachHostdev) or effect.name in moved:
             error = errors.NotRestored(f"{describe(effect)}: {why_not}", hint=_BY_HAND)
             unfit = dict.fromkeys(sorted(_concerned(effect, result, allocations)), error) | unfit
