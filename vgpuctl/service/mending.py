@@ -6,8 +6,8 @@ from vgpuctl import errors
 from vgpuctl.model.document import GpuDocument, Repair
 from vgpuctl.model.drift import findings
 from vgpuctl.model.edit import RepairDrift
-from vgpuctl.model.fact import Unknown, known
-from vgpuctl.model.situation import find_gpu, gpu_of, names_gpu, observed_for
+from vgpuctl.model.fact import known
+from vgpuctl.model.situation import find_gpu, gpu_of, names_gpu
 from vgpuctl.service.change import Change, Context, find_wish
 
 
@@ -48,19 +48,6 @@ def _named(subject: str, context: Context) -> list[str]:
 def prune(context: Context) -> Change:
     """The removal of our vGPUs that no document wishes; one that somebody holds stays, and is named."""
     wished = context.wishes.vgpus()
-    result = Change("prune", "", forward=True, lenient=True)
-    for allocation in sorted(context.allocations.values(), key=lambda each: each.name):
-        if allocation.name in wished:
-            continue
-        vgpu = observed_for(allocation, context.snapshot)
-        holders = vgpu.holders if vgpu is not None else ()
-        if isinstance(holders, Unknown):
-            result.notes.append(f"left out: {allocation.name}: who holds it is not known: {holders.reason}")
-        elif holders:
-            named = ", ".join(each.domain or f"{each.command} (pid {each.pid})" for each in holders)
-            result.notes.append(f"left out: {allocation.name}: {named} holds it")
-        else:
-            result.names.append(allocation.name)
-    count = len(result.names)
-    result.subject = result.names[0] if count == 1 else f"{count} vGPUs"
-    return result
+    names = sorted(each.name for each in context.allocations.values() if each.name not in wished)
+    subject = names[0] if len(names) == 1 else f"{len(names)} vGPUs"
+    return Change("prune", subject, names=names, forward=True, lenient=True)
