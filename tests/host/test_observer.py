@@ -108,7 +108,7 @@ def test_reads_grow_by_three_per_vf_and_by_nothing_per_vf_and_type(framework):
     per_gpu = 16 + (types if framework == "sriov-mdev" else 0)
     assert all_vfs == 3 * vfs
     assert three - one <= 2 * (per_gpu + 3 * vfs)
-    assert one <= 8 + 2 + 2 + per_gpu + 3 * vfs
+    assert one <= 9 + 1 + 2 + 2 + per_gpu + 3 * vfs
 
 
 def test_a_vgpu_costs_at_most_six_reads():

@@ -6,7 +6,8 @@ answer has come.
 
 Reads per observation (`Snapshot.reads`), each file at most once:
 
-    host      8, and one per PCI function that is no VF (two for a display function of no interest)
+    host      9, and one per PCI function that is no VF (two for a display function of no interest)
+    mdevctl   one per directory of its, and per definition
     GPU       16, and one per supported type where types are mdev types (availability, of one VF)
     VF        3: its address, its type or types, its driver or its mdevs
     vGPU      6: type, parameters, placement, GPU instance, IOMMU group, VFIO cdev
