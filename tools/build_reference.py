@@ -383,7 +383,10 @@ def _tree(kind: type[errors.VgpuctlError]) -> Iterator[type[errors.VgpuctlError]
 
 
 def _drift() -> str:
-    rows = [(f"`{code}`", each.doc, f"`{each.most}`", each.advice) for code, each in MEANINGS.items()]
+    rows = [
+        (f"`{code}`", each.doc, f"`{each.most}`", each.advice.format(name="NAME", gpu="GPU"))
+        for code, each in MEANINGS.items()
+    ]
     return "\n".join(
         ["# Drift\n", DRIFT_TEXT, _table(("state", "what it is", "at most", "what to do"), rows)]
     )

@@ -8,7 +8,6 @@ from uuid import UUID
 import pytest
 
 from tests.support.builders import (
-    BOOT,
     HYPERVISOR,
     NOW,
     created,
@@ -25,7 +24,7 @@ from vgpuctl.model.document import DesktopDocument, DesktopVgpu, GpuDocument, Re
 from vgpuctl.model.domain import Hostdev, MdevSource, PciSource, alias_for
 from vgpuctl.model.drift import findings, is_unasked, policy_of
 from vgpuctl.model.fact import Unknown
-from vgpuctl.model.finding import MEANINGS, Drift
+from vgpuctl.model.finding import MEANINGS, Drift, Finding
 from vgpuctl.model.gpu import FrameworkKind, Gpu, GpuState
 from vgpuctl.model.mdevctl import MdevDefinition, parse, started_by_hand
 from vgpuctl.model.snapshot import Snapshot
@@ -250,6 +249,10 @@ def test_the_text_of_a_definition_keeps_what_it_has_beside_the_start():
             parse("p", ID, wrong)
 
 
-def test_every_state_has_a_meaning():
+def test_every_state_has_a_meaning_and_its_advice_names_what_it_is_about():
     assert set(MEANINGS) == set(Drift)
-    assert BOOT
+    for code in Drift:
+        finding = Finding(code=code, subject="win1", detail="", repair=Repair.NEVER, gpu="0000:41:00.0")
+        assert not set("{}") & set(finding.hint)
+    moved = Finding(code=Drift.CARD_MOVED, subject="GPU-1", detail="", repair=Repair.AUTO, gpu="0000:41:00.0")
+    assert moved.hint == "its vGPUs follow it; `vgpuctl repair 0000:41:00.0`"

@@ -36,14 +36,14 @@ class Drift(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Meaning:
-    """What a state is, the most that is done about it, and what a person can do."""
+    """What a state is, the most that is done about it, and what a person can do ({name}, {gpu})."""
 
     doc: str
     most: Repair
     advice: str
 
 
-_SHOWN = "`vgpuctl repair NAME` shows what mends it, and does it"
+_SHOWN = "`vgpuctl repair {name}` shows what mends it, and does it"
 
 MEANINGS = {
     Drift.NOT_MADE: Meaning(
@@ -59,7 +59,7 @@ MEANINGS = {
     Drift.LEFT_TO_MDEVCTL: Meaning(
         "a vGPU is not there, and mdevctl or libvirt's nodedev is to start it",
         Repair.ASK,
-        "`mdevctl start`, `vgpuctl repair NAME`, or `vgpuctl adopt NAME --disable-autostart`",
+        "`mdevctl start`, `vgpuctl repair {name}`, or `vgpuctl adopt {name} --disable-autostart`",
     ),
     Drift.ALSO_AUTOSTARTED: Meaning(
         "mdevctl starts a vGPU that only vgpuctl is to start", Repair.ASK, "somebody set it again; " + _SHOWN
@@ -74,20 +74,20 @@ MEANINGS = {
         "the VFs of a GPU are off, with vGPUs made on them in this boot: the driver was reloaded, "
         "or somebody turned them off",
         Repair.ASK,
-        "`vgpuctl repair GPU`, when whoever did it is done",
+        "`vgpuctl repair {gpu}`, when whoever did it is done",
     ),
     Drift.CARD_MOVED: Meaning(
-        "a card stands in another slot", Repair.AUTO, "its vGPUs follow it; `vgpuctl repair GPU`"
+        "a card stands in another slot", Repair.AUTO, "its vGPUs follow it; `vgpuctl repair {gpu}`"
     ),
     Drift.CARD_CHANGED: Meaning(
         "another card stands where vGPUs have their place",
         Repair.NEVER,
-        "put the card back, or `vgpuctl gpu replace OLD NEW`",
+        "put the card back, or `vgpuctl gpu replace {gpu} NEW`",
     ),
     Drift.GPU_GONE: Meaning(
         "a GPU is not on the host: it fell off the bus, or was taken out",
         Repair.NEVER,
-        "see the kernel log for Xid 79; put it back, or `vgpuctl gpu replace OLD NEW`",
+        "see the kernel log for Xid 79; put it back, or `vgpuctl gpu replace {gpu} NEW`",
     ),
     Drift.GPU_UNREADABLE: Meaning(
         "a GPU does not answer, or not in time", Repair.NEVER, "see `journalctl -k`; nothing is done to it"
@@ -95,7 +95,7 @@ MEANINGS = {
     Drift.GPU_NOT_READY: Meaning(
         "a GPU with places on it offers no vGPUs: no driver, no types, parked or passed through",
         Repair.NEVER,
-        "`vgpuctl gpu show GPU` says why",
+        "`vgpuctl gpu show {gpu}` says why",
     ),
     Drift.DOMAIN_GONE: Meaning(
         "libvirt has no such domain any more, and a document wishes a vGPU for it",
@@ -148,6 +148,4 @@ class Finding:
     @property
     def hint(self) -> str:
         """What a person can do."""
-        text = MEANINGS[self.code].advice.replace("NAME", self.subject)
-        text = text.replace("GPU", self.gpu or "GPU") if "repair GPU" in text or "show GPU" in text else text
-        return text.replace("replace OLD", f"replace {self.gpu or 'OLD'}")
+        return MEANINGS[self.code].advice.format(name=self.subject, gpu=self.gpu or "GPU")
