@@ -17,6 +17,7 @@ from vgpuctl.daemon.libvirt_choice import SYSTEM_URI, TEST_URI, answers, choose_
 from vgpuctl.daemon.profiles import load_profiles
 from vgpuctl.daemon.statedir import StateDirectory
 from vgpuctl.errors import Conflict, InvalidInput, StoreFailure
+from vgpuctl.model.document import Repair
 
 
 def write(path: Path, text: str) -> Path:
@@ -32,6 +33,15 @@ def test_the_command_line_wins_over_files_and_later_files_over_earlier(tmp_path:
     config = load(Options(config=main, state_dir=Path("/b")), {})
     assert (config.state_dir, config.socket) == (Path("/b"), Path("/a/s"))
     assert (config.libvirt, config.log_level) == ("test:///two", "error")
+
+
+def test_the_policy_for_drift(tmp_path: Path) -> None:
+    assert load(Options(), {}, default_file=tmp_path / "none.toml").repair is Repair.AUTO
+    main = write(tmp_path / "vgpuctl.toml", 'repair = "ask"\n')
+    assert load(Options(config=main), {}).repair is Repair.ASK
+    write(tmp_path / "conf.d/10.toml", 'repair = "maybe"\n')
+    with pytest.raises(InvalidInput, match="repair"):
+        load(Options(config=main), {})
 
 
 def test_every_fault_of_every_file_is_told(tmp_path: Path) -> None:

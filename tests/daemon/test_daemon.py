@@ -208,12 +208,16 @@ def test_reload_takes_profiles_and_a_bad_configuration_changes_nothing(daemon: D
     (profiles / "p.yaml").write_text("apiVersion: vgpuctl/v1\nkind: Profile\nname: fresh\ntypes: [L40S-8Q]\n")
     configuration = daemon.directory / "vgpuctl.toml"
     assert daemon.process is not None
-    configuration.write_text(f'profiles_dir = "{profiles}"\nsocket = "/elsewhere"\nlog_level = "debug"\n')
+    assert daemon.client.get("/v1/host")["repair"] == "auto"
+    configuration.write_text(
+        f'profiles_dir = "{profiles}"\nsocket = "/elsewhere"\nlog_level = "debug"\nrepair = "never"\n'
+    )
     daemon.process.send_signal(signal.SIGHUP)
     daemon.hear("RELOADING=1")
     daemon.hear("READY=1")
     assert daemon.client.get("/v1/profiles/fresh")["types"] == ["L40S-8Q"]
     assert until(lambda: daemon.logged("request")), "the level is debug now"
+    assert daemon.client.get("/v1/host")["repair"] == "never"
     configuration.write_text('profiles_dirs = "x"\n')
     daemon.process.send_signal(signal.SIGHUP)
     daemon.hear("RELOADING=1")
