@@ -100,6 +100,26 @@ def test_a_gpu_that_is_gone_and_one_that_only_a_document_names():
     ]
 
 
+def test_vfs_that_are_not_as_their_document_says():
+    gpu = make_gpu(vfs=0)
+    name = str(gpu.address)
+    on, off = GpuDocument(name=name), GpuDocument(name=name, vfs=False)
+    as_it_is = GpuDocument(name=name, vfs=None)
+    expected = [(Drift.VFS_DIFFER, name, Repair.AUTO)]
+    assert found(make_snapshot(gpu), on, places=()) == expected
+    assert found(make_snapshot(gpu), on, places=(), host=Repair.ASK) == expected, "as after a boot"
+    assert found(make_snapshot(gpu), replace(on, repair=Repair.NEVER), places=()) == [
+        (Drift.VFS_DIFFER, name, Repair.NEVER)
+    ]
+    assert found(make_snapshot(make_gpu()), off, places=()) == [(Drift.VFS_DIFFER, name, Repair.ASK)]
+    for gpu_, documents in ((gpu, (off,)), (gpu, (as_it_is,)), (make_gpu(), (on,)), (make_gpu(), ())):
+        assert found(make_snapshot(gpu_), *documents, places=()) == []
+    lost = replace(gpu, state=GpuState.VFS_OFF)
+    assert found(make_snapshot(lost), on, A, places=(place(make_gpu()),)) == [
+        (Drift.DRIVER_RELOADED, name, Repair.ASK)
+    ], "told once"
+
+
 def test_what_cannot_be_read_is_no_drift():
     """The UUIDs, libvirt, what stands on the VF: UNKNOWN is neither gone nor changed."""
     gpu = make_gpu(framework=FrameworkKind.VENDOR_VFIO)

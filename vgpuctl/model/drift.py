@@ -6,7 +6,7 @@ vGPUs.  What cannot be read is no drift.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from uuid import UUID
 
@@ -128,7 +128,7 @@ class _Look:
         groups: dict[GpuIdentity, list[Allocation]] = {}
         for allocation in self.allocations.values():
             groups.setdefault(allocation.gpu, []).append(allocation)
-        gone = set()
+        gone: set[str] = set()
         for identity, places in groups.items():
             found = self._gpu(identity, places)
             if found is None:
@@ -137,22 +137,41 @@ class _Look:
             self.told |= {each.id for each in places}
             names = tuple(sorted(each.name for each in places))
             policy = policy_of(identity, self.wishes, self.host)
-            gone.add(str(identity.address))
+            gone |= {str(identity.address), str(at)}
             subject = identity.uuid or str(identity.address) if code is Drift.CARD_MOVED else str(at)
             yield self._finding(code, subject, detail, policy, gpu=at, names=names)
+        yield from self._documents(gone)
+
+    def _documents(self, told: Collection[str]) -> Iterator[Finding]:
+        """What Gpu documents say and is not so, besides the GPUs of which enough is told."""
         for key, wish in sorted(self.wishes.documents.items()):
             document = wish.document
-            if isinstance(document, GpuDocument) and document.name not in gone:
-                is_here = any(
-                    names_gpu(document.name, each.address, known(each.uuid)) for each in self.snapshot.gpus
+            if not isinstance(document, GpuDocument):
+                continue
+            policy, names = document.repair or self.host, (str(key),)
+            gpus = self.snapshot.gpus
+            gpu = next((e for e in gpus if names_gpu(document.name, e.address, known(e.uuid))), None)
+            if gpu is None:
+                unsaid = any(isinstance(each.uuid, Unknown) for each in gpus)
+                if document.name in told or (unsaid and document.name.upper().startswith("GPU-")):
+                    continue
+                text, name = "its Gpu document names a GPU that is not on this host", document.name
+                yield self._finding(Drift.GPU_GONE, name, text, policy, gpu=name, names=names)
+            elif str(gpu.address) in told:
+                continue
+            elif document.vfs and gpu.state is GpuState.VFS_OFF:
+                # As after a boot: nothing was made on it yet.
+                policy = policy if policy is Repair.NEVER else Repair.AUTO
+                text = f"the VFs of GPU {gpu.address} are off, and its document says on"
+                yield self._finding(
+                    Drift.VFS_DIFFER, str(gpu.address), text, policy, gpu=gpu.address, names=names
                 )
-                unsaid = any(isinstance(each.uuid, Unknown) for each in self.snapshot.gpus)
-                if not is_here and not (unsaid and document.name.upper().startswith("GPU-")):
-                    detail = "its Gpu document names a GPU that is not on this host"
-                    policy = document.repair or self.host
-                    yield self._finding(
-                        Drift.GPU_GONE, document.name, detail, policy, gpu=document.name, names=(str(key),)
-                    )
+            elif document.vfs is False and gpu.vfs:
+                policy = min(policy, Repair.ASK, key=_STRENGTH.__getitem__)
+                text = f"the VFs of GPU {gpu.address} are on, and its document says off"
+                yield self._finding(
+                    Drift.VFS_DIFFER, str(gpu.address), text, policy, gpu=gpu.address, names=names
+                )
 
     def _gpu(self, identity: GpuIdentity, places: list[Allocation]) -> tuple[Drift, str, GpuAddress] | None:
         gpu = gpu_of(places[0], self.snapshot)

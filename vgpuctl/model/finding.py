@@ -21,6 +21,7 @@ class Drift(StrEnum):
     UNWISHED = "unwished"
     FOREIGN_VGPU = "foreign-vgpu"
     DRIVER_RELOADED = "driver-reloaded"
+    VFS_DIFFER = "vfs-differ"
     CARD_MOVED = "card-moved"
     CARD_CHANGED = "card-changed"
     GPU_GONE = "gpu-gone"
@@ -75,6 +76,11 @@ MEANINGS = {
         "or somebody turned them off",
         Repair.ASK,
         "`vgpuctl repair {gpu}`, when whoever did it is done",
+    ),
+    Drift.VFS_DIFFER: Meaning(
+        "the VFs of a GPU are not on, or not off, as its document says",
+        Repair.AUTO,
+        "after a boot they are turned on by themselves; `vgpuctl repair {gpu}`",
     ),
     Drift.CARD_MOVED: Meaning(
         "a card stands in another slot", Repair.AUTO, "its vGPUs follow it; `vgpuctl repair {gpu}`"

@@ -33,10 +33,13 @@ class Machine:
     def step(self, state: State, operation: Operation, now: float) -> Outcome:
         """Do one operation at the time `now` (seconds; any origin, but always the same)."""
         settled, events = settle(state, now)
-        if events:
-            settled = mdevctl.started(settled, self.models)
         outcome = self._do(settled, operation, now)
-        return replace(outcome, events=events + outcome.events) if events else outcome
+        if events:
+            outcome = replace(outcome, events=events + outcome.events)
+        if any(each.subsystem == "pci" for each in outcome.events):
+            # Parents have appeared, for all that udev knows.
+            outcome = replace(outcome, state=mdevctl.started(outcome.state, self.models))
+        return outcome
 
     def _do(self, state: State, operation: Operation, now: float) -> Outcome:
         match operation.verb, operation.arguments:
