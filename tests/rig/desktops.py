@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import time
 import xml.etree.ElementTree as ET
@@ -18,6 +19,7 @@ import libvirt
 
 from tests.rig.simulated import Nvsim
 from vgpuctl.client.client import Client
+from vgpuctl.errors import VgpuctlError
 from vgpuctl.host.libvirt import event_loop
 
 T4, A16, A2 = "0000:41:00.0", "0000:61:00.0", "0000:81:00.0"
@@ -54,18 +56,14 @@ def vgpuctl(*words: str, stdin: str = "") -> Any:
     return json.loads(answer) if answer else None
 
 
-def refused(*words: str) -> dict[str, Any]:
-    """The problem with which vgpuctl refuses a command."""
-    done = subprocess.run(
-        ["vgpuctl", *words, "-o", "json"],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd="/",
-        timeout=PATIENCE_S,
-    )
-    assert done.returncode != 0, f"vgpuctl {' '.join(words)} was not refused: {done.stdout}"
-    problem: dict[str, Any] = json.loads(done.stderr.splitlines()[-1])
+def refused(**edit: Any) -> dict[str, Any]:
+    """The problem with which vgpuctl refuses an edit, or with which its operation ends."""
+    try:
+        operation = Client(SOCKET).post("/v1/operations", edit, wait=PATIENCE_S)
+    except VgpuctlError as error:
+        return error.to_problem()
+    problem: dict[str, Any] | None = operation["problem"]
+    assert problem is not None, f"{edit} was not refused"
     return problem
 
 
@@ -83,6 +81,17 @@ def vgpu(name: str) -> dict[str, Any]:
     """The one of that name."""
     found: dict[str, Any] = get(f"vgpus/{name}")
     return found
+
+
+def shown(name: str, **fields: Any) -> dict[str, Any]:
+    """That vGPU once vgpuctl shows it with those fields: an observation may be a moment old."""
+    deadline = time.monotonic() + PATIENCE_S
+    while True:
+        row = vgpu(name)
+        if row | fields == row:
+            return row
+        assert time.monotonic() < deadline, f"not {fields}, but {row}"
+        time.sleep(0.1)
 
 
 def until(happened: Callable[[], Any], what: str = "it") -> Any:
@@ -183,9 +192,13 @@ class Host:
         self._clean()
         self.nvsim.load(cards, **parameters)
         event_loop.ensure_running()
+        self.connect()
+        run("systemctl", "start", "vgpuctl.socket", "vgpuctl.service")
+
+    def connect(self) -> None:
+        """Open a connection to libvirt, and listen to its events."""
         self.libvirt = libvirt.open("qemu:///system")
         self.events = Events(self.libvirt)
-        run("systemctl", "start", "vgpuctl.socket", "vgpuctl.service")
 
     def end(self) -> None:
         """Put everything away."""
@@ -243,3 +256,15 @@ class Host:
 def main_pid() -> int:
     """The daemon's process."""
     return int(run("systemctl", "show", "-P", "MainPID", "vgpuctl.service"))
+
+
+def kill_daemon() -> None:
+    """Kill it, as the kernel does when memory runs out; returns when systemd has started another one."""
+    before = main_pid()
+    os.kill(before, signal.SIGKILL)
+    until(lambda: main_pid() not in (0, before), "the restart")
+    until(lambda: _is_active("vgpuctl.service"), "being ready")
+
+
+def _is_active(unit: str) -> bool:
+    return subprocess.run(["systemctl", "is-active", "--quiet", unit], check=False).returncode == 0

@@ -12,10 +12,11 @@ from tests.rig.desktops import (
     alias_of,
     held_by,
     hostdevs,
-    main_pid,
+    kill_daemon,
     mdevctl_list,
     refused,
     run,
+    shown,
     type_in_kernel,
     until,
     vfio_group,
@@ -45,17 +46,15 @@ def test_a_desktop(host: Host, framework: str) -> None:
     run("virt-xml-validate", "-", "domain", stdin=host.xml(framework))
     pid = host.start(framework)
     vgpuctl("attach", framework, "--type", TYPES[framework], "--yes")
-    second = vgpu(f"{framework}-2")
-    assert [each["pid"] for each in second["holders"]] == [pid]
+    holders = [{"pid": pid, "command": "qemu-system-x86", "domain": framework}]
+    second = shown(f"{framework}-2", holders=holders)
     assert held_by(pid) == {str(vfio_group(row)), str(vfio_group(second))}
-    assert refused("vgpu", "delete", framework)["code"] == "vgpu-attached"
+    assert refused(action="delete-vgpu", vgpu=framework)["code"] == "vgpu-attached"
     vgpuctl("detach", framework, "--vgpu", second["name"], "--yes")
     assert until(lambda: (framework, alias_of(second)) in host.events.removed, "libvirt's event")
 
-    run("systemctl", "kill", "-s", "KILL", "--kill-who=main", "vgpuctl.service")
-    until(lambda: main_pid() not in (0, row["holders"], None), "the restart")
-    until(lambda: run("systemctl", "is-active", "vgpuctl.service"), "being ready")
-    assert vgpu(framework)["holders"] == [{"pid": pid, "command": "qemu-system-x86", "domain": framework}]
+    kill_daemon()
+    shown(framework, attached=["live", "config"], holders=holders)
     host.stop(framework)
     vgpuctl("detach", framework)
     assert (vgpus(), mdevctl_list()) == ([], {})
@@ -65,7 +64,7 @@ def test_a_desktop(host: Host, framework: str) -> None:
 def test_what_this_libvirt_cannot_take_is_refused_in_words(host: Host) -> None:
     """libvirt 9 wants a hostdev's VF on vfio-pci; under the vendor framework it stays on nvidia."""
     before = host.define("vendor")
-    problem = refused("attach", "vendor", "--type", TYPES["vendor-vfio"])
+    problem = refused(action="attach", domain="vendor", type=TYPES["vendor-vfio"])
     assert problem["code"] == "unsupported-here"
     assert "libvirt" in problem["detail"]
     assert hostdevs(host.xml("vendor")) == []

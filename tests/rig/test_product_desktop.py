@@ -25,6 +25,7 @@ from tests.rig.desktops import (
     node_device,
     refused,
     run,
+    shown,
     type_in_kernel,
     until,
     vfio_group,
@@ -61,23 +62,20 @@ def test_a_desktop_from_its_first_vgpu_to_its_last(host: Host, framework: str) -
 
     # cold: into the definition
     vgpuctl("attach", name, "--type", TYPES[framework])
-    row = vgpu(name)
-    assert (row["state"], row["type"], row["framework"]) == ("present", TYPES[framework], framework)
+    row = shown(name, state="present", type=TYPES[framework], framework=framework)
     assert (row["attached"], row["holders"]) == (["config"], [])
     _agree_on(host, name, row)
 
     # running: QEMU holds it
     pid = host.start(name)
-    row = vgpu(name)
-    assert row["attached"] == ["live", "config"]
-    assert row["holders"] == [{"pid": pid, "command": "qemu-system-x86", "domain": name}]
+    holders = [{"pid": pid, "command": "qemu-system-x86", "domain": name}]
+    row = shown(name, attached=["live", "config"], holders=holders)
     assert str(vfio_group(row)) in held_by(pid)
     _nobody_else_gets(host, name, row)
 
     # hot: a second one into the running guest, and out again
     vgpuctl("attach", name, "--type", TYPES[framework], "--yes")
-    second = vgpu(f"{name}-2")
-    assert second["holders"] == row["holders"]
+    second = shown(f"{name}-2", attached=["live", "config"], holders=holders)
     assert held_by(pid) == {str(vfio_group(row)), str(vfio_group(second))}
     vgpuctl("detach", name, "--vgpu", second["name"], "--yes")
     assert until(lambda: (name, alias_of(second)) in host.events.removed, "libvirt's event")
@@ -87,7 +85,7 @@ def test_a_desktop_from_its_first_vgpu_to_its_last(host: Host, framework: str) -
 
     # and away
     host.stop(name)
-    assert vgpu(name)["holders"] == []
+    shown(name, holders=[], attached=["config"])
     vgpuctl("detach", name)
     assert vgpus(domain=name) == []
     assert type_in_kernel(row) is None
@@ -130,19 +128,20 @@ def _nobody_else_gets(host: Host, name: str, row: dict[str, Any]) -> None:
         host.start(thief)
     host.libvirt.lookupByName(thief).undefine()
     host.define(thief)
-    assert refused("attach", thief, "--vgpu", name)["code"] == "vgpu-attached"
-    assert refused("vgpu", "delete", name)["code"] == "vgpu-attached"
+    assert refused(action="attach", domain=thief, vgpu=name)["code"] == "vgpu-attached"
+    assert refused(action="delete-vgpu", vgpu=name)["code"] == "vgpu-attached"
 
     # one that somebody took without us
     vgpuctl("vgpu", "create", "--type", row["type"], "--name", "spare")
     spare = vgpu("spare")
     domain = host.libvirt.lookupByName(name)
     domain.attachDevice(hostdev_xml(spare))
-    problem = refused("vgpu", "delete", "spare")
+    shown("spare", holders=row["holders"])
+    problem = refused(action="delete-vgpu", vgpu="spare")
     assert problem["code"] in ("vgpu-busy", "vgpu-attached")
     assert name in problem["detail"]
     domain.detachDevice(hostdev_xml(spare))
-    until(lambda: vgpu("spare")["holders"] == [], "letting go")
+    shown("spare", holders=[])
     vgpuctl("vgpu", "delete", "spare")
     assert type_in_kernel(spare) is None
 
@@ -179,8 +178,7 @@ def test_a_guest_that_does_not_let_go_keeps_it_and_that_is_said(host: Host, unan
     )
     assert done.returncode == 7
     assert "the guest of silent did not let go" in done.stderr
-    row = vgpu("silent")
-    assert row["attached"] == ["live", "config"]
+    row = shown("silent", attached=["live", "config"])
     assert [each["domain"] for each in row["holders"]] == ["silent"]
     assert alias_of(row) in {
         each.find("alias").get("name") for each in hostdevs(host.xml("silent", live=True))

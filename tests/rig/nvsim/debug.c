@@ -12,10 +12,10 @@ static int vgpus_show(struct seq_file *file, void *unused)
 
 	mutex_lock(&gpu->lock);
 	list_for_each_entry(vgpu, &gpu->vgpus, node)
-		seq_printf(file, "handle=%u type=%u parent=%02x:%02x.%u gi=%d placement=%d open=%d "
+		seq_printf(file, "handle=%u type=%u parent=%.5s%02x:%02x.%u gi=%d placement=%d open=%d "
 			   "licensed=%u sm=%u mem=%u enc=%u dec=%u uuid=%s\n",
-			   vgpu->handle, vgpu->type->id, vgpu->parent >> 8, PCI_SLOT(vgpu->parent & 0xff),
-			   PCI_FUNC(vgpu->parent), (int)vgpu->gi, (int)vgpu->placement, vgpu->pid,
+			   vgpu->handle, vgpu->type->id, gpu->card->bdf, vgpu->parent >> 8,
+			   PCI_SLOT(vgpu->parent & 0xff), PCI_FUNC(vgpu->parent), (int)vgpu->gi, (int)vgpu->placement, vgpu->pid,
 			   vgpu->licensed, vgpu->sm, vgpu->mem, vgpu->enc, vgpu->dec, vgpu->mdev_uuid);
 	mutex_unlock(&gpu->lock);
 	return 0;

@@ -128,5 +128,6 @@ static void __exit nvsim_exit(void)
 
 module_init(nvsim_init);
 module_exit(nvsim_exit);
+MODULE_ALIAS("nvidia");
 MODULE_LICENSE("GPL");
 MODULE_DESCRIPTION("Simulated NVIDIA vGPU host driver (for tests only)");

@@ -247,11 +247,9 @@ static int act(struct gpu *gpu, const struct request *request, void *data)
 
 	if (gpu_is_lost(gpu) || READ_ONCE(gpu->gone))
 		return -ENODEV;
-	if (!request->changes)
-		return request->act(gpu, data);
-	if (!capable(CAP_SYS_ADMIN))
+	if (request->changes && !capable(CAP_SYS_ADMIN))
 		return -EPERM;
-	ret = deed_begins(request->deed, gpu->card, NULL);
+	ret = deed_begins(request->changes ? request->deed : DEED_READ, gpu->card, NULL);
 	return ret ? ret : request->act(gpu, data);
 }
 

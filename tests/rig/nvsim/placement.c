@@ -2,7 +2,7 @@
 /*
  * Where vGPUs of different sizes lie, in GB from the start of the GPU's frame buffer or of a GPU instance
  * (docs/hardware.md 3.4).  The catalogue's tables are the driver's first-fit order; where no table is
- * public the lowest gap is taken.
+ * public, multiples of the size.
  */
 #include "nvsim.h"
 
@@ -31,9 +31,8 @@ static unsigned int region_gb(struct gpu *gpu, u32 gi)
 
 static unsigned int start_count(struct gpu *gpu, const struct nvsim_type *type, u32 gi)
 {
-	unsigned int region = region_gb(gpu, gi), size = size_gb(type->fb_mib);
-
 	unsigned int limit = gi == NONE ? type->max_per_gpu_mixed : type->max_per_gi;
+	unsigned int region = region_gb(gpu, gi), size = size_gb(type->fb_mib);
 
 	if (type->nstarts)
 		return type->nstarts;

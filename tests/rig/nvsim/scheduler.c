@@ -8,24 +8,23 @@
 #include "nvsim.h"
 
 #define BEST_EFFORT	1
-#define EQUAL_SHARE	2
 #define FIXED_SHARE	3
 #define ARR_DISABLED	1
-#define FEW_VGPUS	8
 #define MIN_SLICE_NS	1000000
 #define MAX_SLICE_NS	30000000
 #define MIN_HZ		63
 #define MAX_HZ		960
 #define MAX_FACTOR	60
 
-static void set_defaults(struct scheduler *scheduler, bool few)
+/* Those for at most eight vGPUs. */
+static void set_defaults(struct scheduler *scheduler)
 {
 	if (!scheduler->timeslice_ns)
-		scheduler->timeslice_ns = few ? 2 * MIN_SLICE_NS : MIN_SLICE_NS;
+		scheduler->timeslice_ns = 2 * MIN_SLICE_NS;
 	if (scheduler->policy == BEST_EFFORT || scheduler->arr == ARR_DISABLED)
 		return;
 	if (!scheduler->frequency)
-		scheduler->frequency = few ? 480 : 960;
+		scheduler->frequency = 480;
 	if (!scheduler->avg_factor)
 		scheduler->avg_factor = 33;
 }
@@ -36,7 +35,7 @@ void scheduler_reset(struct scheduler *schedulers)
 
 	for (i = 0; i < ENGINES; i++) {
 		schedulers[i] = (struct scheduler) { .policy = BEST_EFFORT };
-		set_defaults(&schedulers[i], true);
+		set_defaults(&schedulers[i]);
 	}
 }
 
@@ -110,7 +109,7 @@ static int set(struct gpu *gpu, struct nvsim_sched *state)
 			scheduler->frequency = state->frequency;
 		}
 	}
-	set_defaults(scheduler, true);
+	set_defaults(scheduler);
 	return 0;
 }
 
