@@ -67,6 +67,8 @@ def test_create_wants_36_characters(t4):
     create = a_create(t4)
     for text in ("desk", str(uuid4())[:-1], str(uuid4()) + "\n\n", "g" + str(uuid4())[1:]):
         fails_with(errno.EINVAL, t4.kernel.write, create, text)
+    t4.kernel.write(create, "")  # reaches no driver
+    assert t4.gpu().vgpus == ()
     t4.kernel.write(create, f"{uuid4()}\n")
     t4.kernel.write(create, f"{uuid4()}0")
     assert len(t4.gpu().vgpus) == 2
@@ -127,6 +129,7 @@ def test_an_mdev_links_to_its_type_below_its_parent(t4):
     path = f"sys/bus/mdev/devices/{step.vgpu}"
     assert t4.kernel.resolve(path).split("/")[-2:] == [str(step.parent), str(step.vgpu)]
     assert t4.kernel.link(f"{path}/mdev_type") == f"nvidia-{step.type_id}"
+    assert t4.kernel.list(f"{path}/mdev_type/devices") == (str(step.vgpu),)
 
 
 @pytest.mark.read_only
@@ -146,6 +149,7 @@ def test_a_removal_waits_for_whoever_holds_it_and_still_occupies_its_place(t4):
     assert eventually(lambda: str(step.vgpu) not in t4.kernel.list("sys/bus/mdev/devices"))
     fails_with(errno.ENOENT, t4.kernel.write, f"{t4.pf()}/{step.vgpu}/remove", "1")
     fails_with(errno.EEXIST, t4.kernel.write, f"{types_of(t4)}/nvidia-{step.type_id}/create", str(step.vgpu))
+    assert t4.kernel.list(f"{types_of(t4)}/nvidia-{step.type_id}/devices") == ()
     (leaving,) = t4.gpu().vgpus
     assert leaving.mdev_uuid == step.vgpu
     assert leaving.type_id == Unknown("it is being removed")

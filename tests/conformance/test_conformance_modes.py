@@ -36,18 +36,16 @@ def test_a_mig_type_with_mig_off_is_an_invalid_operation(host):
 
 
 def test_mig_mode_is_changed_with_vfs_off_only(host):
-    """hardware.md 1.6.7, 3.3.7, T1: in use by another client; sriov-manage itself keeps the mode."""
-    bench = host("h100", vfs=True)
-    with pytest.raises(Conflict):
-        bench.control("mig", gpu=0, enabled=True)
-    turn(bench, on=False)
-    bench.control("mig", gpu=0, enabled=True)
-    turn(bench, on=True)
+    """hardware.md 1.6.7, 3.3.7, T1: in use by another client, whether it is to be turned on or off."""
+    bench = host("h100", mig=True, vfs=True)
     assert bench.gpu().mig is True
     with pytest.raises(Conflict):
         bench.control("mig", gpu=0, enabled=False)
     turn(bench, on=False)
     bench.control("mig", gpu=0, enabled=False)
+    turn(bench, on=True)
+    with pytest.raises(Conflict):
+        bench.control("mig", gpu=0, enabled=True)
     assert bench.gpu().mig is False
 
 
