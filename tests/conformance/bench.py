@@ -29,8 +29,8 @@ class Hosts(Protocol):
     has.  After each case `tidy` is called, at the end `close`.
     """
 
-    def make(self, spec: Spec, *, vfs_timeout_s: float) -> Bench:
-        """The host of that specification, untouched."""
+    def make(self, spec: Spec, *, vfs_timeout_s: float, any_model: bool) -> Bench:
+        """The host of that specification, untouched; with `any_model` other models do as well."""
         ...
 
     def tidy(self) -> None:

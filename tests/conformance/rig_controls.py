@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,6 +15,7 @@ import pynvml
 
 from tests.conformance import smi
 from tests.conformance.bench import PATIENCE_S, create_step, eventually
+from tests.conformance.holders import Holders
 from tests.rig.simulated import Nvsim
 from vgpuctl.errors import Conflict
 from vgpuctl.host.local import LocalHost
@@ -27,7 +26,6 @@ SRIOV_MANAGE: Final = Path("/usr/lib/nvidia/sriov-manage")
 PAUSE: Final = Path("/run/sriov-manage.pause")
 """While it is there sriov-manage waits when the PF is on pci-pf-stub."""
 PARKED: Final = Path("/sys/bus/pci/drivers/pci-pf-stub")
-_HOLDER: Final = Path(__file__).with_name("holder.py")
 NVML_CONF: Final = Path("/run/nvsim/nvml.conf")
 """What a test wants of single calls of the simulated NVML (nvml/README.md)."""
 
@@ -43,7 +41,7 @@ class RigControls:
         self._host = host
         self._parameters = parameters
         self._is_slow = False
-        self._holders: dict[str, subprocess.Popen[bytes]] = {}
+        self._holders = Holders()
         self._faults: list[str] = []
         self._interrupter: threading.Thread | None = None
         self.is_worn = False
@@ -51,10 +49,10 @@ class RigControls:
             "fail": self._fail,
             "foreign": self._foreign,
             "heal": self._heal,
-            "hold": self._hold,
+            "hold": self._holders.hold,
             "mig": self._mig,
             "mixed-size": self._mixed_size,
-            "release": self._release,
+            "release": self._holders.release,
             "reload-driver": self._reload_driver,
             "remove-gpu": self._remove_gpu,
             "slow": self._slow,
@@ -67,38 +65,8 @@ class RigControls:
 
     def undo(self) -> None:
         """Let everybody go, and nothing fail."""
-        for name in list(self._holders):
-            self._end(name)
+        self._holders.release_all()
         self._heal()
-
-    def _hold(
-        self, vgpu: str | None = None, parent: str | None = None, domain: str = "desk"
-    ) -> dict[str, Any]:
-        name = str(vgpu or parent)
-        minor = minor_of(name)
-        if minor is not None:
-            command, arguments = "nv-hostengine", [f"/dev/nvidia{minor}"]
-        else:
-            command = "qemu-system-x86"
-            arguments = [f"/dev/vfio/{group_of(name)}", name, "-name", f"guest={domain},debug-threads=on"]
-        process = subprocess.Popen(
-            (sys.executable, "-I", "-S", str(_HOLDER), command, *arguments),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-        )
-        self._holders[name] = process
-        assert process.stdout is not None
-        assert process.stdout.readline() == b"held\n", f"{name} could not be opened"
-        return {"pid": process.pid}
-
-    def _release(self, vgpu: str | None = None, parent: str | None = None) -> dict[str, Any]:
-        self._end(str(vgpu or parent))
-        return {}
-
-    def _end(self, name: str) -> None:
-        process = self._holders.pop(name)
-        process.kill()
-        process.wait(30)
 
     def _fail(
         self, what: str, *, errno: str = "EIO", count: int = 1, gpu: str | None = None
@@ -214,20 +182,3 @@ def _refused_as_conflict() -> Iterator[None]:
         yield
     except pynvml.NVMLError as error:
         raise Conflict(str(error)) from error
-
-
-def minor_of(address: str) -> int | None:
-    """The N of `/dev/nvidiaN` of a PF; None for anything else."""
-    try:
-        text = Path(f"/proc/driver/nvidia/gpus/{address}/information").read_text()
-    except FileNotFoundError:
-        return None
-    return next(int(line.split(":")[1]) for line in text.splitlines() if line.startswith("Device Minor"))
-
-
-def group_of(name: str) -> str:
-    """The IOMMU group of an mdev or a VF."""
-    for path in (Path("/sys/bus/mdev/devices") / name, Path("/sys/bus/pci/devices") / name):
-        if path.exists():
-            return (path / "iommu_group").resolve().name
-    raise LookupError(name)

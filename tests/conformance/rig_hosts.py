@@ -49,7 +49,7 @@ class RigHosts:
         self._controls: RigControls | None = None
         self._nvsim.unload()
 
-    def make(self, spec: Spec, *, vfs_timeout_s: float) -> Bench:
+    def make(self, spec: Spec, *, vfs_timeout_s: float, any_model: bool) -> Bench:
         """The cards of `spec`, at the addresses where the simulation puts them too."""
         boards = initial_state(spec, self._catalog, TEST_SEED).boards
         cards = [each for each in boards if isinstance(each.address, PciAddress)]

@@ -15,7 +15,7 @@ class SimulatedHosts:
     def __init__(self, catalog: Catalog) -> None:
         self._catalog = catalog
 
-    def make(self, spec: Spec, *, vfs_timeout_s: float) -> Bench:
+    def make(self, spec: Spec, *, vfs_timeout_s: float, any_model: bool) -> Bench:
         sim = SimHost.in_memory(spec, self._catalog)
         local = LocalHost(
             kernel=sim.kernel,
