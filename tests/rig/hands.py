@@ -13,9 +13,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+from vgpuctl.model.catalog import Catalog
+from vgpuctl.model.nvrm import explain
+
 PCI: Final = Path("/sys/bus/pci/devices")
 MDEVS: Final = Path("/sys/bus/mdev/devices")
 SRIOV_MANAGE: Final = "/usr/lib/nvidia/sriov-manage"
+PF: Final = "0000:81:00.0"
+"""Where the tests of one card put it."""
 
 _VFIO = ord(";") << 8
 GET_API, CHECK, SET_IOMMU, GROUP_STATUS, SET_CONTAINER = (_VFIO | 100 + each for each in range(5))
@@ -64,6 +69,41 @@ def kernel_log() -> list[str]:
     """What the kernel has said since this was last asked."""
     done = subprocess.run(["dmesg", "-c", "--notime"], capture_output=True, text=True, check=True)
     return done.stdout.splitlines()
+
+
+def vf(number: int, pf: str = PF) -> Path:
+    """A VF's directory: offset 4, stride 1."""
+    return PCI / f"{pf[:8]}{(4 + number) // 8:02x}.{(4 + number) % 8}"
+
+
+def types(parent: Path) -> dict[str, Path]:
+    """The type directories of an mdev parent, by short name."""
+    return {
+        read(each / "name").rpartition(" ")[2]: each for each in (parent / "mdev_supported_types").iterdir()
+    }
+
+
+def ids(key: str) -> dict[str, int]:
+    """Type ids of a model, by short name."""
+    return {each.name: each.type_id for each in Catalog().keyed(key).types if each.type_id is not None}
+
+
+def set_type(number: int, type_id: object, pf: str = PF) -> str | None:
+    """Write a VF's type; the errno with which it was refused."""
+    return written(vf(number, pf) / "nvidia/current_vgpu_type", type_id)
+
+
+def creatable(number: int, pf: str = PF) -> set[str]:
+    """The short names in a VF's `creatable_vgpu_types`."""
+    lines = read(vf(number, pf) / "nvidia/creatable_vgpu_types").splitlines()
+    assert lines[0] == "ID    : vGPU Name"
+    return {each.rpartition(" ")[2] for each in lines[1:]}
+
+
+def refusal() -> int | None:
+    """The resource manager's code in the kernel log, since that was last asked for."""
+    found = explain(kernel_log())
+    return None if found is None else found.code
 
 
 class Vfio:
