@@ -151,8 +151,8 @@ def _nobody_else_gets(host: Host, name: str, row: dict[str, Any]) -> None:
 def test_a_linux_guest_sees_its_vgpus(host: Host, firmware: str) -> None:
     """By their ids, and with the 256 MiB behind a 64-bit BAR that a framebuffer needs room for."""
     name = f"linux-{firmware}"
-    linux = LinuxGuest(name)
-    host.define(name, NEW_MACHINE, devices=linux.devices, boot=linux.boot, efi=firmware == "efi")
+    linux = LinuxGuest(name, efi=firmware == "efi")
+    host.define_xml(linux.xml)
     for each in TYPES.values():
         vgpuctl("attach", name, "--type", each)
     host.start(name)
