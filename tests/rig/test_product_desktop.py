@@ -33,7 +33,7 @@ from tests.rig.desktops import (
     vgpuctl,
     vgpus,
 )
-from tests.rig.linux_guest import LinuxGuest
+from tests.rig.linux_guest import LinuxGuest, rare_timer_interrupts
 
 pytestmark = pytest.mark.rig
 
@@ -155,8 +155,9 @@ def test_a_linux_guest_sees_its_vgpus(host: Host, firmware: str) -> None:
     host.define_xml(linux.xml)
     for each in TYPES.values():
         vgpuctl("attach", name, "--type", each)
-    host.start(name)
-    text = until(linux.said, "the guest's last word")
+    with rare_timer_interrupts():
+        host.start(name)
+        text = until(linux.said, "the guest's last word")
     assert ("firmware is EFI" in text) is (firmware == "efi")
     seen = linux.seen()
     gpus = {each["address"]: each for each in get("gpus")}
