@@ -225,19 +225,20 @@ class Host:
                 vf.write_text("0")
         self.nvsim.unload()
 
-    def define(
-        self, name: str, machine: str = OLD_MACHINE, *, devices: str = "", boot: str = "", efi: bool = False
-    ) -> str:
-        """Define a domain; its XML, as libvirt keeps it."""
-        text = f"""<domain type='kvm'><name>{name}</name><memory unit='MiB'>256</memory><vcpu>1</vcpu>
-<os{" firmware='efi'" if efi else ""}><type arch='x86_64' machine='{machine}'>hvm</type>{boot}</os>
-<features><acpi/><apic/></features>
+    def define(self, name: str, machine: str = OLD_MACHINE, *, devices: str = "") -> str:
+        """Define a domain without an operating system; its XML, as libvirt keeps it."""
+        return self.define_xml(f"""<domain type='kvm'><name>{name}</name>
+<memory unit='MiB'>64</memory><vcpu>1</vcpu>
+<os><type arch='x86_64' machine='{machine}'>hvm</type></os><features><acpi/></features>
 <devices><emulator>/usr/bin/qemu-system-x86_64</emulator><controller type='usb' model='none'/>
 <controller type='pci' index='0' model='pcie-root'/>
-{"".join(f"<controller type='pci' index='{n}' model='pcie-root-port'/>" for n in range(1, 5))}
-<memballoon model='none'/>{devices}</devices></domain>"""
-        self.libvirt.defineXML(text)
-        return self.xml(name)
+<controller type='pci' index='1' model='pcie-root-port'/>
+<controller type='pci' index='2' model='pcie-root-port'/>
+<memballoon model='none'/>{devices}</devices></domain>""")
+
+    def define_xml(self, text: str) -> str:
+        """Define a domain; its XML, as libvirt keeps it."""
+        return self.xml(self.libvirt.defineXML(text).name())
 
     def xml(self, name: str, *, live: bool = False) -> str:
         """A domain's XML, from virsh."""

@@ -33,7 +33,7 @@ from tests.rig.desktops import (
     vgpuctl,
     vgpus,
 )
-from tests.rig.linux_guest import LinuxGuest
+from tests.rig.linux_guest import LinuxGuest, rare_timer_interrupts
 
 pytestmark = pytest.mark.rig
 
@@ -151,12 +151,13 @@ def _nobody_else_gets(host: Host, name: str, row: dict[str, Any]) -> None:
 def test_a_linux_guest_sees_its_vgpus(host: Host, firmware: str) -> None:
     """By their ids, and with the 256 MiB behind a 64-bit BAR that a framebuffer needs room for."""
     name = f"linux-{firmware}"
-    linux = LinuxGuest(name)
-    host.define(name, NEW_MACHINE, devices=linux.devices, boot=linux.boot, efi=firmware == "efi")
+    linux = LinuxGuest(name, efi=firmware == "efi")
+    host.define_xml(linux.xml)
     for each in TYPES.values():
         vgpuctl("attach", name, "--type", each)
-    host.start(name)
-    text = until(linux.said, "the guest's last word")
+    with rare_timer_interrupts():
+        host.start(name)
+        text = until(linux.said, "the guest's last word")
     assert ("firmware is EFI" in text) is (firmware == "efi")
     seen = linux.seen()
     gpus = {each["address"]: each for each in get("gpus")}
