@@ -307,7 +307,8 @@ def _command(guest: Guest, image: Path, directory: Path, disk: Path, incoming: P
         )
 
     return [
-        "qemu-system-x86_64",
+        # A run that is killed takes its machine along.
+        *("setpriv", "--pdeathsig", "KILL", "qemu-system-x86_64"),
         *("-name", f"rig-{guest.name}", "-nodefaults", "-display", "none"),
         *("-machine", "pc-q35-7.2,smm=off", "-accel", "tcg,thread=multi,tb-size=512", "-cpu", "max"),
         *("-smp", "2", "-m", str(guest.mib)),
