@@ -315,6 +315,14 @@ def test_an_mdev_is_made_on_another_gpu_when_its_own_is_full(t4: Daemon):
     assert faults_of(t4) == []
 
 
+def test_a_gpu_that_was_asked_for_by_its_number_keeps_it(t4: Daemon):
+    t4.do(CreateVgpus(type="T4-8Q", name="win1", gpu="1"))
+    there = place(t4, "win1")
+    lose(t4, "win1")
+    assert start(t4, "win1", "win1") is None
+    assert place(t4, "win1").gpu == there.gpu
+
+
 def test_a_vendor_vgpu_comes_onto_the_vf_that_the_xml_names(vendor: Daemon):
     vendor.do(CreateVgpus(type="A2-8Q", name="win1"))
     there = place(vendor, "win1")

@@ -84,7 +84,11 @@ class Glimpses:
 
 def _with_modes(gpu: Gpu, last: Gpu | None) -> Gpu:
     """A GPU of a glimpse, with what only NVML tells, as it was when it was last asked."""
-    if last is None or last.device != gpu.device or not gpu.is_readable:
+    if last is None:
+        return gpu
+    # A glimpse counts only the GPUs that it shows; documents may name one by its number.
+    gpu = replace(gpu, index=last.index)
+    if last.device != gpu.device or not gpu.is_readable:
         return gpu
 
     def better(now: Fact[Any], then: Fact[Any]) -> Fact[Any]:
