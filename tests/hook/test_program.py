@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import json
 import os
@@ -17,7 +18,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from tests.support.hook import call, domain, install, mdev_hostdev, vf_hostdev
+from tests.support.hook import SOURCE, call, domain, install, mdev_hostdev, vf_hostdev
 
 VGPU, DOMAIN = UUID(int=7, version=4), UUID(int=9, version=4)
 VF = "0000:41:00.4"
@@ -385,3 +386,15 @@ def test_it_loads_nothing_for_what_is_none_of_its_business(place: Place):
     place.hook.write_text(text)
     loaded = set(place.call(*PREPARE, xml=PLAIN).stdout.split())
     assert not loaded & {"json", "socket", "xml", "select", "subprocess", "pathlib", "re", "typing"}
+
+
+def test_it_runs_where_vgpuctl_does_not():
+    """Any Python from 3.9 on, without the site's packages and without this project."""
+    text = SOURCE.read_text()
+    ast.parse(text, feature_version=(3, 9))
+    assert text.splitlines()[0] == "#!/usr/bin/python3 -IS"
+    imported = {
+        line.split()[1] for line in text.splitlines() if line.lstrip().startswith(("import ", "from "))
+    }
+    assert imported == {"__future__", "os", "signal", "sys", "select", "xml.etree", "json", "socket"}
+    assert os.access(SOURCE, os.X_OK)
