@@ -425,8 +425,8 @@ def test_a_daemon_killed_while_it_makes_a_vgpu_for_a_start(t4: Daemon):
 
 def test_a_start_does_not_wait_for_a_removal_that_asks_libvirt(t4: Daemon):
     """hardware.md T4, T15: libvirt answers nobody while its hook waits; nobody waits for whoever asks it."""
-    t4.do(AttachVgpu(domain="win1", type="T4-8Q"))
-    t4.do(CreateVgpus(type="T4-8Q", name="old", gpu=str(place(t4, "win1").gpu.address)))
+    t4.do(AttachVgpu(domain="win1", type="T4-4Q"))
+    t4.do(CreateVgpus(type="T4-4Q", name="old", gpu=str(place(t4, "win1").gpu.address)))
     t4.submit(DeleteVgpu(vgpu="old"))
     t4.turn(t4.perform(t4.effects.pop(0)))
     (removal,) = t4.effects
@@ -435,7 +435,7 @@ def test_a_start_does_not_wait_for_a_removal_that_asks_libvirt(t4: Daemon):
     lose(t4, "win1")
     assert start(t4, "win1", "win1") is None
     assert removal in t4.effects, "it still waits for libvirt"
-    t4.submit(CreateVgpus(type="T4-8Q", name="new", gpu=str(place(t4, "win1").gpu.address)))
+    t4.submit(CreateVgpus(type="T4-4Q", name="new", gpu=str(place(t4, "win1").gpu.address)))
     while observations := [each for each in t4.effects if isinstance(each, Observe)]:
         t4.effects.remove(observations[0])
         t4.turn(t4.perform(observations[0]))
