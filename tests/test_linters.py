@@ -44,7 +44,8 @@ def run(*command: str | Path) -> None:
 
 
 def python_directories() -> list[str]:
-    return [each for each in ("vgpuctl", "tests", "tools", "benchmarks") if (ROOT / each).is_dir()]
+    names = ("vgpuctl", "tests", "tools", "benchmarks", "packaging")
+    return [each for each in names if (ROOT / each).is_dir()]
 
 
 def our_files() -> list[Path]:

@@ -267,6 +267,13 @@ class LibvirtUnreachable(Unavailable):
     title = "libvirt does not answer"
 
 
+class HookNotCalled(Unavailable):
+    """libvirt does not call vgpuctl's hook when it starts a domain."""
+
+    code = "hook-not-called"
+    title = "libvirt does not call the hook"
+
+
 class DeadlineExceeded(Unavailable):
     """It took longer than it may; it may still happen."""
 

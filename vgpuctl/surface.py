@@ -65,6 +65,12 @@ HOST = Resource(
         Field("driver_version", "string", "NVIDIA driver version.", nullable=True, column="DRIVER"),
         Field("libvirt_uri", "string", "Where libvirt is.", nullable=True, column="LIBVIRT"),
         Field("libvirt_version", "string", "libvirt's version.", nullable=True, column="VERSION"),
+        Field(
+            "hook",
+            "string",
+            "Does libvirt call our hook: live, unseen, not-called, not-installed; null where it calls none.",
+            nullable=True,
+        ),
         Field("simulated", "boolean", "Whether the GPUs are simulated.", column="SIMULATED"),
         Field("paused", "boolean", "Whether background changes are paused.", column="PAUSED"),
         Field("revision", "integer", "Revision of the log."),
@@ -169,6 +175,7 @@ VGPU = Resource(
         Field("fb_mib", "integer", "Profile size in MiB.", nullable=True),
         Field("params", "string", "Plugin parameters as they are.", nullable=True),
         Field("holders", "[object]", "Who holds it open: pid, command, domain.", nullable=True),
+        Field("held_by", "string", "The domain that was started with it.", nullable=True),
         Field("problem", "object", "Why it is not as wished.", nullable=True),
         Field("seen_since", "time", "Of one that is not ours: when it was first seen.", nullable=True),
         Field("last_user", "string", "Of one that is not ours: who was last seen to use it.", nullable=True),
@@ -319,5 +326,8 @@ ROUTES = (
     Route("GET", "/v1/events", "Log entries; since=REV, follow=1 streams NDJSON.", "event", many=True),
     Route("POST", "/v1/pause", "Stop background changes.", "host", operate=True),
     Route("POST", "/v1/resume", "Let background changes go on.", "host", operate=True),
+    Route(
+        "POST", "/v1/hook", "For libvirt's hook: may this domain start; it has ended.", "object", operate=True
+    ),
     Route("POST", "/v1/sim/{action}", "What life does to a simulated host.", "object", operate=True),
 )

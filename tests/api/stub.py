@@ -11,6 +11,7 @@ from vgpuctl.errors import GpuNotFound, OperationNotFound, PlanStale, RevisionGo
 from vgpuctl.model.document import Document, VgpuDocument, Wish
 from vgpuctl.model.edit import Edit
 from vgpuctl.model.record import Requester
+from vgpuctl.model.start import DomainRelease, DomainStart
 from vgpuctl.surface import RESOURCES
 
 OPERATION_ID = "3b0c4f8e-3f0a-4a3e-9f57-0a4f5c9a8d11"
@@ -50,6 +51,14 @@ class StubService:
 
     def host(self) -> dict[str, Any]:
         return sample("host", revision=len(self.log))
+
+    def start_domain(self, start: DomainStart, limit_s: float) -> dict[str, Any]:
+        self.calls.append(("start", start, limit_s))
+        return {"allowed": True}
+
+    def release_domain(self, release: DomainRelease) -> dict[str, Any]:
+        self.calls.append(("release", release))
+        return {}
 
     def capture(self) -> dict[str, Any]:
         return {"format": "vgpuctl-capture/1"}

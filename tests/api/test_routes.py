@@ -18,6 +18,14 @@ from vgpuctl.model.edit import ApplyDocuments, AttachVgpu, CreateVgpus
 from vgpuctl.surface import ROUTES
 
 CREATE = {"action": "create-vgpu", "type": "L40S-8Q"}
+HOOK = {
+    "operation": "prepare",
+    "domain": "win1",
+    "uuid": OPERATION_ID,
+    "token": "t",
+    "vgpus": [{"vgpu": OPERATION_ID, "mdev": OPERATION_ID, "vf": None}],
+}
+BODIES = {"/v1/plans": CREATE, "/v1/operations": CREATE, "/v1/hook": HOOK}
 FILLED = {"{gpu}": "0000:41:00.0", "{id}": OPERATION_ID, "{action}": "reboot"}
 
 
@@ -40,7 +48,7 @@ def test_table_and_application_agree() -> None:
 @pytest.mark.parametrize("route", ROUTES, ids=lambda each: f"{each.method} {each.path}")
 def test_every_route_answers_as_its_schema_says(route: Any, call: Caller, backend: Backend) -> None:
     call.app = create_app(Backend(backend.service, backend.waiting, StubSimulator()), access_of(call))
-    body = CREATE if route.path in ("/v1/plans", "/v1/operations") and route.method == "POST" else None
+    body = BODIES.get(route.path) if route.method == "POST" else None
     assert call(route.method, filled(route.path), body).status_code == 200
 
 

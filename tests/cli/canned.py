@@ -43,6 +43,7 @@ HOST = make(
     boot_id="0c0ffee0-0000-4000-8000-000000000001",
     libvirt_uri="qemu:///system",
     libvirt_version="11.3.0",
+    hook="live",
     revision=412,
     gpus=3,
     vgpus=3,

@@ -36,10 +36,8 @@ NOT_SHOWN = {
     "3.3.6": "activity of vGPUs is not read yet",
     "4.2": "module parameters are neither read nor written",
     "4.3": "schedulers are neither read nor changed yet, and then by NVML",
-    "T4": "there is no hook yet",
     "T5": "vgpuctl writes neither ramfb nor display",
     "T6": "module parameters are neither read nor written",
-    "T15": "there is no hook yet",
 }
 
 

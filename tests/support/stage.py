@@ -39,6 +39,8 @@ from vgpuctl.service.loop import ledger_of
 from vgpuctl.service.messages import (
     Answer,
     EngineEffect,
+    Glimpse,
+    Glimpsed,
     Input,
     Observe,
     Observed,
@@ -254,6 +256,8 @@ class Daemon:
         """Carry out an effect; its answer."""
         if isinstance(effect, Observe):
             return Observed(effect.number, (self.observe or self.stage.observe)())
+        if isinstance(effect, Glimpse):
+            return Glimpsed(effect.number, self.stage.host.glimpse(effect.gpus))
         assert isinstance(effect, RunStep)
         problem = None
         self.fuse.point(f"before {type(effect.step.effect).__name__}")

@@ -14,6 +14,7 @@ from vgpuctl.api.access import Caller
 from vgpuctl.api.documents import dump_document, dump_documents
 from vgpuctl.api.edits import parse_edit, parse_plan_reference
 from vgpuctl.api.faults import Fault, refuse
+from vgpuctl.api.hook import HookStart, parse_hook
 from vgpuctl.api.query import MAX_ENTRIES
 from vgpuctl.api.waiting import EventStream, Waiting
 from vgpuctl.errors import InvalidInput, UnsupportedHere
@@ -274,6 +275,15 @@ def resume(call: Call) -> Reply:
     """Let background changes go on."""
     call.service.resume(call.caller.requester)
     return Reply(call.service.host())
+
+
+@_route("POST", "/v1/hook")
+def answer_hook(call: Call) -> Reply:
+    """Say whether a domain may start, or take note that it has ended."""
+    told = parse_hook(call.body())
+    if isinstance(told, HookStart):
+        return Reply(call.service.start_domain(told.start, told.limit_s))
+    return Reply(call.service.release_domain(told))
 
 
 @_route("POST", "/v1/sim/{action}")

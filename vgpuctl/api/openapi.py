@@ -10,7 +10,7 @@ from pydantic.json_schema import models_json_schema
 
 import vgpuctl
 from vgpuctl.api.query import PARAMETERS, Parameter
-from vgpuctl.api.schema import DOCUMENTS, EDITS, PlanReferenceShape, Shape
+from vgpuctl.api.schema import DOCUMENTS, EDITS, HookShape, PlanReferenceShape, Shape
 from vgpuctl.errors import VgpuctlError
 from vgpuctl.surface import RESOURCES, ROUTES, Field, Resource, Route
 
@@ -44,7 +44,8 @@ _PROBLEM: dict[str, Any] = {
         "exit_status": {"type": "integer", "description": "With which the CLI ends."},
     },
 }
-_BODIES = {"/v1/plans": "Edit", "/v1/operations": "OperationRequest"}
+_BODIES = {"/v1/plans": "Edit", "/v1/operations": "OperationRequest", "/v1/hook": "HookShape"}
+_EDITED = {"/v1/plans", "/v1/operations"}
 
 
 def describe() -> dict[str, Any]:
@@ -80,7 +81,7 @@ def resource_schema(name: str) -> dict[str, Any]:
 
 @functools.cache
 def _schemas() -> dict[str, Any]:
-    sent: list[type[Shape]] = [*DOCUMENTS.values(), *EDITS.values(), PlanReferenceShape]
+    sent: list[type[Shape]] = [*DOCUMENTS.values(), *EDITS.values(), PlanReferenceShape, HookShape]
     _, generated = models_json_schema(
         [(model, "validation") for model in sent], ref_template=_PREFIX + "{model}"
     )
@@ -176,7 +177,7 @@ def _parameter(parameter: Parameter) -> dict[str, Any]:
 
 
 def _header_parameters(route: Route) -> list[dict[str, Any]]:
-    if route.method != "POST" or route.path not in _BODIES:
+    if route.method != "POST" or route.path not in _EDITED:
         return []
     headers = [("If-Match", 'Generations that were seen, as `"Vgpu/office-1=3"`; another one is a 412.')]
     if route.path == "/v1/operations":

@@ -271,6 +271,26 @@ class PlanReferenceShape(Shape):
     plan: Annotated[str, Field(min_length=1, max_length=64)]
 
 
+class HookVgpuShape(Shape):
+    """A vGPU of ours in a domain's XML, and the device that stands there; exactly one of mdev and vf."""
+
+    vgpu: Annotated[str, Field(max_length=64)]
+    mdev: Annotated[str, Field(max_length=64)] | None = None
+    vf: Annotated[str, Field(max_length=64)] | None = None
+
+
+class HookShape(Shape):
+    """What libvirt's hook asks before a domain starts, and tells when it has ended."""
+
+    operation: Literal["prepare", "release"]
+    domain: DomainName
+    uuid: UuidText
+    token: Annotated[str, Field(max_length=64)]
+    vgpus: Annotated[list[HookVgpuShape], Field(max_length=64)]
+    limit_s: Annotated[float, Field(gt=0, le=60)] = 15.0
+    saved: bool = False
+
+
 DOCUMENTS: dict[str, type[Shape]] = {
     "Gpu": GpuShape,
     "Vgpu": VgpuShape,

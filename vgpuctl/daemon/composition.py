@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
@@ -20,6 +20,9 @@ from vgpuctl.ports.hypervisor import HypervisorPort
 from vgpuctl.ports.kernel import Kernel
 from vgpuctl.ports.nvml import Nvml
 from vgpuctl.ports.store import Store
+
+if TYPE_CHECKING:
+    from vgpuctl.host.hook_desk import HookFiles
 
 _log = structlog.get_logger("vgpuctl.daemon")
 
@@ -36,6 +39,7 @@ class Parts:
     hypervisor: HypervisorPort | None
     simulator: Simulator | None
     libvirt_uri: str | None
+    hooks: HookFiles | None
     closers: tuple[Callable[[], None], ...] = field(default=())
 
     def on_event(self, wake: Callable[[], None]) -> None:
@@ -102,8 +106,24 @@ def compose(config: Config) -> Parts:
         hypervisor=hypervisor,
         simulator=low.simulator,
         libvirt_uri=uri,
+        hooks=_hooks(config, uri, hypervisor),
         closers=tuple(closers),
     )
+
+
+def _hooks(config: Config, uri: str | None, hypervisor: HypervisorPort | None) -> HookFiles | None:
+    """The desk of libvirt's hook; None where libvirt runs in our process, and calls none."""
+    from vgpuctl.host.hook_desk import HookFiles  # noqa: PLC0415
+
+    if hypervisor is None or uri is None or not uri.startswith("qemu") or "/system" not in uri:
+        return None
+    try:
+        hooks = HookFiles(config.hook_dir, config.root)
+    except OSError as error:
+        _log.warning("libvirt's hook will find no daemon", reason=str(error))
+        return None
+    hypervisor.subscribe(hooks.hear)
+    return hooks
 
 
 def _real(root: Path) -> _Low:

@@ -82,6 +82,11 @@ class Config:
         return self.state_dir / "vgpuctl.db"
 
     @property
+    def hook_dir(self) -> Path:
+        """What the daemon and libvirt's hook leave for each other; the hook looks below /run/vgpuctl."""
+        return self.socket.parent / "hook"
+
+    @property
     def lock_file(self) -> Path:
         """What the daemon that has the state directory holds locked."""
         return self.state_dir / "lock"

@@ -33,6 +33,8 @@ from vgpuctl.service.service import Service
 LOOP_DEAD_S = 20.0
 """The decision loop comes round every few seconds, also when nothing happens."""
 _STOP_S = 15.0
+HOOK_THREADS = 16
+"""As many domains as start at once; libvirt itself starts no more than 20."""
 
 _log = structlog.get_logger("vgpuctl.daemon")
 
@@ -58,19 +60,24 @@ def run(options: Options) -> None:
                 parts.catalog,
                 file_profiles=profiles_of(config),
                 repair=config.repair,
+                hooks=parts.hooks,
             )
             waiting = Waiting()
             app = create_app(Backend(service, waiting, parts.simulator), Access())
-            server = UnixServer(config.socket, app, inherited=inherited)
+            servers = [UnixServer(config.socket, app, inherited=inherited)]
+            if parts.hooks is not None:
+                # Threads of its own: all others may wait for libvirt, which waits for its hook.
+                servers.append(UnixServer(parts.hooks.socket, app, threads=HOOK_THREADS))
             parts.on_event(service.wake)
             service.start()
             try:
-                server.prepare()
+                for server in servers:
+                    server.prepare()
             except VgpuctlError:
                 service.stop()
                 raise
-            serving = threading.Thread(target=server.serve, name="http", daemon=True)
-            serving.start()
+            for server in servers:
+                threading.Thread(target=server.serve, name="http", daemon=True).start()
             watchdog = Watchdog(notifier, lambda: service.seconds_since_last_turn() < LOOP_DEAD_S)
             watchdog.start()
             _announce(config, parts)
@@ -88,7 +95,7 @@ def run(options: Options) -> None:
             # The service first: whoever waits for an operation still hears how it ended.
             service.stop()
             waiting.end()
-            stuck = not _within(_STOP_S, server.stop)
+            stuck = not _within(_STOP_S, lambda: stop(servers))
             watchdog.stop()
         finally:
             parts.close()
@@ -174,6 +181,12 @@ def _announce(config: Config, parts: Parts) -> None:
         version=vgpuctl.__version__,
         pid=os.getpid(),
     )
+
+
+def stop(servers: list[UnixServer]) -> None:
+    """Serve no more."""
+    for server in servers:
+        server.stop()
 
 
 def _within(seconds: float, work: Callable[[], None]) -> bool:

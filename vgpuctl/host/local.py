@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Collection
+from typing import Any, Final
 
 from vgpuctl.errors import GpuState, LibvirtUnreachable, UnsupportedHere, VgpuBusy, VgpuctlError
 from vgpuctl.host.capture import capture
@@ -10,6 +11,7 @@ from vgpuctl.host.frameworks import TypeMemory, frameworks
 from vgpuctl.host.frameworks.passthrough import VFIO_PCI
 from vgpuctl.host.guard import Guard, facts_of, named
 from vgpuctl.host.mdevctl import disable_autostart
+from vgpuctl.host.nvml.adapter import NullNvml
 from vgpuctl.host.nvml.gate import NvmlGate
 from vgpuctl.host.observer import GPU_S, LIBVIRT_S, NVML_S, Observer
 from vgpuctl.host.sighting import Sighting, look
@@ -17,7 +19,7 @@ from vgpuctl.host.vfs import FILLED_S, PARKING_DRIVER, VfSwitch
 from vgpuctl.model.catalog import Catalog
 from vgpuctl.model.domain import Domain
 from vgpuctl.model.fact import Fact, Unknown
-from vgpuctl.model.pci import PciAddress
+from vgpuctl.model.pci import GpuAddress, PciAddress
 from vgpuctl.model.snapshot import Snapshot
 from vgpuctl.model.step import (
     AttachHostdev,
@@ -34,6 +36,9 @@ from vgpuctl.ports.handles import VfioHandles
 from vgpuctl.ports.hypervisor import HypervisorPort
 from vgpuctl.ports.kernel import Kernel
 from vgpuctl.ports.nvml import Nvml
+
+GLIMPSE_S: Final = 3.0
+"""How long a domain's start waits for a GPU, or for the open handles, that cannot be read."""
 
 
 class LocalHost:
@@ -75,6 +80,18 @@ class LocalHost:
             nvml_timeout_s=nvml_timeout_s,
             libvirt_timeout_s=libvirt_timeout_s,
         )
+        # With watches and a lock of its own: the other observer waits for libvirt.
+        self._glimpser = Observer(
+            kernel=kernel,
+            nvml=NullNvml(),
+            handles=handles,
+            hypervisor=None,
+            catalog=catalog,
+            clock=clock,
+            simulated=simulated,
+            gpu_timeout_s=min(gpu_timeout_s, GLIMPSE_S),
+            nvml_timeout_s=GLIMPSE_S,
+        )
         self._frameworks = frameworks(kernel, clock, TypeMemory())
         self._guard = Guard(kernel, gate, handles, hypervisor)
         self._vfs = VfSwitch(kernel, gate, clock, vfs_timeout_s)
@@ -82,6 +99,10 @@ class LocalHost:
     def observe(self) -> Snapshot:
         """Read everything; never raises."""
         return self._observer.observe()
+
+    def glimpse(self, gpus: Collection[GpuAddress]) -> Snapshot:
+        """Read those GPUs from the kernel alone; never raises."""
+        return self._glimpser.glimpse(gpus)
 
     def run(self, effect: Effect) -> None:
         """Carry out one effect and read it back; one that is done already is left as it is."""

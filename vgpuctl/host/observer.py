@@ -20,12 +20,13 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
 from typing import Final, TypeVar
 
-from vgpuctl.host.discovery import Discovery
+from vgpuctl.host.discovery import Discovery, Found
 from vgpuctl.host.frameworks import TypeMemory, frameworks
+from vgpuctl.host.frameworks.parents import device_path
 from vgpuctl.host.glance import Glance
 from vgpuctl.host.joining import Holders, Others, joined, unreadable
 from vgpuctl.host.mdevctl import definitions
@@ -49,6 +50,7 @@ GPU_S: Final = 5.0
 NVML_S: Final = 5.0
 LIBVIRT_S: Final = 10.0
 _VERSION = re.compile(r"\b(\d{3,}\.\d+(?:\.\d+)?)\b")
+_NOT_ASKED = Unknown("libvirt waits for this answer and is not asked")
 _NO_LIBVIRT = Unknown("this daemon runs without libvirt")
 
 
@@ -90,14 +92,19 @@ class Observer:
         with self._lock:
             return self._observe()
 
-    def _observe(self) -> Snapshot:
+    def glimpse(self, gpus: Collection[GpuAddress]) -> Snapshot:
+        """Read those GPUs alone; whoever has no `hypervisor` waits for no libvirt."""
+        with self._lock:
+            return self._observe(gpus)
+
+    def _observe(self, only: Collection[GpuAddress] | None = None) -> Snapshot:
         glance = Glance(self._kernel)
         taken_at = self._clock.now()
         # The handles first: NVML's helper holds the GPUs open while it asks, and is no holder.
         driver_side = self._ask("handles and NVML", self._handles_and_nvml)
         hypervisor = self._hypervisor
         libvirt = self._ask("libvirt", lambda: _libvirt(hypervisor)) if hypervisor is not None else None
-        sightings = self._sightings(glance)
+        sightings = self._sightings(glance, only)
         handles, nvml = self._answer(
             driver_side,
             2 * self._nvml_timeout_s,
@@ -105,7 +112,7 @@ class Observer:
         )
         info: Fact[Hypervisor] = _NO_LIBVIRT
         # No libvirt is an answer, unlike one that does not answer: no domain of ours can be in the way.
-        domains: Fact[tuple[Domain, ...]] = ()
+        domains: Fact[tuple[Domain, ...]] = () if only is None else _NOT_ASKED
         if libvirt is not None:
             info, domains = self._answer(
                 libvirt, self._libvirt_timeout_s, lambda why: (Unknown(f"libvirt: {why}"),) * 2
@@ -150,11 +157,13 @@ class Observer:
     def _handles_and_nvml(self) -> tuple[Fact[Holders], Fact[NvmlHost]]:
         return self._handles.holders(), self._nvml.host(self._nvml_timeout_s)
 
-    def _sightings(self, glance: Glance) -> dict[GpuAddress, Sighting | str]:
+    def _sightings(
+        self, glance: Glance, only: Collection[GpuAddress] | None
+    ) -> dict[GpuAddress, Sighting | str]:
         """Every GPU by address, sorted, with what was seen of it or why it could not be read."""
         seen: dict[GpuAddress, Sighting | str] = {}
         try:
-            found = self._discovery.look(glance)
+            found = self._discovery.look(glance) if only is None else Found(_there(glance, only), ())
         except OSError as error:
             return dict.fromkeys(sorted(self._last, key=str), f"the PCI bus: {error.strerror}")
         every = frameworks(glance, self._clock, self._memory)
@@ -193,6 +202,10 @@ class Observer:
 
     def _model(self, device: DeviceId) -> GpuModel | None:
         return self._catalog.find(device)
+
+
+def _there(glance: Glance, only: Collection[GpuAddress]) -> tuple[GpuAddress, ...]:
+    return tuple(each for each in sorted(only, key=str) if glance.exists(device_path(each)))
 
 
 def _libvirt(hypervisor: HypervisorPort) -> tuple[Fact[Hypervisor], Fact[tuple[Domain, ...]]]:

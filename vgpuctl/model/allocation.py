@@ -20,6 +20,24 @@ class GpuIdentity:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Hold:
+    """That one domain has a vGPU, from the moment in which libvirt was about to start it.
+
+    Many stopped desktops may name a vGPU; one holds it.  `token` is of that one start.  With `saved`
+    the domain is stopped and has a managed-save image, which needs the vGPU again.
+    """
+
+    domain: str
+    domain_uuid: UUID
+    token: str
+    boot_id: str
+    gpu: GpuAddress
+    parent: GpuAddress | None
+    type_id: int | None
+    saved: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Allocation:
     """The place of one wished vGPU.
 
@@ -43,3 +61,4 @@ class Allocation:
     created_boot: str | None = None
     adopted: bool = False
     lost: bool = False
+    hold: Hold | None = None

@@ -24,6 +24,7 @@ from vgpuctl.model.gpu import FrameworkKind, Gpu, GpuState, ObservedVgpu
 from vgpuctl.model.pci import GpuAddress
 from vgpuctl.model.plan import Plan, Problem
 from vgpuctl.model.situation import Situation, find_gpu, identity_of, observed_for
+from vgpuctl.model.start import held
 from vgpuctl.model.step import (
     AttachHostdev,
     CreateVgpu,
@@ -141,6 +142,8 @@ class _Planner:
                     self.release.append(allocation)
                 return
             assert allocation.framework is not None
+            if allocation.hold is not None and not detached.from_guest:
+                raise held(allocation.name, allocation.hold)
             effect = RemoveVgpu(
                 vgpu=allocation.id,
                 name=allocation.name,

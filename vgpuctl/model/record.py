@@ -39,8 +39,15 @@ class Requester:
     pid: int | None
     name: str
 
+    @property
+    def is_user(self) -> bool:
+        """Whether somebody asked through the API."""
+        return self.uid is not None
+
 
 DAEMON = Requester(uid=None, pid=None, name="vgpuctl")
+LIBVIRT = Requester(uid=None, pid=None, name="libvirt")
+"""A domain is being started, and its hook asks for what it needs."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any, Protocol
 
+from vgpuctl.model.pci import GpuAddress
 from vgpuctl.model.snapshot import Snapshot
 from vgpuctl.model.step import Effect
 
@@ -13,6 +15,13 @@ class Host(Protocol):
 
     def observe(self) -> Snapshot:
         """Read everything, each GPU on its own and with a deadline."""
+        ...
+
+    def glimpse(self, gpus: Collection[GpuAddress]) -> Snapshot:
+        """Read those GPUs from the kernel alone, soon; never raises.
+
+        Waits neither for libvirt nor for NVML, nor for anybody who does; domains are Unknown.
+        """
         ...
 
     def run(self, effect: Effect) -> None:

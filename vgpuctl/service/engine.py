@@ -42,10 +42,13 @@ from vgpuctl.service.messages import (
     CancelRequested,
     Draining,
     EngineEffect,
+    Glimpsed,
     Input,
     LookRequested,
     Observed,
     PauseRequested,
+    ReleaseTold,
+    StartAsked,
     StepDone,
     Submitted,
     SweepDue,
@@ -57,6 +60,7 @@ from vgpuctl.service.planning import Planning
 from vgpuctl.service.progress import Progress
 from vgpuctl.service.proposal import ShownPlan, refuse_problems
 from vgpuctl.service.run import Waiting
+from vgpuctl.service.starts import Starts
 from vgpuctl.service.turn import Turn
 
 SHOWN_PLANS = 64
@@ -98,6 +102,13 @@ class Engine:
             lanes=lanes,
             on_end=self._next_in_turn,
         )
+        self.starts: Starts = Starts(
+            self._turn,
+            self.observations,
+            self._planning,
+            self._progress,
+            last=last.starts if last is not None else None,
+        )
         self._lookers: list[tuple[int, int]] = []
         self._waiting: list[Waiting] = []
         self._shown: dict[str, ShownPlan] = {}
@@ -116,6 +127,12 @@ class Engine:
                 self._waiting.append(Waiting(item, self.observations.need()))
             case LookRequested(ticket=ticket):
                 self._lookers.append((ticket, self.observations.need()))
+            case StartAsked():
+                self.starts.ask(item)
+            case ReleaseTold(ticket=ticket, release=release):
+                self.starts.release(ticket, release)
+            case Glimpsed(number=number, snapshot=snapshot):
+                self.starts.glimpsed(number, snapshot)
             case Withdrawn(ticket=ticket):
                 self._withdraw(ticket)
             case SweepDue():
@@ -130,6 +147,7 @@ class Engine:
                 self._cancel(ticket, operation)
             case PauseRequested(ticket=ticket, paused=paused):
                 self._pause(ticket, paused=paused)
+        self.starts.go_on()
         self._progress.dispatch()
 
     def take(self) -> tuple[list[Record], list[EngineEffect]]:
@@ -144,7 +162,8 @@ class Engine:
     @property
     def is_idle(self) -> bool:
         """Whether nothing runs and nobody waits."""
-        return self._progress.is_idle and not (self._waiting or self._lookers or self.observations.under_way)
+        waits = self._waiting or self._lookers or self.observations.under_way
+        return self._progress.is_idle and self.starts.is_idle and not waits
 
     def shown(self, plan_id: str) -> ShownPlan | None:
         """The plan that was shown under that id."""
@@ -178,6 +197,7 @@ class Engine:
             return
         self._progress.end_interrupted()
         self._places.resolve(number, seen)
+        self.starts.observed(number, seen)
         busy = self._progress.busy()
         self._places.note_losses(
             seen, lambda name: name not in busy and self.observations.show([name], number)
@@ -227,7 +247,8 @@ class Engine:
     def _withdraw(self, ticket: int) -> None:
         rest = [each for each in self._waiting if each.request.ticket != ticket]
         lookers = [each for each in self._lookers if each[0] != ticket]
-        if (len(rest), len(lookers)) == (len(self._waiting), len(self._lookers)):
+        is_start = self.starts.withdraw(ticket)
+        if not is_start and (len(rest), len(lookers)) == (len(self._waiting), len(self._lookers)):
             return
         self._waiting, self._lookers = rest, lookers
         late = errors.DeadlineExceeded("it did not come to its turn in time; nothing was done", hint=_LATE)

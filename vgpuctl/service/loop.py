@@ -21,9 +21,19 @@ import structlog
 from vgpuctl import errors
 from vgpuctl.model.catalog import Catalog
 from vgpuctl.model.document import ProfileDocument, Repair
-from vgpuctl.model.record import DriftFound, DriftGone, Noticed, OperationStarted, Record
+from vgpuctl.model.record import (
+    AllocationDropped,
+    AllocationPut,
+    DriftFound,
+    DriftGone,
+    Noticed,
+    OperationStarted,
+    Record,
+)
+from vgpuctl.model.snapshot import Snapshot
 from vgpuctl.model.step import describe
 from vgpuctl.ports.clock import Clock
+from vgpuctl.ports.hook import HookDesk
 from vgpuctl.ports.host import Host
 from vgpuctl.ports.store import Saved, Store
 from vgpuctl.service.engine import Engine
@@ -32,12 +42,16 @@ from vgpuctl.service.messages import (
     Answer,
     CancelRequested,
     Draining,
+    Glimpse,
+    Glimpsed,
     Input,
     LookRequested,
     Observe,
     Observed,
     PauseRequested,
+    ReleaseTold,
     RunStep,
+    StartAsked,
     StepDone,
     Submitted,
     SweepDue,
@@ -87,8 +101,11 @@ class Loop:
         file_profiles: dict[str, ProfileDocument],
         *,
         repair: Repair = Repair.AUTO,
+        hooks: HookDesk | None = None,
     ) -> None:
         self.repair = repair
+        self._hooks = hooks
+        self._is_published = False
         self._host = host
         self._store = store
         self._clock = clock
@@ -219,7 +236,7 @@ class Loop:
         self._held |= {ticket for item in items if (ticket := _ticket_of(item)) is not None}
         with self.changed:
             for item in items:
-                if self._stopping and isinstance(item, Submitted):
+                if self._stopping and isinstance(item, Submitted | StartAsked):
                     self._answer(Answer(item.ticket, error=errors.Unavailable("the daemon is stopping")))
                     continue
                 self.engine.handle(item)
@@ -228,15 +245,30 @@ class Loop:
                 self.revision = self._store.commit(records, self._clock.now())
                 _tell_drift(records)
             self.changed.notify_all()
+        self._publish(records)
         for effect in effects:
             match effect:
                 case Answer():
                     self._answer(effect)
                 case Observe(number=number):
                     self._spawn("observe", partial(self._observe, number))
+                case Glimpse():
+                    self._spawn("glimpse", partial(self._glimpse, effect))
                 case RunStep():
                     self._spawn(effect.step.lane, partial(self._step, effect))
                     self._in_flight += 1
+
+    def _publish(self, records: list[Record]) -> None:
+        """Leave for libvirt's hook, which may find no daemon, which vGPUs are ours."""
+        boot_id = self.engine.observations.boot_id
+        if self._hooks is None or not boot_id:
+            return
+        if self._is_published and not any(
+            isinstance(each, AllocationPut | AllocationDropped) for each in records
+        ):
+            return
+        self._hooks.publish(boot_id, self.engine.ledger.allocations.values())
+        self._is_published = True
 
     def _reopen(self, failure: errors.VgpuctlError) -> None:
         """Go on from what is on the disk, once no step runs; what was decided since is forgotten."""
@@ -279,17 +311,23 @@ class Loop:
         threading.Thread(target=run, name=name, daemon=True).start()
 
     def _observe(self, number: int) -> None:
+        self._look_at(self._host.observe, lambda seen: Observed(number, seen))
+
+    def _glimpse(self, effect: Glimpse) -> None:
+        self._look_at(partial(self._host.glimpse, effect.gpus), lambda seen: Glimpsed(effect.number, seen))
+
+    def _look_at(self, look_at: Callable[[], Snapshot], told: Callable[[Snapshot], Input]) -> None:
         while True:
             try:
-                snapshot = self._host.observe()
+                snapshot = look_at()
             except Exception:
-                # Everything waits for this observation: without it nothing would ever go on.
-                log.exception("the observation failed")
+                # Everything waits for what it shows: without it nothing would ever go on.
+                log.exception("the host could not be looked at")
                 self._clock.sleep(REOPEN_S)
                 if self._stopping:
                     return
             else:
-                self._inbox.put(Observed(number, snapshot))
+                self._inbox.put(told(snapshot))
                 return
 
     def _step(self, effect: RunStep) -> None:
@@ -325,6 +363,8 @@ def _ticket_of(item: Input) -> int | None:
     match item:
         case (
             Submitted(ticket=ticket)
+            | StartAsked(ticket=ticket)
+            | ReleaseTold(ticket=ticket)
             | LookRequested(ticket=ticket)
             | CancelRequested(ticket=ticket)
             | PauseRequested(ticket=ticket)

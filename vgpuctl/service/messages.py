@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Union
 from uuid import UUID
 
 from vgpuctl import errors
 from vgpuctl.model.edit import Edit
+from vgpuctl.model.fact import Fact
+from vgpuctl.model.pci import GpuAddress
 from vgpuctl.model.record import Requester
 from vgpuctl.model.snapshot import Snapshot
+from vgpuctl.model.start import DomainRelease, DomainStart
 from vgpuctl.model.step import Step
 
 
@@ -86,8 +90,39 @@ class Draining:
     """The daemon is about to end: no further step begins."""
 
 
+@dataclass(frozen=True, slots=True)
+class StartAsked:
+    """libvirt's hook asks whether a domain may start; libvirt does not answer anything until it has.
+
+    `starts` are the tokens of the starts whose end the hook has not noted, by the domain's UUID.
+    """
+
+    ticket: int
+    start: DomainStart
+    starts: Fact[Mapping[UUID, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseTold:
+    """libvirt's hook tells that a domain has ended."""
+
+    ticket: int
+    release: DomainRelease
+
+
+@dataclass(frozen=True, slots=True)
+class Glimpsed:
+    """What the kernel alone shows of some GPUs; the answer to Glimpse."""
+
+    number: int
+    snapshot: Snapshot
+
+
 Input = Union[
     Submitted,
+    StartAsked,
+    ReleaseTold,
+    Glimpsed,
     LookRequested,
     Observed,
     StepDone,
@@ -104,6 +139,14 @@ class Observe:
     """Look at the host, and answer with Observed."""
 
     number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Glimpse:
+    """Look at those GPUs without libvirt, which waits for us, and answer with Glimpsed."""
+
+    number: int
+    gpus: frozenset[GpuAddress]
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,4 +167,4 @@ class Answer:
     error: errors.VgpuctlError | None = None
 
 
-EngineEffect = Union[Observe, RunStep, Answer]
+EngineEffect = Union[Observe, Glimpse, RunStep, Answer]

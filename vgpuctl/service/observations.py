@@ -81,8 +81,8 @@ class Observations:
         creatable is true only of one moment.
         """
         torn = Unknown("the card changed while it was read")
+        stirred = {lane.partition("/start/")[0] for lane in self._stirred}
         gpus = tuple(
-            replace(gpu, creatable=torn) if f"gpu/{gpu.address}" in self._stirred else gpu
-            for gpu in snapshot.gpus
+            replace(gpu, creatable=torn) if f"gpu/{gpu.address}" in stirred else gpu for gpu in snapshot.gpus
         )
         return replace(snapshot, gpus=gpus)

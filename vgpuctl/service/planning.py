@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from uuid import UUID
 
 from vgpuctl import errors
@@ -89,6 +89,38 @@ class Planning:
                     scope=scope,
                     avoid=avoid,
                     desktops_change=desktops_change,
+                )
+            )
+        except Exception as error:  # noqa: BLE001
+            return Plan(problems=(Problem("", internal(error)),))
+
+    def start(
+        self,
+        names: Iterable[str],
+        snapshot: Snapshot,
+        own: Mapping[UUID, Allocation],
+        *,
+        anywhere: bool = False,
+    ) -> Plan:
+        """What makes those vGPUs of a domain that is being started.
+
+        `own` are its places, as its XML names them; with `anywhere` new ones are chosen, under the same id.
+        """
+        scope = frozenset(names)
+        ids = {each.name: each.id for each in own.values()}
+        places = {**self._places(snapshot), **own}
+        if anywhere:
+            places = {key: each for key, each in places.items() if each.name not in scope}
+        try:
+            return plan(
+                Situation(
+                    snapshot=snapshot,
+                    wishes=self._turn.ledger.in_force(),
+                    allocations=places,
+                    catalog=self._catalog,
+                    now=self._turn.now(),
+                    new_id=lambda name: ids[name],
+                    scope=scope,
                 )
             )
         except Exception as error:  # noqa: BLE001

@@ -13,6 +13,7 @@ from vgpuctl.model.document import DocumentKind
 from vgpuctl.model.plan import Plan
 from vgpuctl.model.record import (
     DAEMON,
+    LIBVIRT,
     AllocationDropped,
     AllocationPut,
     Noticed,
@@ -25,7 +26,13 @@ from vgpuctl.model.record import (
     WishPut,
 )
 from vgpuctl.model.snapshot import Snapshot
-from vgpuctl.model.step import CreateVgpu, Effect, Lane, SetVfs, Step
+from vgpuctl.model.step import (
+    CreateVgpu,
+    Effect,
+    Lane,
+    SetVfs,
+    Step,
+)
 from vgpuctl.service.backoff import Backoff
 from vgpuctl.service.ledger import Operation, StepRun
 from vgpuctl.service.messages import RunStep, StepDone
@@ -34,6 +41,7 @@ from vgpuctl.service.places import Places
 from vgpuctl.service.planning import Planning
 from vgpuctl.service.run import Run
 from vgpuctl.service.turn import Turn
+from vgpuctl.service.underway import UnderWay
 
 RETRIES = 2
 """How often an operation tries another place after the host refused one."""
@@ -69,6 +77,7 @@ class Progress:
         self._lanes = lanes
         self._on_end = on_end
         self._runs: dict[UUID, Run] = {}
+        self.under_way = UnderWay(self._runs)
         self._interrupted: list[tuple[Operation, StepRun]] = []
         self.backoff = Backoff()
         self.is_draining = False
@@ -91,6 +100,18 @@ class Progress:
         run = self._runs.get(operation)
         return [(run.round, step) for step in run.pending.values()] if run else []
 
+    def runs(self, operation: UUID) -> bool:
+        """Whether that operation has not ended."""
+        return operation in self._runs
+
+    def failure(self, operation: UUID) -> dict[str, Any] | None:
+        """Why that operation failed, or is about to; None while, or because, all is well."""
+        run = self._runs.get(operation)
+        if run is not None:
+            return run.failure
+        found = self._turn.ledger.operations.get(operation)
+        return found.problem if found is not None else None
+
     def running(self) -> list[Effect]:
         """What is being done now."""
         return [step.effect for run in self._runs.values() for step in run.running.values()]
@@ -100,6 +121,7 @@ class Progress:
     def begin(self, operation: UUID, scope: frozenset[str], result: Plan) -> None:
         """Begin an operation that was admitted."""
         run = self._runs[operation] = Run(operation, scope, 0)
+        run.is_start = self._turn.ledger.operations[operation].started.requester == LIBVIRT
         self._begin_round(run, result)
 
     def unpark(self) -> None:
@@ -139,7 +161,7 @@ class Progress:
     def _next_round(self, run: Run, snapshot: Snapshot) -> None:
         """Plan what is left, from what is now."""
         operation = self._turn.ledger.operations[run.operation]
-        if operation.started.requester == DAEMON:
+        if not operation.started.requester.is_user:
             self._restore_on(run, snapshot)
             return
         if run.cancelled:
@@ -240,6 +262,7 @@ class Progress:
     def _may_retry(self, run: Run) -> bool:
         return (
             run.retries < RETRIES
+            and not run.is_start
             and run.failure is not None
             and run.failure.get("code") in RETRYABLE
             and bool(run.avoid)
@@ -307,7 +330,7 @@ class Progress:
         self._turn.record(OperationEnded(run.operation, state, problem, result))
         del self._runs[run.operation]
         self._observations.note_change(run.scope)
-        if operation.started.requester == DAEMON:
+        if not operation.started.requester.is_user:
             # Paused or well ended, there is nothing to keep away from.
             ended_well = state is OperationState.SUCCEEDED or self._turn.ledger.paused
             failed = frozenset() if ended_well else frozenset(run.failed or run.scope)
@@ -325,16 +348,21 @@ class Progress:
         boot_id = self._observations.boot_id
         for run in self._runs.values():
             for step in list(run.pending.values()):
-                if step.lane in self._lanes or not run.done.issuperset(step.needs):
+                if not self._is_free(run, step) or not run.done.issuperset(step.needs):
                     continue
                 del run.pending[step.number]
                 run.running[step.number] = step
-                self._lanes.add(step.lane)
+                self._lanes.add(run.lane_of(step))
                 self._observations.stir(step.lane)
                 self._turn.record(
                     StepStarted(operation=run.operation, round=run.round, step=step, boot_id=boot_id)
                 )
                 self._turn.do(RunStep(run.operation, run.round, step))
+
+    def _is_free(self, run: Run, step: Step) -> bool:
+        """Whether a step may begin: its lane is free, and no start's step runs beside it."""
+        beside = f"{step.lane}/start/"
+        return run.is_start or not any(each == step.lane or each.startswith(beside) for each in self._lanes)
 
     def step_done(self, item: StepDone) -> None:
         """A step has ended, well or not."""
@@ -342,7 +370,7 @@ class Progress:
         step = run.running.pop(item.number)
         begun = self._turn.ledger.operations[item.operation].run(item.number, item.round)
         boot_id = begun.boot_id if begun is not None else ""
-        self._lanes.discard(step.lane)
+        self._lanes.discard(run.lane_of(step))
         self._turn.record(
             StepEnded(operation=item.operation, round=item.round, number=item.number, problem=item.problem)
         )
@@ -445,4 +473,4 @@ class Progress:
 
 def _goes_forward(operation: Operation) -> bool:
     """Whether an operation is never undone: a restore, and what only mends."""
-    return operation.started.forward or operation.started.requester == DAEMON
+    return operation.started.forward or not operation.started.requester.is_user

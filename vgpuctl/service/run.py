@@ -9,7 +9,7 @@ from uuid import UUID
 
 from vgpuctl.model.allocation import Allocation
 from vgpuctl.model.pci import GpuAddress
-from vgpuctl.model.step import CreateVgpu, Step
+from vgpuctl.model.step import CreateVgpu, Lane, Step
 from vgpuctl.service.messages import Submitted
 
 
@@ -51,6 +51,15 @@ class Run:
     failed: set[str] = field(default_factory=set)
     fresh: set[UUID] = field(default_factory=set)
     """Allocations that this operation made: only these may be made anew elsewhere."""
+    is_start: bool = False
+    """Whether libvirt waits for it, with a domain locked."""
+
+    def lane_of(self, step: Step) -> Lane:
+        """The lane of a step; those of a start have lanes of their own beside their GPU's.
+
+        A step in a GPU's lane may ask libvirt, which waits for the start.
+        """
+        return f"{step.lane}/start/{self.operation}/{step.number}" if self.is_start else step.lane
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,11 +21,13 @@ from vgpuctl.model.pci import GpuAddress
 from vgpuctl.model.plan import Problem
 from vgpuctl.model.situation import identity_of, observed_for
 from vgpuctl.model.snapshot import Snapshot
+from vgpuctl.model.start import HookState
 from vgpuctl.model.step import SetVfs, Step, describe
 from vgpuctl.service.views import (
     View,
     finding_view,
     holders_view,
+    hook_problems,
     problem_view,
     read,
     source_text,
@@ -88,9 +90,10 @@ class Scene:
 
     # -- host -------------------------------------------------------------------------------------
 
-    def host(self, *, paused: bool, revision: int) -> View:
-        """The `host` resource."""
+    def host(self, *, paused: bool, revision: int, hook: HookState | None = None) -> View:
+        """The `host` resource; `hook` is None where libvirt calls no hooks."""
         snapshot, unknown = self.snapshot, dict[str, str]()
+        problems = [*self.problems, *(hook_problems(hook) if hook is not None else ())]
         hypervisor = read(unknown, "libvirt_uri", snapshot.hypervisor)
         return {
             "hostname": snapshot.hostname,
@@ -99,6 +102,7 @@ class Scene:
             "driver_version": read(unknown, "driver_version", snapshot.driver_version),
             "libvirt_uri": hypervisor.uri if hypervisor else None,
             "libvirt_version": hypervisor.version if hypervisor else None,
+            "hook": str(hook.life) if hook is not None else None,
             "simulated": snapshot.simulated,
             "paused": paused,
             "revision": revision,
@@ -106,7 +110,7 @@ class Scene:
             "vgpus": len(snapshot.vgpus()),
             "version": __version__,
             "repair": str(self.repair),
-            "problems": [problem_view(each) for each in self.problems],
+            "problems": [problem_view(each) for each in problems],
             "drift": self.drift(self.findings),
             "unknown": unknown,
         }
@@ -241,6 +245,7 @@ class Scene:
             "fb_mib": allocation.fb_mib if allocation else None,
             "params": read(unknown, "params", observed.params) if observed else None,
             "holders": holders_view(read(unknown, "holders", observed.holders)) if observed else None,
+            "held_by": allocation.hold.domain if allocation and allocation.hold else None,
             "problem": problem_view(trouble) if trouble else None,
             "seen_since": None,
             "last_user": None,
@@ -328,6 +333,7 @@ class Scene:
             "fb_mib": known_type.fb_mib if known_type else None,
             "params": read(unknown, "params", vgpu.params),
             "holders": holders_view(read(unknown, "holders", vgpu.holders)),
+            "held_by": None,
             "problem": None,
             "seen_since": time_text(mine[0].since) if mine else None,
             "last_user": mine[0].user if mine else user,

@@ -10,13 +10,16 @@ from vgpuctl import errors
 from vgpuctl.model.catalog import Catalog
 from vgpuctl.model.document import Document, ProfileDocument, Repair, Wish
 from vgpuctl.model.edit import Edit
+from vgpuctl.model.fact import Unknown
 from vgpuctl.model.plan import Problem
 from vgpuctl.model.planner import plan
 from vgpuctl.model.record import Requester
 from vgpuctl.model.situation import Situation, find_gpu, profile_named
 from vgpuctl.model.snapshot import Snapshot
+from vgpuctl.model.start import DomainRelease, DomainStart
 from vgpuctl.model.typename import nearest
 from vgpuctl.ports.clock import Clock
+from vgpuctl.ports.hook import HookDesk
 from vgpuctl.ports.host import Host
 from vgpuctl.ports.store import Store
 from vgpuctl.service import views
@@ -24,7 +27,7 @@ from vgpuctl.service.boot import Outlook
 from vgpuctl.service.change import find_domain
 from vgpuctl.service.ledger import Operation, operation_of
 from vgpuctl.service.loop import Loop, look
-from vgpuctl.service.messages import CancelRequested, PauseRequested, Submitted
+from vgpuctl.service.messages import CancelRequested, PauseRequested, ReleaseTold, StartAsked, Submitted
 from vgpuctl.service.proposal import ShownPlan
 from vgpuctl.service.scene import Scene
 from vgpuctl.service.views import View, drift
@@ -33,6 +36,8 @@ LOOK_S = 3.0
 """How long a reader waits for a fresh observation before it gets the last one."""
 RESTORE_S = 300.0
 """How long a start waits for restores that go on."""
+RELEASE_S = 5.0
+"""How long libvirt's hook is kept when a domain ends."""
 ADMIT_S = 120.0
 """How long a change may wait for an observation, and for others who work on the same."""
 
@@ -49,12 +54,14 @@ class Service:
         *,
         file_profiles: dict[str, ProfileDocument],
         repair: Repair = Repair.AUTO,
+        hooks: HookDesk | None = None,
     ) -> None:
+        self._hooks = hooks
         self._host = host
         self._store = store
         self._clock = clock
         self._catalog = catalog
-        self._loop = Loop(host, store, clock, catalog, file_profiles, repair=repair)
+        self._loop = Loop(host, store, clock, catalog, file_profiles, repair=repair, hooks=hooks)
 
     # -- life -------------------------------------------------------------------------------------
 
@@ -118,7 +125,8 @@ class Service:
         scene = self._scene(judge=True)
         with self._loop.changed:
             paused, revision = self._loop.engine.ledger.paused, self._loop.revision
-        return scene.host(paused=paused, revision=revision)
+        hook = self._hooks.state() if self._hooks is not None else None
+        return scene.host(paused=paused, revision=revision, hook=hook)
 
     def gpus(self) -> list[View]:
         """Every `gpu`."""
@@ -291,6 +299,34 @@ class Service:
         self._loop.ask(lambda ticket: PauseRequested(ticket, paused=False), ADMIT_S)
         self._loop.wake()
         return self.host()
+
+    # -- libvirt's hook ---------------------------------------------------------------------------
+
+    def start_domain(self, start: DomainStart, limit_s: float) -> View:
+        """Whether libvirt may start a domain, once what it needs is there; if not, `why`.
+
+        Raises Unavailable, StoreFailure and DeadlineExceeded when that cannot be said.
+        """
+        starts = self._hooks.starts() if self._hooks is not None else Unknown("there is no hook")
+        try:
+            self._loop.ask(lambda ticket: StartAsked(ticket, start, starts), limit_s)
+        except (errors.DeadlineExceeded, errors.StoreFailure):
+            raise
+        except errors.VgpuctlError as error:
+            if error.code in (errors.Unavailable.code, errors.VgpuctlError.code):
+                raise
+            return {
+                "allowed": False,
+                "code": error.code,
+                "why": "; ".join(filter(None, (str(error), error.hint))),
+            }
+        return {"allowed": True}
+
+    def release_domain(self, release: DomainRelease) -> View:
+        """A domain has let go of what it held."""
+        self._loop.ask(lambda ticket: ReleaseTold(ticket, release), RELEASE_S)
+        self._loop.wake()
+        return {}
 
     # -- events -----------------------------------------------------------------------------------
 

@@ -33,6 +33,7 @@ from vgpuctl.model.record import (
     WishDropped,
     WishPut,
 )
+from vgpuctl.model.start import HookLife, HookState
 from vgpuctl.model.step import AttachHostdev, CreateVgpu, Step, describe
 from vgpuctl.model.types import VgpuType
 from vgpuctl.service.ledger import Operation, StepRun
@@ -76,6 +77,22 @@ def drift(result: Plan, *, paused: bool) -> list[Problem]:
         found.setdefault(name, Problem(name, error))
     told = {each.subject for each in result.problems}
     return [each for name, each in found.items() if name not in told]
+
+
+def hook_problems(hook: HookState) -> list[Problem]:
+    """What is to be done so that libvirt calls the hook."""
+    restart = "restart libvirtd (or virtqemud), which finds hooks only when it starts; guests go on"
+    match hook.life:
+        case HookLife.NOT_INSTALLED:
+            text, hint = (
+                f"libvirt's hook is not installed: there is no {hook.path}",
+                f"install it, then {restart}",
+            )
+        case HookLife.NOT_CALLED:
+            text, hint = f"libvirt started domain {hook.domain} and did not call {hook.path}", restart
+        case _:
+            return []
+    return [Problem("libvirt", errors.HookNotCalled(text, hint=hint))]
 
 
 def type_view(
@@ -235,6 +252,9 @@ def _tell(record: Record) -> tuple[str, str, UUID | None]:
             return str(key), "no longer in force", None
         case AllocationPut(allocation=place):
             where = place.parent or f"GPU {place.gpu.address}"
+            if place.hold is not None:
+                how = "kept for the managed-save image of" if place.hold.saved else "held by"
+                return place.name, f"{place.type_name} on {where} is {how} domain {place.hold.domain}", None
             return place.name, f"{place.type_name} has its place on {where}", None
         case AllocationDropped(id=vgpu_id):
             return f"vGPU {str(vgpu_id)[:8]}", "its place is free again", None

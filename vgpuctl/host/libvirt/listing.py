@@ -27,6 +27,9 @@ def state_of(domain: Any) -> DomainState:
     state, _reason = domain.state()
     if state == libvirt.VIR_DOMAIN_CRASHED and not domain.isActive():
         return DomainState.SHUT_OFF
+    if state == libvirt.VIR_DOMAIN_SHUTOFF and domain.ID() >= 0:
+        # It is being started: libvirt has given it an id, its QEMU does not run yet.
+        return DomainState.OTHER
     return _STATES.get(state, DomainState.OTHER)
 
 
