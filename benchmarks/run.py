@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import structlog
 
-from benchmarks import apply, catalog, cli, memory, observe
+from benchmarks import apply, catalog, cli, memory, mig, observe
 
 BENCHMARKS: dict[str, Callable[[], Any]] = {
     "catalog": catalog.run,
@@ -24,6 +24,7 @@ BENCHMARKS: dict[str, Callable[[], Any]] = {
     "observe": observe.run,
     "apply": apply.run,
     "memory": memory.run,
+    "mig": mig.run,
 }
 
 

@@ -49,7 +49,7 @@ params: {frame_rate_limiter: 0}
 apiVersion: vgpuctl/v1
 kind: Gpu
 name: "0000:41:00.0"
-vfs: true
+mig: {vgpus: {A100D-2-20C: 2, A100D-1-10C: 3}}
 """,
     "Vgpu": """\
 apiVersion: vgpuctl/v1
@@ -250,6 +250,10 @@ def _documents() -> str:
         parts += [f"## {kind}\n", _doc(shape), _keys(shape)]
         if kind == "Profile":
             parts += ["### placement\n", _keys(PlacementShape)]
+        if kind == "Gpu":
+            entries = shape.model_json_schema()["$defs"]
+            parts += ["### mig\n", entries["MigShape"]["description"] + "\n", _rows_of(entries["MigShape"])]
+            parts += ["### An entry of instances\n", _rows_of(entries["GpuInstanceShape"])]
         if kind == "Desktop":
             entry = shape.model_json_schema()["$defs"]["DesktopVgpuShape"]
             parts += ["### An entry of vgpus\n", entry["description"] + "\n", _rows_of(entry)]
@@ -293,7 +297,7 @@ def _json_kind(schema: Mapping[str, Any], root: Mapping[str, Any]) -> str:
         kinds = [_json_kind(each, root) for each in schema["anyOf"] if each.get("type") != "null"]
         return " or ".join(dict.fromkeys(kinds))
     if "$ref" in schema:
-        return "mapping" if schema["$ref"].endswith("PlacementShape") else "document"
+        return "mapping" if schema["$ref"].endswith(("PlacementShape", "MigShape")) else "document"
     if "const" in schema:
         return "text"
     if "enum" in schema:
@@ -302,7 +306,7 @@ def _json_kind(schema: Mapping[str, Any], root: Mapping[str, Any]) -> str:
         case "array":
             limit = f", at most {schema['maxItems']}" if "maxItems" in schema else ""
             items = schema["items"]
-            entry = items.get("$ref", "").endswith("DesktopVgpuShape")
+            entry = items.get("$ref", "").endswith(("DesktopVgpuShape", "GpuInstanceShape"))
             return f"list of {'entries' if entry else _plural(_json_kind(items, root))}{limit}"
         case "object":
             return "mapping"

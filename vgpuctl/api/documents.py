@@ -10,6 +10,7 @@ from uuid import UUID
 from pydantic import ValidationError
 
 from vgpuctl.api.faults import Fault, Path, did_you_mean, dotted, faults_of, refuse
+from vgpuctl.api.migwish import cross_mig, mig_wish, plain_mig
 from vgpuctl.api.schema import (
     API_VERSION,
     DOCUMENTS,
@@ -156,6 +157,8 @@ def _cross(model: type[Shape], value: dict[str, Any]) -> Iterator[tuple[Path, st
     """What is wrong between keys; pydantic would say it only once each key is right."""
     if model is VgpuShape:
         yield from exactly_one(value, ("profile", "type"))
+    elif model is GpuShape:
+        yield from (((("mig", *path), message)) for path, message in cross_mig(value.get("mig")))
     elif model is ProfileShape:
         types = value.get("types")
         seen: set[str] = set()
@@ -207,7 +210,10 @@ def _document(shape: Shape) -> Document:
     match shape:
         case GpuShape():
             return GpuDocument(
-                name=shape.name, vfs=shape.vfs, repair=Repair(shape.repair) if shape.repair else None
+                name=shape.name,
+                vfs=shape.vfs,
+                repair=Repair(shape.repair) if shape.repair else None,
+                mig=mig_wish(shape.mig) if shape.mig else None,
             )
         case VgpuShape():
             return VgpuDocument(
@@ -257,6 +263,8 @@ def _plain(document: Document) -> dict[str, Any]:
         case GpuDocument():
             plain["vfs"] = document.vfs
             plain |= _given(repair=document.repair.value if document.repair is not None else None)
+            if document.mig is not None:
+                plain["mig"] = plain_mig(document.mig)
         case VgpuDocument():
             plain |= _given(
                 profile=document.profile,

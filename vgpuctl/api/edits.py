@@ -10,6 +10,8 @@ from pydantic import ValidationError
 
 from vgpuctl.api.documents import exactly_one, parse_documents
 from vgpuctl.api.faults import Fault, Path, did_you_mean, dotted, faults_of, refuse
+from vgpuctl.api.migparted import parse_mig_parted
+from vgpuctl.api.migwish import cross_mig, mig_wish
 from vgpuctl.api.schema import (
     EDITS,
     AdoptShape,
@@ -18,10 +20,12 @@ from vgpuctl.api.schema import (
     CreateShape,
     DeleteShape,
     DetachShape,
+    ImportMigPartedShape,
     PlanReferenceShape,
     PruneShape,
     RepairShape,
     ReplaceShape,
+    SetMigShape,
     Shape,
 )
 from vgpuctl.errors import InvalidInput
@@ -37,6 +41,7 @@ from vgpuctl.model.edit import (
     PruneVgpus,
     RepairDrift,
     ReplaceGpu,
+    SetMig,
 )
 
 _GENERATION = re.compile(r'(?:W/)?"(?:(?P<kind>[A-Za-z]+)/(?P<name>[^"]+)=)?(?P<generation>[0-9]{1,18})"')
@@ -91,6 +96,8 @@ def _cross(model: type[Shape], body: dict[str, Any]) -> Iterator[tuple[Path, str
         yield from exactly_one(body, ("profile", "type", "vgpu"))
         if body.get("vgpu") is not None and body.get("gpu") is not None:
             yield ("gpu",), "has no place beside vgpu: that vGPU has its GPU"
+    elif model is SetMigShape:
+        yield from ((("mig", *path), message) for path, message in cross_mig(body.get("mig")))
 
 
 def _edit(shape: Shape) -> Edit:
@@ -120,6 +127,10 @@ def _edit(shape: Shape) -> Edit:
             return ReplaceGpu(old=shape.old, new=shape.new)
         case PruneShape():
             return PruneVgpus()
+        case SetMigShape():
+            return SetMig(gpu=shape.gpu, mig=mig_wish(shape.mig))
+        case ImportMigPartedShape():
+            return parse_mig_parted(shape.source, shape.config)
         case _:
             raise InvalidInput(f"no edit: {type(shape).__name__}")
 

@@ -19,6 +19,8 @@ _NAME = r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}"
 _DOMAIN = r"[^/\x00-\x1f\x7f]{1,255}"
 _TYPE = r"[A-Za-z0-9][A-Za-z0-9 ._()+-]{0,63}"
 _GPU = r"[A-Za-z0-9][A-Za-z0-9._:-]{0,63}"
+_GI_PROFILE = r"[1-9][0-9]*g\.[0-9]+gb(?:[+-][a-z]+(?:\.[a-z]+)*)*"
+_MOST_INSTANCES = 64
 _PARAM = r"[A-Za-z0-9_.-]{1,64}"
 _PARAM_VALUE = r"[^,=\s\x00-\x1f\x7f]{1,128}"
 
@@ -42,6 +44,12 @@ def _domain(text: str) -> str:
 
 def _type(text: str) -> str:
     return _match(_TYPE, text, "a vGPU type is named like L40S-8Q")
+
+
+def _gi_profile(text: str) -> str:
+    return _match(
+        _GI_PROFILE, text.lower(), "a GPU-instance profile is named like 2g.20gb or 1g.10gb+me"
+    ).lower()
 
 
 def _gpu(text: str) -> str:
@@ -96,6 +104,9 @@ DomainName = Annotated[
     str, AfterValidator(_domain), WithJsonSchema({"type": "string", "minLength": 1, "maxLength": 255})
 ]
 TypeName = Annotated[str, AfterValidator(_type), WithJsonSchema({"type": "string", "pattern": f"^{_TYPE}$"})]
+GiProfileName = Annotated[
+    str, AfterValidator(_gi_profile), WithJsonSchema({"type": "string", "pattern": f"^{_GI_PROFILE}$"})
+]
 _GPU_SCHEMA = WithJsonSchema({"type": "string", "description": "PCI address, GPU UUID, or mdev parent"})
 GpuName = Annotated[str, AfterValidator(_gpu), BeforeValidator(_quoted_address), _GPU_SCHEMA]
 GpuReference = Annotated[str, AfterValidator(_gpu_or_index), BeforeValidator(_quoted_address), _GPU_SCHEMA]
@@ -140,6 +151,22 @@ class ProfileShape(Shape):
     description: Annotated[str, Field(max_length=1000)] = ""
 
 
+class GpuInstanceShape(Shape):
+    """A GPU instance at a place."""
+
+    profile: GiProfileName
+    start: Annotated[int, Field(ge=0, le=63)]
+
+
+class MigShape(Shape):
+    """MIG of a GPU; at most one of instances, profiles and vgpus."""
+
+    enabled: bool = True
+    instances: Annotated[list[GpuInstanceShape], Field(max_length=_MOST_INSTANCES)] | None = None
+    profiles: dict[GiProfileName, Annotated[int, Field(ge=0, le=_MOST_INSTANCES)]] | None = None
+    vgpus: dict[TypeName, Annotated[int, Field(ge=0, le=4096)]] | None = None
+
+
 class GpuShape(Shape):
     """What is wanted of one GPU."""
 
@@ -148,6 +175,7 @@ class GpuShape(Shape):
     name: GpuName
     vfs: bool | None = True
     repair: Literal["auto", "ask", "never"] | None = None
+    mig: MigShape | None = None
 
 
 class VgpuShape(Shape):
@@ -265,6 +293,22 @@ class PruneShape(Shape):
     action: Literal["prune"]
 
 
+class SetMigShape(Shape):
+    """Put what is wanted of a GPU's MIG into its document."""
+
+    action: Literal["set-mig"]
+    gpu: GpuReference
+    mig: MigShape
+
+
+class ImportMigPartedShape(Shape):
+    """Put a configuration of a mig-parted file (YAML text) into the documents of the GPUs that it means."""
+
+    action: Literal["import-mig-parted"]
+    source: str
+    config: Annotated[str, Field(max_length=255)] | None = None
+
+
 class PlanReferenceShape(Shape):
     """Run exactly a plan that was shown."""
 
@@ -307,4 +351,6 @@ EDITS: dict[str, type[Shape]] = {
     "repair": RepairShape,
     "replace-gpu": ReplaceShape,
     "prune": PruneShape,
+    "set-mig": SetMigShape,
+    "import-mig-parted": ImportMigPartedShape,
 }

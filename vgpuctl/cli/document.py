@@ -124,19 +124,33 @@ def assert_(session: Session, *, files: tuple[str, ...], prune: bool) -> None:
     examples="""
         vgpuctl export > desktops.yaml
         vgpuctl export -o json | jq '.[].name'
+        vgpuctl export --format mig-parted > mig.yaml
     """,
 )
 @click.option("-o", "--output", type=click.Choice(["yaml", "json"]), default="yaml", help="[default: yaml]")
 @click.option("--json", "as_json", is_flag=True, help="The same as -o json.")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["vgpuctl", "mig-parted"]),
+    default="vgpuctl",
+    help="Our documents, or the GPU instances that are cut now as mig-parted's.  [default: vgpuctl]",
+)
 @pass_session
-def export(session: Session, *, output: str, as_json: bool) -> None:
-    """Print every document in force, in the format that apply reads."""
-    found = session.client().get("/v1/documents")
+def export(session: Session, *, output: str, as_json: bool, form: str) -> None:
+    """Print every document in force, in the format that apply reads; or how the GPUs are cut."""
+    if form == "mig-parted":
+        from vgpuctl.cli.migparted import configuration  # noqa: PLC0415
+
+        found = [configuration(session.client().get("/v1/gpus"))]
+    else:
+        found = session.client().get("/v1/documents")
     if output == "json" or as_json:
         session.format = "json"
         import json  # noqa: PLC0415
 
-        write([json.dumps(found, indent=2, ensure_ascii=False)])
+        whole = found[0] if form == "mig-parted" else found
+        write([json.dumps(whole, indent=2, ensure_ascii=False)])
     else:
         from vgpuctl.cli.yamltext import dump_all  # noqa: PLC0415
 

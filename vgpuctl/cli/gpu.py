@@ -23,6 +23,8 @@ from vgpuctl.surface import GPU, Field
 
 _USAGE = Field("usage", BAR, "Frame buffer in use.", column="USAGE")
 _PICTURED = frozenset({"allocated"})
+_OF_MIG = frozenset({"mig_pending", "mig_slices", "gpu_instances"})
+"""What `mig show` draws."""
 
 
 @click.group(cls=Group)
@@ -93,7 +95,7 @@ def address_of(session: Session, client: Client, gpu: str | None) -> str | None:
 def _view(session: Session, found: Item) -> Iterator[str]:
     paint = session.paint()
     picture = list(card(found, _blocks(), paint))
-    yield from view(GPU, found, paint, skip=_PICTURED if picture else frozenset())
+    yield from view(GPU, found, paint, skip=_OF_MIG | (_PICTURED if picture else frozenset()))
     if picture:
         yield ""
         yield from picture

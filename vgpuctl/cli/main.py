@@ -32,6 +32,7 @@ class Root(Group):
         "What there is": {
             "host": ("host:host", "The host, and what is wrong with it."),
             "gpu": ("gpu:gpu", "Physical GPUs: how full they are; replace one."),
+            "mig": ("mig:mig", "MIG mode, and the GPU instances that GPUs are cut into."),
             "type": ("vgputype:vgputype", "vGPU types."),
             "profile": ("profile:profile", "Named type profiles."),
         },
@@ -40,6 +41,7 @@ class Root(Group):
             "apply": ("document:apply", "Put the documents of a file in force."),
             "assert": ("document:assert_", "Check that the host is as a file says."),
             "export": ("document:export", "Print the documents in force."),
+            "import": ("imports:import_", "Take over what other tools were told."),
         },
         "The daemon": {
             "daemon": ("daemon:daemon", "Run the daemon, with real or simulated GPUs."),

@@ -31,6 +31,10 @@ def lines(plan: Item, paint: Paint) -> Iterator[str]:
         if plan.get("incomplete"):
             yield "  ... more steps follow once these are done and the host has been read again"
         yield ""
+    for layout in plan.get("mig") or []:
+        yield paint.bold(f"GPU instances of {plain(layout.get('gpu'))}:")
+        yield from (f"  {line}" for line in _layout(layout, paint))
+        yield ""
     if plan.get("problems"):
         yield paint.bold("Cannot be done:")
         for problem, others in _alike(plan["problems"]):
@@ -62,6 +66,21 @@ def verdict(plan: Item, paint: Paint) -> str:
             parts.append(f"{_count(problems, 'wish', 'wishes')} cannot be fulfilled")
         rest = "; ".join(parts) or "places that are no longer wanted become free"
     return f"{paint.word(word)}: {rest}"
+
+
+def _layout(layout: Item, paint: Paint) -> Iterator[str]:
+    """Instances kept, destroyed and created, each with its first memory slice."""
+    for mark, key, colour in (
+        (" ", "kept", paint.dim),
+        ("-", "destroyed", paint.red),
+        ("+", "created", paint.green),
+    ):
+        places = layout.get(key) or []
+        if places:
+            told = ", ".join(f"{plain(each['profile'])} at {each['start']}" for each in places)
+            yield colour(f"{mark} {key}: {told}")
+    if layout.get("source") == "catalogue":
+        yield "placements are the catalogue's: the driver was not asked, or did not say"
 
 
 def _alike(problems: list[Item]) -> list[tuple[Item, list[str]]]:

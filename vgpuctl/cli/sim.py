@@ -15,7 +15,7 @@ from vgpuctl.cli.session import Session, pass_session
 from vgpuctl.client.client import Client, at
 from vgpuctl.errors import NotFound
 
-_FAULTS = ("create", "remove", "read", "gpu", "vgpu_params", "nvml", "holders", "sriov-manage")
+_FAULTS = ("create", "remove", "read", "gpu", "vgpu_params", "nvml", "nvml-order", "holders", "sriov-manage")
 
 
 @click.group(
@@ -84,7 +84,10 @@ def release(session: Session, vgpu: str) -> None:
 def fail(
     session: Session, *, what: str, gpu: str | None, errno: str | None, count: int | None, hang: bool
 ) -> None:
-    """Make something fail: create, remove, read, gpu, vgpu_params, nvml, holders or sriov-manage."""
+    """Make something fail: one of create, remove, read, gpu, vgpu_params, nvml, holders, sriov-manage.
+
+    nvml-order fails changes of MIG.
+    """
     client = session.client()
     arguments = {
         "what": what,
@@ -146,6 +149,19 @@ def foreign(session: Session, gpu: str, type_: str, *, autostart: bool) -> None:
     client = session.client()
     arguments = {"gpu": _address(client, gpu), "type": type_, "autostart": autostart or None}
     _do(session, client, "foreign", arguments)
+
+
+@sim.command("mig-cut", examples="vgpuctl sim mig-cut 0 1g.10gb\nvgpuctl sim mig-cut 0 3g.40gb --compute")
+@click.argument("gpu", shell_complete=names.gpus)
+@click.argument("profile", metavar="PROFILE")
+@click.option("--compute", is_flag=True, help="With a compute instance in it.")
+@output_options
+@pass_session
+def mig_cut(session: Session, gpu: str, profile: str, *, compute: bool) -> None:
+    """Somebody else cuts a GPU instance."""
+    client = session.client()
+    arguments = {"gpu": _address(client, gpu), "profile": profile, "compute": compute or None}
+    _do(session, client, "mig-cut", arguments)
 
 
 @sim.command(examples="vgpuctl sim slow 200")

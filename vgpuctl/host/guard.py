@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
-from vgpuctl.errors import CardChanged, FactUnknown, GpuNotFound, GpuState, VgpuBusy, VgpuctlError
+from vgpuctl.errors import CardChanged, Conflict, FactUnknown, GpuNotFound, GpuState, VgpuBusy, VgpuctlError
 from vgpuctl.host.frameworks.parents import MDEVS, NVIDIA, device_path, vfio_nodes
 from vgpuctl.host.joining import Holders, holders_of
 from vgpuctl.host.sighting import Sighting, device_id, driver_words
@@ -14,9 +14,9 @@ from vgpuctl.host.watch import Hanging, Watch, deadline_in
 from vgpuctl.model.allocation import GpuIdentity
 from vgpuctl.model.domain import Domain, Hostdev, MdevSource, PciSource, vgpu_of_alias
 from vgpuctl.model.fact import Fact, Unknown, known
-from vgpuctl.model.gpu import FrameworkKind, Holder, Vf
+from vgpuctl.model.gpu import FrameworkKind, GpuInstance, Holder, ObservedVgpu, Vf
 from vgpuctl.model.pci import GpuAddress
-from vgpuctl.model.step import RemoveVgpu
+from vgpuctl.model.step import DestroyGpuInstance, RemoveVgpu
 from vgpuctl.ports.handles import VfioHandles
 from vgpuctl.ports.hypervisor import HypervisorPort
 from vgpuctl.ports.kernel import Kernel
@@ -130,6 +130,20 @@ class Guard:
         """Who has the GPU itself open, as far as that can be read: who makes sriov-manage fail."""
         return known(holders_of(seen.own_nodes, self._all_holders())) or ()
 
+    def nobody_holds_gpu(self, seen: Sighting) -> None:
+        """Raise VgpuBusy when a process has the GPU itself open; FactUnknown when unreadable."""
+        _refuse_held(holders_of(seen.own_nodes, self._all_holders()), f"GPU {seen.address}")
+
+    def nobody_holds_any_gpu(self) -> None:
+        """Raise VgpuBusy when a process has any GPU or vGPU of this host open."""
+        handles = self._all_holders()
+        everybody = (
+            handles
+            if isinstance(handles, Unknown)
+            else tuple(dict.fromkeys(holder for holders in handles.values() for holder in holders))
+        )
+        _refuse_held(everybody, "a GPU of this host, all of which a reset on NVSwitch takes along,")
+
     def _all_holders(self) -> Fact[Holders]:
         """The open handles; /proc/PID/cmdline of a process that hangs in the kernel can hang as well."""
         deadline = deadline_in(HANDLES_S)
@@ -189,6 +203,37 @@ def _refuse_held(holders: Fact[tuple[Holder, ...]], what: str) -> None:
             hint="stop the domain that has it, gracefully",
             holders=facts_of(holders),
         )
+
+
+def refuse_standing(
+    step: DestroyGpuInstance,
+    instances: Sequence[GpuInstance],
+    vgpus: Sequence[ObservedVgpu],
+    profiles: Mapping[int, str],
+) -> None:
+    """Raise what is against destroying an instance: it is another now, or something stands on it or may.
+
+    NVML lists only vGPUs whose VM runs; which instance a stopped one is on, its VF tells.  One of which
+    nobody tells may stand on any instance of the profile that its type takes (`profiles`).
+    """
+    where = f"GPU instance {step.instance} ({step.profile}@{step.start}) of GPU {step.gpu.address}"
+    for each in instances:
+        if (each.id, each.profile_id) != (step.instance, step.profile_id):
+            raise Conflict(f"{where} is {each.id} ({each.place}) now", gpu=str(step.gpu.address))
+        if isinstance(each.compute_instances, Unknown):
+            raise FactUnknown(f"whether {where} has compute instances: {each.compute_instances.reason}")
+        if each.compute_instances:
+            raise VgpuBusy(f"{where} has compute instances", hint="nvidia-smi mig -dci", holders=[])
+    for vgpu in vgpus:
+        name = str(vgpu.mdev_uuid or vgpu.parent)
+        instance = vgpu.gpu_instance_id
+        if instance == step.instance:
+            raise VgpuBusy(f"{where} carries vGPU {name}", holders=facts_of(known(vgpu.holders) or ()))
+        type_id = known(vgpu.type_id)
+        profile = profiles.get(type_id) if type_id is not None else None
+        if not isinstance(instance, int) and profile in (None, step.profile):
+            why = instance.reason if isinstance(instance, Unknown) else "the driver does not say"
+            raise FactUnknown(f"whether vGPU {name} stands on {where} is not known: {why}")
 
 
 def named(holders: tuple[Holder, ...]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, TypeVar
 
 from vgpuctl.host.frameworks.parents import NVIDIA
 from vgpuctl.host.frameworks.typefacts import disagreements, enriched, sized
@@ -15,6 +15,8 @@ from vgpuctl.model.gpu import FrameworkKind, Gpu, GpuState, Holder, ObservedVgpu
 from vgpuctl.model.pci import GpuAddress
 from vgpuctl.model.types import VgpuType
 from vgpuctl.ports.nvml import NvmlGpu, NvmlHost
+
+T = TypeVar("T")
 
 Holders = Mapping[str, tuple[Holder, ...]]
 _DRIVER_NODE: Final = "/dev/nvidia"
@@ -50,6 +52,9 @@ def joined(seen: Sighting, index: int, others: Others) -> Gpu:
         vfs=seen.vfs,
         fb_mib=nvml.fb_mib if isinstance(nvml, NvmlGpu) else nvml,
         mig=_mode(seen, nvml, others.model, of_mig=True),
+        mig_pending=_mig_fact(seen, nvml, others.model, "mig_pending", otherwise=False),
+        gi_profiles=_mig_fact(seen, nvml, others.model, "gi_profiles", otherwise=()),
+        gpu_instances=_mig_fact(seen, nvml, others.model, "gpu_instances", otherwise=()),
         mixed_size=_mode(seen, nvml, others.model, of_mig=False),
         types=types,
         creatable=seen.view.creatable,
@@ -99,6 +104,16 @@ def _mode(seen: Sighting, nvml: NvmlGpu | Unknown, model: GpuModel | None, *, of
     if model is not None and not (model.mig if of_mig else model.mixed_size):
         return False
     return answer
+
+
+def _mig_fact(
+    seen: Sighting, nvml: NvmlGpu | Unknown, model: GpuModel | None, name: str, *, otherwise: T
+) -> Fact[T]:
+    """A fact of MIG's; `otherwise` for a model that has none."""
+    if seen.device.vendor != NVIDIA or (model is not None and not model.mig):
+        return otherwise
+    found: Fact[T] = nvml if isinstance(nvml, Unknown) else getattr(nvml, name)
+    return found
 
 
 def _types(
@@ -190,6 +205,9 @@ def unreadable(address: GpuAddress, index: int, reason: str, last: Gpu | None) -
         framework=None,
         fb_mib=unread,
         mig=unread,
+        mig_pending=unread,
+        gi_profiles=unread,
+        gpu_instances=unread,
         mixed_size=unread,
         creatable=unread,
         holders=unread,

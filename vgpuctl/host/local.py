@@ -9,8 +9,9 @@ from vgpuctl.errors import GpuState, LibvirtUnreachable, UnsupportedHere, VgpuBu
 from vgpuctl.host.capture import capture
 from vgpuctl.host.frameworks import TypeMemory, frameworks
 from vgpuctl.host.frameworks.passthrough import VFIO_PCI
-from vgpuctl.host.guard import Guard, facts_of, named
+from vgpuctl.host.guard import Guard, facts_of, named, refuse_standing
 from vgpuctl.host.mdevctl import disable_autostart
+from vgpuctl.host.mig import MigSwitch
 from vgpuctl.host.nvml.adapter import NullNvml
 from vgpuctl.host.nvml.gate import NvmlGate
 from vgpuctl.host.observer import GPU_S, LIBVIRT_S, NVML_S, Observer
@@ -23,11 +24,14 @@ from vgpuctl.model.pci import GpuAddress, PciAddress
 from vgpuctl.model.snapshot import Snapshot
 from vgpuctl.model.step import (
     AttachHostdev,
+    CreateGpuInstance,
     CreateVgpu,
+    DestroyGpuInstance,
     DetachHostdev,
     DisableAutostart,
     Effect,
     RemoveVgpu,
+    SetMigMode,
     SetParams,
     SetVfs,
 )
@@ -95,6 +99,7 @@ class LocalHost:
         self._frameworks = frameworks(kernel, clock, TypeMemory())
         self._guard = Guard(kernel, gate, handles, hypervisor)
         self._vfs = VfSwitch(kernel, gate, clock, vfs_timeout_s)
+        self._mig = MigSwitch(gate, clock)
 
     def observe(self) -> Snapshot:
         """Read everything; never raises."""
@@ -125,6 +130,16 @@ class LocalHost:
                 self._set_vfs(effect)
             case DisableAutostart():
                 disable_autostart(self._kernel, effect)
+            case SetMigMode():
+                self._guard.same_card(effect.gpu)
+                self._set_mig_mode(effect)
+            case CreateGpuInstance():
+                self._guard.same_card(effect.gpu)
+                self._mig.create(effect)
+            case DestroyGpuInstance():
+                self._guard.same_card(effect.gpu)
+                self._refuse_occupied(effect)
+                self._mig.destroy(effect)
             case AttachHostdev():
                 self._libvirt().attach(effect.domain, effect.hostdev, effect.affect)
             case DetachHostdev():
@@ -146,6 +161,26 @@ class LocalHost:
                 error.message += f"; {named(holders)} has it open"
                 error.facts["holders"] = facts_of(holders)
             raise
+
+    def _set_mig_mode(self, effect: SetMigMode) -> None:
+        pf = effect.gpu.address
+        seen = look(self._kernel, pf, self._frameworks, lambda _: True)
+        _refuse_in_use(seen)
+        if seen.vfs:
+            raise GpuState(f"the VFs of GPU {pf} are on", hint="turn its VFs off first", gpu=str(pf))
+        # Our own NVML helper, asked for an observation, would be one who has it open.
+        with self._nvml.closed():
+            self._guard.nobody_holds_gpu(seen)
+            if effect.nvswitch:
+                self._guard.nobody_holds_any_gpu()
+        self._mig.set_mode(effect)
+
+    def _refuse_occupied(self, effect: DestroyGpuInstance) -> None:
+        """Raise VgpuBusy where something stands on the instance, or may."""
+        pf = effect.gpu.address
+        here = [each for each in self._mig.instances(pf) if each.start == effect.start]
+        vgpus = look(self._kernel, pf, self._frameworks, lambda _: True).view.vgpus
+        refuse_standing(effect, here, vgpus, self._mig.profiles_of_types(pf))
 
     def domain_xml(self, domain: str, *, live: bool = False) -> str:
         """A domain's XML, from libvirt."""
@@ -181,7 +216,7 @@ def _refuse_in_use(seen: Sighting) -> None:
         )
     if seen.view.vgpus:
         raise VgpuBusy(
-            f"GPU {seen.address} carries {len(seen.view.vgpus)} vGPUs; sriov-manage would destroy them",
+            f"GPU {seen.address} carries {len(seen.view.vgpus)} vGPUs, which this would destroy",
             hint="remove them first",
             gpu=str(seen.address),
             holders=[],

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from vgpuctl.errors import NotFound
+from vgpuctl.model.giprofile import MigProfile
 from vgpuctl.model.gpu import DeviceId
 from vgpuctl.model.typename import TypeName, nearest, parse, short_name
 from vgpuctl.model.types import TypeKind, VgpuType
@@ -20,6 +21,8 @@ from vgpuctl.resources import profiles_directory
 
 NVIDIA = 0x10DE
 """NVIDIA's PCI vendor id."""
+_FEW_SLICES = 4
+"""The memory slices of an A30 and of an RTX PRO 6000."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,23 +47,6 @@ class GpuModel:
     mixed_size: bool
     mig: bool
     types: tuple[VgpuType, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MigProfile:
-    """A GPU-instance profile of a model.
-
-    `gi_profile_id` is what `nvidia-smi mig -lgip` prints, `max` how many fit on an otherwise empty GPU.
-    `starts` and `size` are the possible placements on the memory-slice axis; empty and None where no
-    source prints them.
-    """
-
-    name: str
-    gi_profile_id: int
-    slices: int
-    max: int
-    starts: tuple[int, ...]
-    size: int | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,17 +121,13 @@ class Catalog:
         return tuple(sorted({each.name for model in self.models() for each in model.types}))
 
     def mig_profiles(self, model: GpuModel) -> tuple[MigProfile, ...]:
-        """The GPU-instance profiles of a model; empty where it has none or no source lists them."""
+        """The GPU-instance profiles of a model; empty where it has none or no source lists them.
+
+        Where a source lists profiles without placements (RTX PRO 6000) they are those of the A30, which
+        has the same four slices and ids (hardware.md 3.1.7: inferred).
+        """
         return tuple(
-            MigProfile(
-                name=each["name"],
-                gi_profile_id=each["gi_profile_id"],
-                slices=each["slices"],
-                max=each["max"],
-                starts=tuple(each.get("starts", ())),
-                size=each.get("size"),
-            )
-            for each in self._family(model.family)["models"][model.key]["mig_profiles"]
+            _mig_profile(each) for each in self._family(model.family)["models"][model.key]["mig_profiles"]
         )
 
     def mixed_placements(self, model: GpuModel, fb_mib: int) -> MixedPlacements | None:
@@ -206,6 +188,19 @@ class Catalog:
 
     def _read(self, name: str) -> Any:
         return json.loads((self._directory / name).read_text(encoding="utf-8"))
+
+
+def _mig_profile(entry: dict[str, Any]) -> MigProfile:
+    slices: int = entry["slices"]
+    starts = entry.get("starts") or range(0, _FEW_SLICES, slices)
+    return MigProfile(
+        name=entry["name"],
+        gi_profile_id=entry["gi_profile_id"],
+        slices=slices,
+        max=entry["max"],
+        starts=tuple(starts),
+        size=entry.get("size") or slices,
+    )
 
 
 def _type(entry: dict[str, Any]) -> VgpuType:

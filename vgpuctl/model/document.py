@@ -8,6 +8,8 @@ from enum import StrEnum
 from typing import Union
 from uuid import UUID
 
+from vgpuctl.model.giprofile import Place
+
 
 class PlacementPolicy(StrEnum):
     """Which of several fitting GPUs is taken: the fullest, or the emptiest."""
@@ -65,15 +67,37 @@ class ProfileDocument:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MigWish:
+    """What is wanted of a GPU's MIG mode and its GPU instances.
+
+    At most one of the three is given: `instances`, each with its first memory slice; `profiles`, so
+    many of each; `vgpus`, so many of each vGPU type, from which the instances follow.  With none,
+    whatever is cut is left alone.  The first two are the whole layout, the third a least one.
+    """
+
+    enabled: bool = True
+    instances: tuple[Place, ...] | None = None
+    profiles: tuple[tuple[str, int], ...] | None = None
+    vgpus: tuple[tuple[str, int], ...] | None = None
+
+    @property
+    def has_layout(self) -> bool:
+        """Whether it says anything of instances."""
+        return any(each is not None for each in (self.instances, self.profiles, self.vgpus))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class GpuDocument:
     """What is wanted of one GPU.  `name` is its address or UUID.
 
-    `vfs` None leaves its VFs as they are; `repair` None is the host's policy.
+    `vfs` None leaves its VFs as they are; `repair` None is the host's policy; without `mig`, MIG is
+    left alone.
     """
 
     name: str
     vfs: bool | None = True
     repair: Repair | None = None
+    mig: MigWish | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

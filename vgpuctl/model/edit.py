@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Union
 
-from vgpuctl.model.document import Affect, Document, DocumentKey
+from vgpuctl.model.document import Affect, Document, DocumentKey, MigWish
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,6 +87,35 @@ class PruneVgpus:
     """Remove vGPUs of ours that no document wishes any longer and that nobody holds."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetMig:
+    """Put what is wanted of a GPU's MIG into its document: an address, a UUID or an index."""
+
+    gpu: str
+    mig: MigWish
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MigPartedRule:
+    """One entry of a mig-parted configuration.
+
+    `filters` are PCI ids, device above vendor as in `0x233010DE`, empty for every GPU; `indices` are
+    those of NVML among all GPUs, None for all.
+    """
+
+    filters: tuple[int, ...]
+    indices: tuple[int, ...] | None
+    mig: MigWish
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImportMigParted:
+    """Put a configuration of mig-parted's into the documents of the GPUs that it means."""
+
+    config: str
+    rules: tuple[MigPartedRule, ...]
+
+
 Edit = Union[
     CreateVgpus,
     DeleteVgpu,
@@ -97,4 +126,6 @@ Edit = Union[
     RepairDrift,
     ReplaceGpu,
     PruneVgpus,
+    SetMig,
+    ImportMigParted,
 ]

@@ -7,6 +7,7 @@ from enum import StrEnum
 from uuid import UUID
 
 from vgpuctl.model.fact import NOT_READ, Fact
+from vgpuctl.model.giprofile import MigProfile, Place
 from vgpuctl.model.pci import GpuAddress, PciAddress
 from vgpuctl.model.types import VgpuType
 
@@ -90,12 +91,33 @@ class ObservedVgpu:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class GpuInstance:
+    """A GPU instance, whoever cut it.
+
+    `id` is None for one that is only planned; `compute_instances` is how many the host has made in it.
+    """
+
+    id: int | None
+    profile: str
+    profile_id: int
+    start: int
+    size: int
+    compute_instances: Fact[int] = 0
+
+    @property
+    def place(self) -> Place:
+        """Where it is, and what."""
+        return Place(self.start, self.profile)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Gpu:
     """A physical GPU, as the kernel and the driver show it.
 
     `framework` is None where it cannot show yet (VFs off).  `types` are the supported types, which do
     not change with use; `creatable` are the type ids that one more free VF (or the PF) takes now,
-    by the hardware's own word, and Unknown where no free VF could be asked.
+    by the hardware's own word, and Unknown where no free VF could be asked.  `gi_profiles` are the
+    GPU-instance profiles by the driver's word, `gpu_instances` those that are cut; none with MIG off.
     """
 
     address: GpuAddress
@@ -112,6 +134,10 @@ class Gpu:
     vfs: tuple[Vf, ...] = ()
     fb_mib: Fact[int] = NOT_READ
     mig: Fact[bool] = NOT_READ
+    mig_pending: Fact[bool] = NOT_READ
+    """The MIG mode after the next reset of the GPU."""
+    gi_profiles: Fact[tuple[MigProfile, ...]] = NOT_READ
+    gpu_instances: Fact[tuple[GpuInstance, ...]] = NOT_READ
     mixed_size: Fact[bool] = NOT_READ
     types: tuple[VgpuType, ...] = ()
     creatable: Fact[frozenset[int]] = NOT_READ

@@ -7,6 +7,8 @@ from enum import StrEnum
 
 from vgpuctl.errors import VgpuctlError
 from vgpuctl.model.allocation import Allocation
+from vgpuctl.model.mig import Layout
+from vgpuctl.model.pci import GpuAddress
 from vgpuctl.model.step import Step
 
 
@@ -32,6 +34,19 @@ class Problem:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class GpuLayout:
+    """What a plan makes of a card's GPU instances, on its axis of `slices` memory slices.
+
+    `from_hardware` says whether the driver named the placements, or (while MIG is off) the catalogue.
+    """
+
+    gpu: GpuAddress
+    slices: int
+    layout: Layout
+    from_hardware: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """Steps, the allocations that they are made for, and what stands in the way.
 
@@ -44,6 +59,7 @@ class Plan:
     release: tuple[Allocation, ...] = ()
     problems: tuple[Problem, ...] = ()
     incomplete: bool = False
+    layouts: tuple[GpuLayout, ...] = ()
 
     @property
     def verdict(self) -> Verdict:

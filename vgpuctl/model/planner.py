@@ -1,6 +1,7 @@
 """From what is and what should be to a plan.  Pure: nothing here reads or writes a host.
 
-Order of a plan: hostdevs come out of domains, vGPUs go, VFs turn, vGPUs come, hostdevs go in.
+Order of a plan: hostdevs come out of domains, vGPUs go, VFs go off, MIG mode turns, VFs go on, GPU
+instances go and come, vGPUs come, hostdevs go in.
 Steps of one GPU or one domain never overlap (lanes); `needs` orders what crosses lanes and
 what frees the room that a later step takes.
 """
@@ -16,22 +17,26 @@ from vgpuctl.model import frameworks
 from vgpuctl.model.allocation import Allocation
 from vgpuctl.model.attachment import wanted_in
 from vgpuctl.model.card import Card, after, allowed, card_of, free_parents
-from vgpuctl.model.document import Affect, DocumentKind, GpuDocument, VgpuWish
+from vgpuctl.model.document import Affect, DocumentKind, GpuDocument, MigWish, VgpuWish
 from vgpuctl.model.domain import Hostdev, PciSource, alias_for
 from vgpuctl.model.fact import Unknown
 from vgpuctl.model.frameworks import passthrough
 from vgpuctl.model.gpu import FrameworkKind, Gpu, GpuState, ObservedVgpu
+from vgpuctl.model.mig.cutting import cutting, mode_change
 from vgpuctl.model.pci import GpuAddress
-from vgpuctl.model.plan import Plan, Problem
+from vgpuctl.model.plan import GpuLayout, Plan, Problem
 from vgpuctl.model.situation import Situation, find_gpu, identity_of, observed_for
 from vgpuctl.model.start import held
 from vgpuctl.model.step import (
+    GPU_WIDE,
     AttachHostdev,
     CreateVgpu,
     DetachHostdev,
     DisableAutostart,
     Effect,
+    GpuWide,
     RemoveVgpu,
+    SetMigMode,
     SetParams,
     SetVfs,
     Step,
@@ -54,6 +59,9 @@ class _Planner:
     allocate: dict[UUID, Allocation] = field(default_factory=dict)
     release: list[Allocation] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
+    layouts: list[GpuLayout] = field(default_factory=list)
+    unsure: dict[GpuAddress, errors.FactUnknown] = field(default_factory=dict)
+    """Cards of which it could not be told what MIG makes of them."""
     incomplete: bool = False
 
     def plan(self) -> Plan:
@@ -72,11 +80,13 @@ class _Planner:
             elif self.situation.concerns(allocation.name):
                 self._remove(allocation)
 
-        self._set_vfs_as_wished()
+        self._set_gpus_as_wished()
         for name, wish in wanted.items():
             if self.situation.concerns(name):
                 try:
                     self._provide(wish, kept.get(name))
+                except errors.NoCapacity as error:
+                    self.problems.append(Problem(name, self._or_unsure(kept.get(name), error)))
                 except errors.VgpuctlError as error:
                     self.problems.append(Problem(name, error))
         return Plan(
@@ -85,6 +95,7 @@ class _Planner:
             release=tuple(self.release),
             problems=tuple(self.problems),
             incomplete=self.incomplete,
+            layouts=tuple(self.layouts),
         )
 
     # -- steps ------------------------------------------------------------------------------------
@@ -95,9 +106,9 @@ class _Planner:
         """Append a step.  On a GPU it also waits for whatever makes room there before it."""
         number = len(self.steps) + 1
         before = set(needs)
-        if isinstance(effect, (SetVfs, CreateVgpu, RemoveVgpu, SetParams)):
+        if isinstance(effect, (*GPU_WIDE, CreateVgpu, RemoveVgpu, SetParams)):
             for step in self.steps:
-                if isinstance(step.effect, (SetVfs, RemoveVgpu)) and step.effect.gpu == effect.gpu:
+                if isinstance(step.effect, (*GPU_WIDE, RemoveVgpu)) and step.effect.gpu == effect.gpu:
                     before.add(step.number)
             address = effect.gpu.address
             if address in self.cards:
@@ -119,7 +130,7 @@ class _Planner:
         self.steps.append(step)
         return number
 
-    def _check(self, effect: SetVfs | CreateVgpu | RemoveVgpu | SetParams) -> None:
+    def _check(self, effect: GpuWide | CreateVgpu | RemoveVgpu | SetParams) -> None:
         """Raise what the rules of the card have against an effect."""
         refusal = allowed(self.cards[effect.gpu.address], effect)
         if refusal is not None:
@@ -209,23 +220,67 @@ class _Planner:
             numbers.append(number)
         return self._Detached(tuple(numbers), from_guest)
 
-    # -- VFs --------------------------------------------------------------------------------------
+    # -- VFs and MIG ------------------------------------------------------------------------------
 
-    def _set_vfs_as_wished(self) -> None:
+    def _set_gpus_as_wished(self) -> None:
         for key, wish in sorted(self.situation.wishes.documents.items()):
             if key.kind is not DocumentKind.GPU or not self.situation.concerns(str(key)):
                 continue
             assert isinstance(wish.document, GpuDocument)
-            if wish.document.vfs is None:
-                continue
             try:
                 gpu = find_gpu(self.situation.snapshot, wish.document.name)
-                self._set_vfs(gpu, enabled=wish.document.vfs, reason="as its Gpu document says")
+                try:
+                    self._set_gpu(gpu, wish.document)
+                except errors.FactUnknown as error:
+                    self.unsure[gpu.address] = error
+                    raise
             except errors.VgpuctlError as error:
                 self.problems.append(Problem(str(key), error))
 
+    def _or_unsure(self, kept: Allocation | None, error: errors.NoCapacity) -> errors.VgpuctlError:
+        """No room on a card whose instances are still to be cut, and cannot be told now, is not no room."""
+        if kept is not None:
+            return self.unsure.get(kept.gpu.address, error)
+        return next(iter(self.unsure.values()), error)
+
+    def _set_gpu(self, gpu: Gpu, document: GpuDocument) -> None:
+        reason = "as its Gpu document says"
+        if document.mig is None:
+            if document.vfs is not None:
+                self._set_vfs(gpu, enabled=document.vfs, reason=reason)
+            return
+        vfs = self.cards[gpu.address].vfs_on if document.vfs is None else document.vfs
+        if not gpu.is_readable:
+            raise errors.FactUnknown(f"GPU {gpu.address} cannot be read: {gpu.state_reason}")
+        if gpu.mig != document.mig.enabled:
+            effect = mode_change(self.situation, self.cards, gpu.address, enabled=document.mig.enabled)
+            self._set_vfs(gpu, enabled=False, reason="MIG mode changes only while its VFs are off")
+            self._check(effect)
+            self._add(effect, reason)
+            self.incomplete = True
+        self._set_vfs(gpu, enabled=vfs, reason=reason)
+        if document.mig.enabled and document.mig.has_layout:
+            self._cut(gpu, document.mig)
+
+    def _cut(self, gpu: Gpu, wish: MigWish) -> None:
+        """Destroy and create GPU instances; only foretell it where the card is not yet as it will be."""
+        later = any(
+            isinstance(step.effect, (SetVfs, SetMigMode)) and step.effect.gpu.address == gpu.address
+            for step in self.steps
+        )
+        cut = cutting(self.situation, self.cards[gpu.address], wish)
+        self.layouts.append(cut.told(gpu, later=later))
+        for effect in cut.effects:
+            if later:
+                self.cards[gpu.address] = after(self.cards[gpu.address], effect)
+                self.incomplete = True
+            else:
+                self._check(effect)
+                self._add(effect, "as its Gpu document says")
+
     def _set_vfs(self, gpu: Gpu, *, enabled: bool, reason: str) -> None:
         card = self.cards[gpu.address]
+        gpu = card.gpu
         if not gpu.is_readable:
             raise errors.FactUnknown(f"GPU {gpu.address} cannot be read: {gpu.state_reason}")
         if card.vfs_on == enabled or (not enabled and gpu.vfs_max == 0):
@@ -325,10 +380,9 @@ class _Planner:
             return self._set_params(kept, present)
         self.situation.be_sure_that_it_is_gone(allocation)
         allocation = replace(allocation, params=params)
-        gpu = snapshot.gpu_at(allocation.gpu.address)
-        assert gpu is not None
         self._forget(allocation)
-        card = self.cards[gpu.address]
+        card = self.cards[allocation.gpu.address]
+        gpu = card.gpu
         if allocation.type_name == passthrough.WHOLE_GPU.name:
             return (self._add_creation(allocation, gpu, gpu.address, FrameworkKind.PASSTHROUGH, 0),)
         if not card.vfs_on and gpu.state is GpuState.VFS_OFF:

@@ -22,6 +22,43 @@ class SetVfs:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SetMigMode:
+    """Turn MIG mode on or off, while VFs are off and nobody has the GPU.
+
+    `resets` says that the GPU is reset for it (before Hopper), `nvswitch` that such a reset takes the
+    GPUs beside it along.
+    """
+
+    gpu: GpuIdentity
+    enabled: bool
+    resets: bool = False
+    nvswitch: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CreateGpuInstance:
+    """Cut a GPU instance at a place on the axis of memory slices."""
+
+    gpu: GpuIdentity
+    profile: str
+    profile_id: int
+    start: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DestroyGpuInstance:
+    """Destroy a GPU instance on which nothing stands, if it is still the one at that place."""
+
+    gpu: GpuIdentity
+    instance: int
+    profile: str
+    profile_id: int
+    start: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CreateVgpu:
     """Create a vGPU on an empty parent (VF, or the PF where types stand on the PF)."""
 
@@ -92,7 +129,12 @@ class DisableAutostart:
     parent: str
 
 
-Effect = Union[SetVfs, CreateVgpu, RemoveVgpu, SetParams, AttachHostdev, DetachHostdev, DisableAutostart]
+GpuWide = Union[SetVfs, SetMigMode, CreateGpuInstance, DestroyGpuInstance]
+"""Effects on a GPU as a whole: every later step on it waits for them, and they carry no vGPU's name."""
+
+GPU_WIDE = (SetVfs, SetMigMode, CreateGpuInstance, DestroyGpuInstance)
+
+Effect = Union[GpuWide, CreateVgpu, RemoveVgpu, SetParams, AttachHostdev, DetachHostdev, DisableAutostart]
 
 Lane = str
 """`gpu/<address>` or `domain/<name>`: steps of one lane run one after the other."""
@@ -101,7 +143,16 @@ Lane = str
 def lane_of(effect: Effect) -> Lane:
     """The lane in which `effect` has to run."""
     match effect:
-        case SetVfs() | CreateVgpu() | RemoveVgpu() | SetParams() | DisableAutostart():
+        case (
+            SetVfs()
+            | SetMigMode()
+            | CreateGpuInstance()
+            | DestroyGpuInstance()
+            | CreateVgpu()
+            | RemoveVgpu()
+            | SetParams()
+            | DisableAutostart()
+        ):
             return f"gpu/{effect.gpu.address}"
         case AttachHostdev() | DetachHostdev():
             return f"domain/{effect.domain}"
@@ -136,6 +187,13 @@ def describe(effect: Effect) -> str:
     match effect:
         case SetVfs(gpu=gpu, enabled=enabled):
             return f"turn {'on' if enabled else 'off'} the VFs of GPU {gpu.address}"
+        case SetMigMode(gpu=gpu, enabled=enabled, resets=resets):
+            how = ", which resets it" if resets else ""
+            return f"turn {'on' if enabled else 'off'} MIG mode of GPU {gpu.address}{how}"
+        case CreateGpuInstance(gpu=gpu, profile=profile, start=start):
+            return f"create GPU instance {profile} at slice {start} of GPU {gpu.address}"
+        case DestroyGpuInstance(gpu=gpu, profile=profile, start=start, instance=instance):
+            return f"destroy GPU instance {instance} ({profile} at slice {start}) of GPU {gpu.address}"
         case CreateVgpu():
             return f"create vGPU {effect.name} ({effect.type_name}) on {effect.parent}"
         case RemoveVgpu():

@@ -1,11 +1,13 @@
-"""NVML: what the driver says about its GPUs.  Every call is optional."""
+"""NVML: what the driver says about its GPUs, and changes of MIG.  Every call is optional."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, Union
 
-from vgpuctl.model.fact import Fact
+from vgpuctl.model.fact import NOT_READ, Fact
+from vgpuctl.model.giprofile import MigProfile
+from vgpuctl.model.gpu import GpuInstance
 from vgpuctl.model.pci import PciAddress
 from vgpuctl.model.types import VgpuType
 
@@ -15,7 +17,8 @@ class NvmlGpu:
     """A GPU as NVML describes it; what could not be asked is Unknown and names the call.
 
     `host_vgpu_mode` is 0 without SR-IOV, 1 with it.  `types` are the supported vGPU types.
-    `active` are the vGPUs whose VM runs (an idle vGPU is not listed).
+    `active` are the vGPUs whose VM runs (an idle vGPU is not listed).  `gi_profiles` are the
+    GPU-instance profiles with their placements, `gpu_instances` what is cut; Unknown without MIG.
     """
 
     address: PciAddress
@@ -29,6 +32,8 @@ class NvmlGpu:
     mixed_size: Fact[bool]
     types: Fact[tuple[VgpuType, ...]]
     active: Fact[tuple[NvmlVgpu, ...]]
+    gi_profiles: Fact[tuple[MigProfile, ...]] = NOT_READ
+    gpu_instances: Fact[tuple[GpuInstance, ...]] = NOT_READ
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,11 +57,61 @@ class NvmlHost:
     gpus: tuple[NvmlGpu, ...]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetMode:
+    """Turn MIG mode on or off."""
+
+    gpu: PciAddress
+    enabled: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CutInstance:
+    """Create a GPU instance at a place."""
+
+    gpu: PciAddress
+    profile_id: int
+    start: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DestroyInstance:
+    """Destroy a GPU instance, if it still has that profile and place."""
+
+    gpu: PciAddress
+    instance: int
+    profile_id: int
+    start: int
+
+
+NvmlOrder = Union[SetMode, CutInstance, DestroyInstance]
+"""What NVML is told to change."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NvmlDone:
+    """What came of an order: NVML's code (0 is success) and its words.
+
+    `activation` is the second answer to a change of MIG mode: whether the mode is in force; `instance`
+    the id of a GPU instance that was made.
+    """
+
+    code: int
+    text: str
+    activation: int = 0
+    instance: int | None = None
+
+
 class Nvml(Protocol):
     """NVML, in a process of its own, since its calls can hang and its clients block sriov-manage."""
 
     def host(self, timeout_s: float) -> Fact[NvmlHost]:
         """Everything in one call; Unknown with the reason when NVML cannot be asked at all."""
+        ...
+
+    def order(self, order: NvmlOrder, timeout_s: float) -> Fact[NvmlDone]:
+        """Change a GPU; Unknown where it is not known what came of it."""
         ...
 
     def release(self) -> None:

@@ -25,15 +25,18 @@ from vgpuctl.model.edit import (
     DeleteVgpu,
     DetachVgpu,
     Edit,
+    ImportMigParted,
     PruneVgpus,
     RepairDrift,
     ReplaceGpu,
+    SetMig,
 )
 from vgpuctl.model.fact import known
 from vgpuctl.model.situation import find_gpu
 from vgpuctl.service.adoption import adopt
 from vgpuctl.service.change import Change, Context, check_source, desktop_of, find_domain, find_wish
 from vgpuctl.service.mending import mend, prune
+from vgpuctl.service.migedits import import_mig_parted, set_mig
 from vgpuctl.service.replacement import replace_gpu
 
 MOST_AT_ONCE = 4096
@@ -61,6 +64,10 @@ def change(edit: Edit, context: Context) -> Change:
             return replace_gpu(edit, context)
         case PruneVgpus():
             return prune(context)
+        case SetMig():
+            return set_mig(edit, context)
+        case ImportMigParted():
+            return import_mig_parted(edit, context)
 
 
 def _create(edit: CreateVgpus, context: Context) -> Change:

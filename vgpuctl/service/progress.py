@@ -26,13 +26,7 @@ from vgpuctl.model.record import (
     WishPut,
 )
 from vgpuctl.model.snapshot import Snapshot
-from vgpuctl.model.step import (
-    CreateVgpu,
-    Effect,
-    Lane,
-    SetVfs,
-    Step,
-)
+from vgpuctl.model.step import GPU_WIDE, CreateVgpu, Effect, Lane, Step
 from vgpuctl.service.backoff import Backoff
 from vgpuctl.service.ledger import Operation, StepRun
 from vgpuctl.service.messages import RunStep, StepDone
@@ -380,7 +374,7 @@ class Progress:
             self._places.settle(step.effect, boot_id)
         else:
             run.failure = run.failure or item.problem
-            run.failed |= run.scope if isinstance(step.effect, SetVfs) else {step.effect.name}
+            run.failed |= run.scope if isinstance(step.effect, GPU_WIDE) else {step.effect.name}
             self._call_off(run, item.number)
             if isinstance(step.effect, CreateVgpu):
                 run.avoid.add(step.effect.parent)

@@ -14,19 +14,24 @@ from uuid import UUID
 
 from vgpuctl import errors
 from vgpuctl.model.allocation import Allocation
-from vgpuctl.model.document import GpuDocument, Repair, Wishes
+from vgpuctl.model.document import DocumentKind, GpuDocument, Repair, Wishes
 from vgpuctl.model.domain import alias_for
 from vgpuctl.model.drift import is_unasked, policy_of
 from vgpuctl.model.fact import Unknown
 from vgpuctl.model.gpu import Gpu, GpuState
+from vgpuctl.model.mig.wish import is_met
 from vgpuctl.model.plan import Plan
 from vgpuctl.model.situation import find_gpu, gpu_of, may_exist_unseen, observed_for
 from vgpuctl.model.snapshot import Snapshot
 from vgpuctl.model.step import (
+    GPU_WIDE,
     AttachHostdev,
+    CreateGpuInstance,
     CreateVgpu,
+    DestroyGpuInstance,
     DetachHostdev,
     Effect,
+    SetMigMode,
     SetParams,
     SetVfs,
     Step,
@@ -66,10 +71,12 @@ def missing(wishes: Wishes, allocations: Iterable[Allocation], snapshot: Snapsho
         if is_dark or allocation.name not in wished or observed_for(allocation, snapshot) is not None:
             present.add(allocation.name)
     for key, wish in wishes.documents.items():
-        if isinstance(wish.document, GpuDocument) and wish.document.vfs:
-            gpu = _gpu_named(snapshot, wish.document.name)
-            if gpu is not None and gpu.state is GpuState.VFS_OFF:
-                found[str(key)] = str(gpu.address)
+        gpu = _gpu_named(snapshot, wish.document.name) if isinstance(wish.document, GpuDocument) else None
+        if gpu is None or not isinstance(wish.document, GpuDocument):
+            continue
+        without_vfs = wish.document.vfs and gpu.state is GpuState.VFS_OFF
+        if without_vfs or (wish.document.mig is not None and not is_met(wish.document.mig, gpu)):
+            found[str(key)] = str(gpu.address)
     return {name: gpu for name, gpu in found.items() if name not in present}
 
 
@@ -178,9 +185,15 @@ def _objection(effect: Effect, snapshot: Snapshot, allocations: Mapping[UUID, Al
     match effect:
         case CreateVgpu():
             return None
-        case SetVfs(enabled=True, gpu=gpu):
+        case SetVfs(enabled=True, gpu=gpu) | SetMigMode(enabled=True, gpu=gpu, resets=False):
             boots = {each.created_boot for each in allocations.values() if each.gpu.address == gpu.address}
             return _objection_to_vfs(snapshot.gpu_at(gpu.address), is_fresh=snapshot.boot_id not in boots)
+        case CreateGpuInstance():
+            return None
+        case SetMigMode(resets=True):
+            return "that resets the GPU"
+        case DestroyGpuInstance():
+            return "a GPU instance is never destroyed unasked"
         case SetParams(vgpu=vgpu_id):
             allocation = allocations.get(vgpu_id)
             vgpu = observed_for(allocation, snapshot) if allocation is not None else None
@@ -201,7 +214,7 @@ def _objection_to_vfs(card: Gpu | None, *, is_fresh: bool) -> str | None:
         return "not in the state that it is in"
     if not is_fresh:
         return "they went off after vGPUs had been made on it in this boot"
-    if card.mig is not False:
+    if card.mig is not False and card.gpu_instances != ():
         # Somebody may have cut GPU instances by now.
         told = f" ({card.mig.reason})" if isinstance(card.mig, Unknown) else ""
         return f"it is in MIG mode, or may be{told}, and that would destroy its GPU instances"
@@ -210,10 +223,11 @@ def _objection_to_vfs(card: Gpu | None, *, is_fresh: bool) -> str | None:
 
 def _concerned(effect: Effect, result: Plan, allocations: Mapping[UUID, Allocation]) -> set[str]:
     """The names for whose sake an effect is planned."""
-    if not isinstance(effect, SetVfs):
+    if not isinstance(effect, GPU_WIDE):
         return {effect.name}
     places = (*allocations.values(), *result.allocate)
-    return {each.name for each in places if each.gpu.address == effect.gpu.address}
+    names = {each.name for each in places if each.gpu.address == effect.gpu.address}
+    return names | {f"{DocumentKind.GPU}/{effect.gpu.address}", f"{DocumentKind.GPU}/{effect.gpu.uuid}"}
 
 
 def _gpu_named(snapshot: Snapshot, reference: str) -> Gpu | None:

@@ -8,6 +8,7 @@ from functools import cached_property
 from uuid import UUID
 
 from vgpuctl import __version__
+from vgpuctl.errors import UnsupportedHere
 from vgpuctl.model.allocation import Allocation
 from vgpuctl.model.card import Card, card_of, creatable_types, refusal, remaining, supported_types
 from vgpuctl.model.catalog import Catalog
@@ -17,12 +18,13 @@ from vgpuctl.model.drift import has_gpu, policy_of
 from vgpuctl.model.fact import known
 from vgpuctl.model.finding import Drift, Finding
 from vgpuctl.model.gpu import Gpu, ObservedVgpu
+from vgpuctl.model.mig.cutting import geometry_of
 from vgpuctl.model.pci import GpuAddress
 from vgpuctl.model.plan import Problem
 from vgpuctl.model.situation import identity_of, observed_for
 from vgpuctl.model.snapshot import Snapshot
 from vgpuctl.model.start import HookState
-from vgpuctl.model.step import SetVfs, Step, describe
+from vgpuctl.model.step import GPU_WIDE, Step, describe
 from vgpuctl.service.views import (
     View,
     finding_view,
@@ -153,6 +155,9 @@ class Scene:
             "vfs_enabled": len(gpu.vfs),
             "vgpus": len(gpu.vgpus),
             "mig": read(unknown, "mig", gpu.mig),
+            "mig_pending": read(unknown, "mig_pending", gpu.mig_pending),
+            "mig_slices": self._slices(card),
+            "gpu_instances": self._instances(card, unknown),
             "mixed_size": read(unknown, "mixed_size", gpu.mixed_size),
             "driver": gpu.driver,
             "device_id": str(gpu.device),
@@ -163,6 +168,38 @@ class Scene:
             "drift": self.drift(each for each in self.findings if has_gpu(gpu, each)),
             "unknown": unknown,
         }
+
+    def _slices(self, card: Card) -> int | None:
+        """How many memory slices a card has; None without MIG, and where nobody says."""
+        if card.model is not None and not card.model.mig:
+            return None
+        try:
+            geometry, _ = geometry_of(card, self.catalog)
+        except UnsupportedHere:
+            return None
+        return geometry.memory_slices
+
+    def _instances(self, card: Card, unknown: dict[str, str]) -> list[View] | None:
+        """The GPU instances of a card with the vGPUs on them, as far as the driver tells."""
+        names = {each.parent: each.name for each in card.occupants if each.exists}
+        found = read(unknown, "gpu_instances", card.gpu.gpu_instances)
+        if found is None:
+            return None
+        return [
+            {
+                "id": each.id,
+                "profile": each.profile,
+                "start": each.start,
+                "size": each.size,
+                "compute_instances": known(each.compute_instances),
+                "vgpus": [
+                    names.get(vgpu.parent, str(vgpu.mdev_uuid or vgpu.parent))
+                    for vgpu in card.gpu.vgpus
+                    if vgpu.gpu_instance_id == each.id
+                ],
+            }
+            for each in found
+        ]
 
     def types_of(self, gpu: Gpu, *, creatable: bool) -> list[View]:
         """The `type` resources of one GPU."""
@@ -378,6 +415,6 @@ class Scene:
 
 def _mends(step: Step, finding: Finding) -> bool:
     """Whether a step is part of what mends a finding."""
-    if isinstance(step.effect, SetVfs):
+    if isinstance(step.effect, GPU_WIDE):
         return str(step.effect.gpu.address) == finding.gpu
     return step.effect.name in finding.names

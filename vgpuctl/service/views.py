@@ -14,8 +14,9 @@ from vgpuctl.model.document import Affect
 from vgpuctl.model.domain import Hostdev, MdevSource
 from vgpuctl.model.fact import Fact, Unknown
 from vgpuctl.model.finding import Finding
+from vgpuctl.model.giprofile import Place
 from vgpuctl.model.gpu import Holder
-from vgpuctl.model.plan import Plan, Problem
+from vgpuctl.model.plan import GpuLayout, Plan, Problem
 from vgpuctl.model.record import (
     AllocationDropped,
     AllocationPut,
@@ -176,6 +177,22 @@ def step_view(step: Step, *, round_: int, state: str, problem: dict[str, Any] | 
     }
 
 
+def layout_view(told: GpuLayout) -> View:
+    """What a plan makes of a card's GPU instances."""
+
+    def places(found: tuple[Place, ...]) -> list[View]:
+        return [{"profile": each.profile, "start": each.start} for each in found]
+
+    return {
+        "gpu": str(told.gpu),
+        "slices": told.slices,
+        "kept": places(told.layout.kept),
+        "destroyed": places(told.layout.destroyed),
+        "created": places(told.layout.created),
+        "source": "hardware" if told.from_hardware else "catalogue",
+    }
+
+
 def plan_view(shown: ShownPlan, revision: int, changes: list[View]) -> View:
     """The `plan` resource."""
     return {
@@ -193,6 +210,7 @@ def plan_view(shown: ShownPlan, revision: int, changes: list[View]) -> View:
             }
             for each in shown.plan.allocate
         ],
+        "mig": [layout_view(each) for each in shown.plan.layouts],
         "touches": list(shown.plan.touches),
         "problems": [problem_view(each) for each in shown.plan.problems],
         "incomplete": shown.plan.incomplete,

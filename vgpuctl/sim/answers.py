@@ -8,9 +8,11 @@ from vgpuctl.model.fact import Fact, Unknown
 from vgpuctl.model.gpu import FrameworkKind, Holder
 from vgpuctl.model.pci import PciAddress
 from vgpuctl.ports.nvml import NvmlGpu, NvmlHost, NvmlVgpu
+from vgpuctl.sim import mig
 from vgpuctl.sim.models import Models
 from vgpuctl.sim.state import Board, State, Vgpu
 
+_NO_MIG = Unknown("nvmlDeviceGetMigMode: Not Supported")
 HOST_VGPU = 3
 """NVML_GPU_VIRTUALIZATION_MODE_HOST_VGPU."""
 
@@ -46,10 +48,10 @@ def _gpu(state: State, models: Models, board: Board, address: PciAddress) -> Nvm
         name=model.name,
         # The driver keeps a part of the nominal frame buffer for itself.
         fb_mib=model.fb_mib * 15 // 16,
-        mig_current=board.mig if model.mig else Unknown("nvmlDeviceGetMigMode: Not Supported"),
-        mig_pending=board.mig or board.mig_pending
-        if model.mig
-        else Unknown("nvmlDeviceGetMigMode: Not Supported"),
+        mig_current=board.mig if model.mig else _NO_MIG,
+        mig_pending=mig.pending(board) if model.mig else _NO_MIG,
+        gi_profiles=mig.profiles(board, models) if model.mig else _NO_MIG,
+        gpu_instances=mig.described(board, models) if model.mig else _NO_MIG,
         virtualization_mode=HOST_VGPU,
         host_vgpu_mode=int(has_vfs),
         mixed_size=board.mixed_size

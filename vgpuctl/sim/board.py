@@ -9,6 +9,7 @@ from vgpuctl.model.catalog import GpuModel
 from vgpuctl.model.gpu import FrameworkKind
 from vgpuctl.model.pci import GpuAddress, PciAddress
 from vgpuctl.model.types import TypeKind, VgpuType
+from vgpuctl.sim import mig
 from vgpuctl.sim.models import Models
 from vgpuctl.sim.state import Board
 
@@ -78,9 +79,12 @@ def refusal(board: Board, models: Models, parent: GpuAddress, vgpu_type: VgpuTyp
         return Nvrm.NOT_READY
     if board.framework is not FrameworkKind.MDEV and board.vgpu_on(parent) is not None:
         return Nvrm.INVALID_OPERATION
-    # With MIG on, what a type needs is a GPU instance; none can be made here, so nothing is creatable.
-    if board.mig or vgpu_type.kind is TypeKind.MIG_BACKED:
+    if board.mig != (vgpu_type.kind is TypeKind.MIG_BACKED):
         return Nvrm.INVALID_OPERATION
+    if board.mig:
+        if not board.instances:
+            return Nvrm.INVALID_OPERATION
+        return None if mig.instance_for(board, models, vgpu_type) is not None else Nvrm.INVALID_STATE
     if not board.mixed_size and any(each.fb_mib != vgpu_type.fb_mib for each in board.vgpus):
         return Nvrm.NOT_SUPPORTED
     if _room(board, models, vgpu_type) <= 0:

@@ -11,7 +11,7 @@ from vgpuctl.model.gpu import FrameworkKind
 from vgpuctl.model.pci import GpuAddress, PciAddress, parse_address
 from vgpuctl.ports.kernel import Uevent
 from vgpuctl.sim import board as rules
-from vgpuctl.sim import faults, mdevctl, sriov, vgpus
+from vgpuctl.sim import faults, mdevctl, mig, sriov, vgpus
 from vgpuctl.sim.arguments import Arguments, board_named, errno_named, integer, switch, type_named
 from vgpuctl.sim.models import Models
 from vgpuctl.sim.outcome import Outcome
@@ -94,8 +94,9 @@ def _fresh(board: Board, models: Models) -> Board:
         vfs=0,
         vfs_ready_at=None,
         vgpus=(),
-        mig=(board.mig or board.mig_pending) and keeps_mig,
-        mig_pending=False,
+        mig=mig.pending(board) and keeps_mig,
+        mig_pending=None,
+        instances=(),
         mixed_size=board.model in SAMPLES,
     )
 
@@ -194,7 +195,7 @@ def _swap_gpu(state: State, models: Models, arguments: Arguments) -> Outcome:
     held = sriov.holders_of(state, board)
     made = state.made + 1
     other = replace(
-        _fresh(board, models), present=True, mig=False, mig_pending=False, uuid=gpu_uuid(board.index, made)
+        _fresh(board, models), present=True, mig=False, mig_pending=None, uuid=gpu_uuid(board.index, made)
     )
     state = with_board(replace(state, made=made), other)
     return Outcome(
@@ -273,9 +274,21 @@ def _mig(state: State, models: Models, arguments: Arguments) -> Outcome:
     if board.vfs or board.vgpus or sriov.holders_of(state, board):
         if not (wanted and models.model(board.model).family == KEEPS_MIG):
             raise Conflict(f"GPU {board.address} is in use by another client")
-        return Outcome(with_board(state, replace(board, mig_pending=not board.mig)), {"pending": True})
-    board = replace(board, mig=wanted, mig_pending=False, mixed_size=False)
+        waiting = replace(board, mig_pending=None if board.mig else True)
+        return Outcome(with_board(state, waiting), {"pending": True})
+    board = replace(board, mig=wanted, mig_pending=None, instances=(), mixed_size=False)
     return Outcome(with_board(state, board), {"pending": False})
+
+
+def _mig_cut(state: State, models: Models, arguments: Arguments) -> Outcome:
+    """`nvidia-smi mig -cgi`, and `-C`: somebody else cuts a GPU instance where there is room."""
+    board = board_named(state, arguments)
+    found = mig.somebody_cuts(
+        state, models, board, str(arguments["profile"]), compute=bool(arguments.get("compute", False))
+    )
+    if found is None:
+        raise NoCapacity(f"GPU {board.address} takes no GPU instance {arguments['profile']} now")
+    return found
 
 
 CONTROLS = {
@@ -295,5 +308,6 @@ CONTROLS = {
     "busy": Control(_busy, ("errno",), (), "clearing a held VF: EPERM, EBUSY or block"),
     "mixed-size": Control(_mixed_size, ("gpu",), ("enabled",), "mixed-size mode"),
     "mig": Control(_mig, ("gpu",), ("enabled",), "MIG mode"),
+    "mig-cut": Control(_mig_cut, ("gpu", "profile"), ("compute",), "somebody else cuts a GPU instance"),
 }
 """Every control by name."""

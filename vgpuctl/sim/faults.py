@@ -14,6 +14,7 @@ KINDS = {
     "read": "reading a file of a GPU",
     "gpu": "every access to a GPU's files",
     "nvml": "NVML",
+    "nvml-order": "a change of MIG",
     "holders": "reading who holds what",
     "sriov-manage": "sriov-manage, which dies half-way",
 }

@@ -11,7 +11,7 @@ from vgpuctl.sim import board as rules
 from vgpuctl.sim.mdev import parent_entries
 from vgpuctl.sim.models import NVIDIA, Models, total_vfs, vendor_of
 from vgpuctl.sim.node import Dir, File, Link, Node, Store, failure, fixed, folder
-from vgpuctl.sim.place import NOT_APPLICABLE, cdev_of, placement_text, real_path
+from vgpuctl.sim.place import cdev_of, instance_text, placement_text, real_path
 from vgpuctl.sim.state import Board, Disputed, Vgpu
 
 MXGPU_VF_DEVICE = 0x692F
@@ -104,8 +104,7 @@ def _vendor_entries(board: Board, models: Models, disputed: Disputed, address: P
         ),
         "vgpu_params": File(_only_with(vgpu, address, lambda each: each.params), store("vgpu_params")),
         "gpu_instance_id": File(
-            _only_with(vgpu, address, lambda _: NOT_APPLICABLE),
-            store_if(disputed.gi_writable, "gpu_instance_id"),
+            _only_with(vgpu, address, instance_text), store_if(disputed.gi_writable, "gpu_instance_id")
         ),
         "placement_id": File(
             _only_with(vgpu, address, placement_text), store_if(disputed.placement_writable, "placement_id")

@@ -10,7 +10,7 @@ from uuid import UUID
 from vgpuctl.model.fact import Unknown
 from vgpuctl.model.pci import GpuAddress
 from vgpuctl.ports.kernel import CommandResult, Uevent
-from vgpuctl.sim import answers, faults, mdevctl, sriov, vgpus
+from vgpuctl.sim import answers, faults, mdevctl, mig, sriov, vgpus
 from vgpuctl.sim.board import Nvrm, vf_addresses
 from vgpuctl.sim.models import Models
 from vgpuctl.sim.node import Dir, File, Found, Link, Store, failure, walk
@@ -59,6 +59,8 @@ class Machine:
                 return _holders(state)
             case "nvml", ():
                 return self._nvml(state, operation)
+            case "nvml_order", (str(action), str(address), *numbers):
+                return self._nvml_order(state, operation, action, address, numbers)
             case _:
                 msg = f"no such operation: {operation}"
                 raise ValueError(msg)
@@ -125,8 +127,10 @@ class Machine:
                     return Outcome(state, errno=errno.ENXIO)
                 return vgpus.set_placement(state, board, self.models, vgpu, text)
             case "gpu_instance_id":
-                # No GPU instance can be made here, so there is none to move to.
-                return vgpus.refused(state, store.parent, Nvrm.INVALID_STATE, is_mdev=False)
+                vgpu = _vgpu_of(board, store)
+                if vgpu is None:
+                    return Outcome(state, errno=errno.ENXIO)
+                return vgpus.set_instance(state, board, self.models, vgpu, text)
             case "sriov_numvfs":
                 return sriov.set_numvfs(state, self.models, board, text)
             case _:
@@ -157,6 +161,17 @@ class Machine:
         if state.capture is not None:
             return Outcome(state, replay(state.capture).nvml)
         return Outcome(state, answers.nvml(state, self.models))
+
+    def _nvml_order(
+        self, state: State, operation: Operation, action: str, address: str, numbers: list[int]
+    ) -> Outcome:
+        gpu = next((each.address for each in state.boards if str(each.address) == address), None)
+        state, fault = faults.hit(state, gpu, "nvml-order")
+        if fault is not None and fault.hang:
+            return Outcome(state, then=operation)
+        if fault is not None or state.capture is not None:
+            return Outcome(state, mig.answer(mig.UNKNOWN_ERROR))
+        return mig.order(state, self.models, action, gpu, numbers)
 
     def _walk(self, state: State, path: str, *, follow: bool = True) -> Found:
         root = self._tree(state)

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from vgpuctl.errors import InvalidInput, NotFound
 from vgpuctl.model.catalog import GpuModel, MixedPlacements
+from vgpuctl.model.giprofile import MigProfile
 from vgpuctl.model.gpu import FrameworkKind
 from vgpuctl.model.types import VgpuType
 from vgpuctl.sim.samples import SAMPLES
@@ -50,6 +51,10 @@ class ModelSource(Protocol):
         """Where vGPUs of that size may lie in mixed-size mode; None where no table is public."""
         ...
 
+    def mig_profiles(self, model: GpuModel) -> tuple[MigProfile, ...]:
+        """The GPU-instance profiles of a model, with their placements."""
+        ...
+
 
 class Models:
     """The models of one simulated host, with every type numbered."""
@@ -71,6 +76,10 @@ class Models:
     def placements(self, model: GpuModel, fb_mib: int) -> MixedPlacements | None:
         """Where vGPUs of that size may lie in mixed-size mode; None where no table is public."""
         return None if model.key in _OTHERS else self._source.mixed_placements(model, fb_mib)
+
+    def mig_profiles(self, model: GpuModel) -> tuple[MigProfile, ...]:
+        """The GPU-instance profiles of a model."""
+        return () if model.key in _OTHERS else self._source.mig_profiles(model)
 
     def _numbered(self, model: GpuModel) -> GpuModel:
         """A type without a frame-buffer size cannot be simulated; one without an id gets one."""

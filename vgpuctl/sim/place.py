@@ -50,6 +50,11 @@ def type_directory(board: Board, type_id: int, name: str) -> str:
     return f"{'pci' if is_early else 'nvidia'}-{type_id}"
 
 
+def instance_text(vgpu: Vgpu) -> str:
+    """`gpu_instance_id`: a number in MIG mode, else the words `Not Applicable` [hardware.md 1.4.7]."""
+    return NOT_APPLICABLE if vgpu.instance is None else str(vgpu.instance)
+
+
 def placement_text(vgpu: Vgpu) -> str:
     """`placement_id`: a number in mixed-size mode, else the words `Not Applicable` [hardware.md 1.2]."""
     return NOT_APPLICABLE if vgpu.placement_id is None else str(vgpu.placement_id)

@@ -10,7 +10,7 @@ from typing import Any
 from vgpuctl.model.fact import Fact, Unknown
 from vgpuctl.model.gpu import Holder
 from vgpuctl.ports.kernel import CommandResult, KernelLogLine, Uevent
-from vgpuctl.ports.nvml import NvmlHost
+from vgpuctl.ports.nvml import CutInstance, DestroyInstance, NvmlDone, NvmlHost, NvmlOrder, SetMode
 from vgpuctl.sim.transport import Transport
 
 _EVENTS_WAIT_S = 0.5
@@ -104,6 +104,24 @@ class SimNvml:
         except OSError as error:
             return Unknown(f"the simulated host does not answer: {error}")
         return found
+
+    def order(self, order: NvmlOrder, timeout_s: float) -> Fact[NvmlDone]:
+        """Change MIG; Unknown when it hangs."""
+        gpu = str(order.gpu)
+        match order:
+            case SetMode(enabled=enabled):
+                call: tuple[Any, ...] = ("mode", gpu, int(enabled))
+            case CutInstance():
+                call = ("create", gpu, order.profile_id, order.start, order.size)
+            case DestroyInstance():
+                call = ("destroy", gpu, order.instance)
+        try:
+            done: NvmlDone = self._transport.call("nvml_order", *call, timeout_s=timeout_s)
+        except TimeoutError:
+            return Unknown(f"NVML did not answer within {timeout_s:g} s")
+        except OSError as error:
+            return Unknown(f"the simulated host does not answer: {error}")
+        return done
 
     def release(self) -> None:
         """Nothing is kept open between calls."""

@@ -9,6 +9,7 @@ from vgpuctl.model.gpu import FrameworkKind
 from vgpuctl.model.pci import PciAddress
 from vgpuctl.ports.kernel import CommandResult, Uevent
 from vgpuctl.sim import board as rules
+from vgpuctl.sim import mig
 from vgpuctl.sim.models import Models, total_vfs
 from vgpuctl.sim.outcome import Outcome
 from vgpuctl.sim.place import devpath
@@ -86,9 +87,10 @@ def _changed(
         parked=parked,
         vfs=vfs,
         vfs_ready_at=None if started_at is None else started_at + board.ready_delay_s,
-        mig=board.mig or board.mig_pending,
-        mig_pending=False,
+        mig=mig.pending(board),
+        mig_pending=None,
         mixed_size=False,
+        instances=(),
         vgpus=(),
     )
     after = set(rules.vf_addresses(board))

@@ -29,7 +29,22 @@ class Vgpu:
     iommu_group: int | None = None
     params: str = ""
     placement_id: int | None = None
+    instance: int | None = None
     removing: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Instance:
+    """A GPU instance: its id, the id of its profile, and the memory slices that it has.
+
+    `compute` is how many compute instances the host made in it.
+    """
+
+    id: int
+    profile: int
+    start: int
+    size: int
+    compute: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,8 +52,8 @@ class Board:
     """One simulated GPU (or another parent of vGPUs).
 
     `vfs` is what `sriov_numvfs` says; `vfs_ready_at` is the time at which the driver has filled them,
-    None once it has.  `parked`: on pci-pf-stub, where an interrupted sriov-manage leaves a PF.
-    `mig_pending`: MIG mode was asked for and waits for the driver to find the GPU again.
+    None once it has.  `mig_pending` is the MIG mode after the next reset, where it is another.
+    `parked`: on pci-pf-stub, where an interrupted sriov-manage leaves a PF.
     """
 
     index: int
@@ -53,7 +68,8 @@ class Board:
     vfs: int = 0
     vfs_ready_at: float | None = None
     mig: bool = False
-    mig_pending: bool = False
+    mig_pending: bool | None = None
+    instances: tuple[Instance, ...] = ()
     mixed_size: bool = False
     vgpus: tuple[Vgpu, ...] = ()
 

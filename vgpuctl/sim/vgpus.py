@@ -11,6 +11,7 @@ from vgpuctl.model.pci import GpuAddress, PciAddress
 from vgpuctl.model.types import VgpuType
 from vgpuctl.ports.kernel import Uevent
 from vgpuctl.sim import board as rules
+from vgpuctl.sim import mig
 from vgpuctl.sim.board import Nvrm
 from vgpuctl.sim.models import Models
 from vgpuctl.sim.outcome import Operation, Outcome
@@ -148,6 +149,21 @@ def set_placement(state: State, board: Board, models: Models, vgpu: Vgpu, text: 
     return Outcome(with_board(state, replace(others, vgpus=(*others.vgpus, moved))))
 
 
+def set_instance(state: State, board: Board, models: Models, vgpu: Vgpu, text: str) -> Outcome:
+    """Write `text` to `gpu_instance_id`: the vGPU moves there before its VM starts [hardware.md 1.2.4]."""
+    digits = text.removesuffix("\n")
+    if not (digits.isascii() and digits.isdigit()):
+        return Outcome(state, errno=errno.EINVAL)
+    vgpu_type = rules.type_of(models.model(board.model), vgpu.type_id)
+    target = next((each for each in board.instances if each.id == int(digits)), None)
+    fits = target is not None and vgpu_type is not None and mig.takes(board, models, vgpu_type, target)
+    if state.holds_vgpu(vgpu) or not (fits or vgpu.instance == int(digits)):
+        return refused(state, vgpu.parent, Nvrm.INVALID_STATE, is_mdev=False)
+    moved = replace(vgpu, instance=int(digits))
+    vgpus = tuple(moved if each is vgpu else each for each in board.vgpus)
+    return Outcome(with_board(state, replace(board, vgpus=vgpus)))
+
+
 def without(state: State, board: Board, vgpu: Vgpu) -> State:
     """`state` without that vGPU."""
     return with_board(state, replace(board, vgpus=tuple(each for each in board.vgpus if each is not vgpu)))
@@ -199,4 +215,5 @@ def _new(
         uuid=uuid,
         iommu_group=iommu_group,
         placement_id=rules.placement(board, models, vgpu_type.fb_mib) if has_placement else None,
+        instance=mig.instance_for(board, models, vgpu_type) if board.mig else None,
     )

@@ -18,10 +18,11 @@ from vgpuctl.model.codec import decode, encode
 from vgpuctl.model.fact import Unknown
 from vgpuctl.model.gpu import Holder
 from vgpuctl.ports.kernel import CommandResult, KernelLogLine, Uevent
-from vgpuctl.ports.nvml import NvmlHost
+from vgpuctl.ports.nvml import NvmlDone, NvmlHost
 
 _HINTS: dict[str, Any] = {
     "nvml": Union[NvmlHost, Unknown],
+    "nvml_order": NvmlDone,
     "holders": Union[Mapping[str, tuple[Holder, ...]], Unknown],
     "log": tuple[KernelLogLine, ...],
     "sriov_manage": Union[CommandResult, None],

@@ -224,3 +224,42 @@ def test_the_null_nvml():
     nvml = NullNvml("no NVML here")
     assert nvml.host(0) == Unknown("no NVML here")
     nvml.release()
+
+
+class TestStarting:
+    """A helper with `--greet` says when it is there: what takes long before that is no driver that hangs."""
+
+    @staticmethod
+    def started(directory: Path, script: str) -> HelperNvml:
+        program = f"cd {directory}; echo $$ >> pids; {script}"
+        return HelperNvml(("/bin/sh", "-c", program, "--greet"), objection=lambda: None)
+
+    def test_a_slow_start_is_waited_for_and_not_killed(self, tmp_path):
+        nvml = self.started(tmp_path, f"until [ -e go ]; do sleep 0.01; done; echo '{{}}'; {ANSWERS}")
+        try:
+            late = nvml.host(0.2)
+            assert isinstance(late, Unknown)
+            assert "has not started" in late.reason
+            (tmp_path / "go").touch()
+            assert nvml.host(60) == ANSWER
+            assert nvml.host(60) == ANSWER
+        finally:
+            nvml.release()
+        assert len((tmp_path / "pids").read_text().split()) == 1
+
+    def test_one_that_never_starts_is_killed_in_the_end(self, tmp_path, monkeypatch):
+        monkeypatch.setattr("vgpuctl.host.nvml.adapter._START_TIMEOUT_S", 0.1)
+        nvml = self.started(tmp_path, "exec sleep 600")
+        assert "did not start" in str(nvml.host(0.5))
+        (pid,) = (tmp_path / "pids").read_text().split()
+        assert not is_alive(int(pid))
+
+    def test_one_that_ends_before_it_greets_is_no_hang_either(self, tmp_path):
+        nvml = self.started(tmp_path, "exit 3")
+        assert "exit status 3" in str(nvml.host(60))
+
+    def test_a_question_that_hangs_after_the_greeting_kills(self, tmp_path):
+        nvml = self.started(tmp_path, "echo '{}'; exec sleep 600")
+        assert "did not answer" in str(nvml.host(0.5))
+        (pid,) = (tmp_path / "pids").read_text().split()
+        assert not is_alive(int(pid))

@@ -64,6 +64,8 @@ def test_a_host():
                         fb_used_mib=5000,
                     ),
                 ),
+                gi_profiles=(),
+                gpu_instances=(),
             ),
         ),
     )  # fmt: skip
@@ -73,7 +75,7 @@ FACTS = {
     "nvmlDeviceGetUUID": ("uuid",),
     "nvmlDeviceGetName": ("name",),
     "nvmlDeviceGetMemoryInfo": ("fb_mib",),
-    "nvmlDeviceGetMigMode": ("mig_current", "mig_pending"),
+    "nvmlDeviceGetMigMode": ("mig_current", "mig_pending", "gi_profiles", "gpu_instances"),
     "nvmlDeviceGetVirtualizationMode": ("virtualization_mode",),
     "nvmlDeviceGetHostVgpuMode": ("host_vgpu_mode",),
     "nvmlDeviceGetVgpuHeterogeneousMode": ("mixed_size",),

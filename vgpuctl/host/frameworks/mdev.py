@@ -90,6 +90,7 @@ class MdevFramework:
             type_name=type_name,
             mdev_uuid=uuid,
             params=text_in(self._kernel, f"{path}/nvidia/vgpu_params"),
+            gpu_instance_id=number_in(self._kernel, f"{path}/nvidia/gpu_instance_id"),
             placement_id=number_in(self._kernel, f"{path}/nvidia/placement_id"),
         )
 

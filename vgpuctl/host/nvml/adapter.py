@@ -10,26 +10,31 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any, Union
 
 import vgpuctl
 from vgpuctl.host import helper
 from vgpuctl.model import codec
 from vgpuctl.model.fact import Fact, Unknown
-from vgpuctl.ports.nvml import NvmlHost
+from vgpuctl.ports.nvml import NvmlDone, NvmlHost, NvmlOrder
 
-_COMMAND = (sys.executable, "-P", "-m", "vgpuctl.host.nvml.helper")
+_GREET = "--greet"
+_COMMAND = (sys.executable, "-P", "-m", "vgpuctl.host.nvml.helper", _GREET)
 _LIBRARIES = "LD_LIBRARY_PATH"
 _CHUNK = 1 << 16
 _LEAVE_TIMEOUT_S = 2.0
 _KILL_TIMEOUT_S = 0.5
+_START_TIMEOUT_S = 60.0
+"""An interpreter on a host that boots takes seconds; that is not the driver's hanging."""
 
 
 class HelperNvml:
     """NVML through one long-lived helper process; see ports.nvml.Nvml.
 
     The helper is started by the first question, killed when it does not answer in time, and started
-    again by the next.  One that cannot even be killed (it hangs in the driver) is not replaced, so that
-    a sick driver does not collect processes.
+    again by the next.  One that has not yet greeted is only starting, and left to that.  One that
+    cannot even be killed (it hangs in the driver) is not replaced, so that a sick driver does not
+    collect processes.
     """
 
     def __init__(
@@ -41,9 +46,21 @@ class HelperNvml:
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._killed: subprocess.Popen[bytes] | None = None
+        self._is_new = False
+        self._started_s = 0.0
 
     def host(self, timeout_s: float) -> Fact[NvmlHost]:
         """Everything in one answer; Unknown with the reason when there is none in time."""
+        found: Fact[NvmlHost] = self._answer(b"{}\n", NvmlHost, timeout_s)
+        return found
+
+    def order(self, order: NvmlOrder, timeout_s: float) -> Fact[NvmlDone]:
+        """Change a GPU; Unknown also where the helper was killed on its deadline."""
+        request = codec.dumps(order, NvmlOrder).encode() + b"\n"
+        done: Fact[NvmlDone] = self._answer(request, NvmlDone, timeout_s)
+        return done
+
+    def _answer(self, request: bytes, answer: Any, timeout_s: float) -> Fact[Any]:
         if reason := self._objection():
             return Unknown(reason)
         deadline = time.monotonic() + timeout_s
@@ -55,13 +72,16 @@ class HelperNvml:
                 return Unknown(f"the NVML helper (pid {self._killed.pid}) hangs in the driver")
             self._killed = None
             try:
-                line = self._ask(self._running(), deadline)
+                process = self._running()
+                if not self._has_greeted(process, deadline):
+                    return self._starting(timeout_s)
+                line = self._ask(process, request, deadline)
             except TimeoutError:
                 self._kill()
                 return late
             except OSError as error:
                 return Unknown(f"the NVML helper cannot be asked: {error.strerror}")
-            return self._ended() if line is None else _decode(line)
+            return self._ended() if line is None else _decode(line, answer)
         finally:
             self._lock.release()
 
@@ -87,15 +107,34 @@ class HelperNvml:
             self._process = None
         if self._process is None:
             self._process = helper.start(self._command, environment=_environment())
+            self._is_new, self._started_s = _GREET in self._command, time.monotonic()
         return self._process
 
+    def _has_greeted(self, process: subprocess.Popen[bytes], deadline: float) -> bool:
+        """Whether a helper that was just started is there, or has ended; waits for it until `deadline`."""
+        if self._is_new:
+            assert process.stdout is not None
+            poller = select.poll()
+            poller.register(process.stdout.fileno(), select.POLLIN)
+            if not poller.poll(max(0.0, deadline - time.monotonic()) * 1000):
+                return False
+            process.stdout.readline()
+            self._is_new = False
+        return True
+
+    def _starting(self, timeout_s: float) -> Unknown:
+        if time.monotonic() - self._started_s > _START_TIMEOUT_S:
+            self._kill()
+            return Unknown(f"the NVML helper did not start within {_START_TIMEOUT_S:g} s")
+        return Unknown(f"the NVML helper has not started within {timeout_s:g} s")
+
     @staticmethod
-    def _ask(process: subprocess.Popen[bytes], deadline: float) -> bytes | None:
+    def _ask(process: subprocess.Popen[bytes], request: bytes, deadline: float) -> bytes | None:
         """One line of answer, None when the helper ended instead; raises TimeoutError."""
         assert process.stdin is not None
         assert process.stdout is not None
         try:
-            process.stdin.write(b"{}\n")
+            process.stdin.write(request)
         except BrokenPipeError:
             return None
         answers = process.stdout.fileno()
@@ -164,9 +203,9 @@ def _environment() -> dict[str, str]:
     return {**found, _LIBRARIES: libraries} if libraries else found
 
 
-def _decode(line: bytes) -> Fact[NvmlHost]:
+def _decode(line: bytes, kind: Any) -> Fact[Any]:
     try:
-        answer: Fact[NvmlHost] = codec.loads(line.decode(errors="replace"), NvmlHost | Unknown)
+        answer: Fact[Any] = codec.loads(line.decode(errors="replace"), Union[kind, Unknown])
     except codec.DecodeError as error:
         return Unknown(f"the NVML helper's answer cannot be understood: {error}")
     return answer
@@ -179,6 +218,10 @@ class NullNvml:
         self._answer = Unknown(reason)
 
     def host(self, timeout_s: float) -> Fact[NvmlHost]:  # noqa: ARG002  # the port's signature
+        """Unknown, always."""
+        return self._answer
+
+    def order(self, order: NvmlOrder, timeout_s: float) -> Fact[NvmlDone]:  # noqa: ARG002
         """Unknown, always."""
         return self._answer
 

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Final
+from typing import Final, TypeVar
 
 from vgpuctl.model.fact import Fact, Unknown
-from vgpuctl.ports.nvml import Nvml, NvmlHost
+from vgpuctl.ports.nvml import Nvml, NvmlDone, NvmlHost, NvmlOrder
+
+T = TypeVar("T")
 
 _LAST_ANSWER_S: Final = 10.0
+_OPEN_S: Final = 300.0
+"""Several cards may turn their VFs one after the other, each for as long as sriov-manage takes."""
 
 
 class NvmlGate:
@@ -39,6 +43,28 @@ class NvmlGate:
                 self._asking -= 1
                 self._changed.notify_all()
 
+    def order(self, order: NvmlOrder, timeout_s: float) -> Fact[NvmlDone]:
+        """Change a GPU, once the gate is open; Unknown where it does not open in time."""
+        return self._once_open(lambda: self._nvml.order(order, timeout_s))
+
+    def host_once_open(self, timeout_s: float) -> Fact[NvmlHost]:
+        """Everything in one answer, for a step of one GPU while the VFs of another are turned."""
+        return self._once_open(lambda: self._nvml.host(timeout_s))
+
+    def _once_open(self, ask: Callable[[], Fact[T]]) -> Fact[T]:
+        with self._changed:
+            if not self._changed.wait_for(lambda: not self._closed, _OPEN_S):
+                return Unknown(
+                    f"VFs were turned on or off for {_OPEN_S:g} s, and NVML is not asked meanwhile"
+                )
+            self._asking += 1
+        try:
+            return ask()
+        finally:
+            with self._changed:
+                self._asking -= 1
+                self._changed.notify_all()
+
     def release(self) -> None:
         """Let go of every GPU."""
         self._nvml.release()
@@ -55,3 +81,4 @@ class NvmlGate:
         finally:
             with self._changed:
                 self._closed -= 1
+                self._changed.notify_all()

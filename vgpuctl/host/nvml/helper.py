@@ -1,4 +1,6 @@
-"""The process that talks to NVML: one JSON line in, one JSON line out.
+"""The process that talks to NVML: one JSON line in, one JSON line out; `{}` asks everything.
+
+With `--greet` it begins with a line of its own, once it is ready to be asked.
 
 It ends when its stdin does, so that it never outlives the daemon as a client that blocks
 sriov-manage.
@@ -6,32 +8,52 @@ sriov-manage.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import sys
 from collections.abc import Callable
 from typing import Any, BinaryIO
 
+from vgpuctl.host.nvml.mig import carry_out
 from vgpuctl.host.nvml.questions import describe_host
 from vgpuctl.model import codec
 from vgpuctl.model.fact import Fact, Unknown
-from vgpuctl.ports.nvml import NvmlHost
+from vgpuctl.ports.nvml import NvmlDone, NvmlHost, NvmlOrder
 
 
 def answer(load: Callable[[], Any]) -> Fact[NvmlHost]:
     """What NVML says, through the module that `load` returns."""
+    nvml = _loaded(load)
+    return nvml if isinstance(nvml, Unknown) else describe_host(nvml)
+
+
+def obey(load: Callable[[], Any], order: NvmlOrder) -> Fact[NvmlDone]:
+    """What comes of an order, through the module that `load` returns."""
+    nvml = _loaded(load)
+    return nvml if isinstance(nvml, Unknown) else carry_out(nvml, order)
+
+
+def _loaded(load: Callable[[], Any]) -> Any:
     try:
-        nvml = load()
+        return load()
     except ImportError as error:
         return Unknown(f"NVIDIA's NVML binding cannot be imported ({error}): install nvidia-ml-py")
-    return describe_host(nvml)
+
+
+def _reply(line: bytes) -> str:
+    def load() -> Any:
+        return importlib.import_module("pynvml")
+
+    if line.strip() in (b"", b"{}"):
+        return codec.dumps(answer(load), NvmlHost | Unknown)
+    return codec.dumps(obey(load, codec.loads(line.decode(), NvmlOrder)), NvmlDone | Unknown)
 
 
 def serve(requests: BinaryIO, answers: BinaryIO) -> None:
     """Answer every line of `requests` until it ends."""
-    for _ in requests:
-        reply = codec.dumps(answer(lambda: importlib.import_module("pynvml")), NvmlHost | Unknown)
-        answers.write(reply.encode() + b"\n")
+    for line in requests:
+        answers.write(_reply(line).encode() + b"\n")
         answers.flush()
 
 
@@ -40,6 +62,11 @@ def main() -> None:
     answers = os.fdopen(os.dup(1), "wb")
     # A library that prints must not end up between our lines.
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    if "--greet" in sys.argv[1:]:
+        with contextlib.suppress(ImportError):
+            importlib.import_module("pynvml")
+        answers.write(b"{}\n")
+        answers.flush()
     serve(sys.stdin.buffer, answers)
 
 

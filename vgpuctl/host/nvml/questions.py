@@ -1,23 +1,21 @@
 """What we ask NVML, over a module such as `pynvml`; every question may stay without an answer.
 
-Runs in the helper process.  Nothing here changes a GPU: no Set, Create or Destroy function is called.
+Runs in the helper process.  Nothing here changes a GPU: `mig.py` alone calls Set, Create and Destroy.
 """
 
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
+from vgpuctl.host.nvml.calls import ask, attempt, text, then
+from vgpuctl.host.nvml.mig import gi_profiles, gpu_instances, profile_infos
 from vgpuctl.model import typename
 from vgpuctl.model.fact import Fact, Unknown, known
 from vgpuctl.model.pci import PciAddress
 from vgpuctl.model.typename import TypeName
 from vgpuctl.model.types import TypeKind, VgpuType
 from vgpuctl.ports.nvml import NvmlGpu, NvmlHost, NvmlVgpu
-
-T = TypeVar("T")
-U = TypeVar("U")
 
 _MIB = 1 << 20
 _NO_GI_PROFILE = 0xFFFFFFFF  # INVALID_GPU_INSTANCE_PROFILE_ID; 0 is a real profile
@@ -47,60 +45,62 @@ def describe_host(nvml: Any) -> Fact[NvmlHost]:
     """
     if reason := wrong_binding(nvml):
         return Unknown(reason)
-    begun = _ask(nvml, "nvmlInit")
+    begun = ask(nvml, "nvmlInit")
     if isinstance(begun, Unknown):
         return begun
     try:
         return _describe(nvml)
     finally:
-        _ask(nvml, "nvmlShutdown")
+        ask(nvml, "nvmlShutdown")
 
 
 def _describe(nvml: Any) -> Fact[NvmlHost]:
-    count = _ask(nvml, "nvmlDeviceGetCount")
+    count = ask(nvml, "nvmlDeviceGetCount")
     if isinstance(count, Unknown):
         return count
-    handles = [_ask(nvml, "nvmlDeviceGetHandleByIndex", index) for index in range(count)]
+    handles = [ask(nvml, "nvmlDeviceGetHandleByIndex", index) for index in range(count)]
     # A GPU without a handle (lost, no permission) has no address either: sysfs shows that it is there.
     described = [_describe_gpu(nvml, handle) for handle in handles if not isinstance(handle, Unknown)]
     return NvmlHost(
-        driver_version=_then(_ask(nvml, "nvmlSystemGetDriverVersion"), _text),
+        driver_version=then(ask(nvml, "nvmlSystemGetDriverVersion"), text),
         gpus=tuple(sorted((gpu for gpu in described if gpu is not None), key=lambda gpu: gpu.address)),
     )
 
 
 def _describe_gpu(nvml: Any, handle: Any) -> NvmlGpu | None:
-    address = _then(_ask(nvml, "nvmlDeviceGetPciInfo", handle), lambda info: _address(info.busId))
+    address = then(ask(nvml, "nvmlDeviceGetPciInfo", handle), lambda info: _address(info.busId))
     if isinstance(address, Unknown):
         return None
-    mig = _ask(nvml, "nvmlDeviceGetMigMode", handle)
+    mig = ask(nvml, "nvmlDeviceGetMigMode", handle)
     return NvmlGpu(
         address=address,
-        uuid=_then(_ask(nvml, "nvmlDeviceGetUUID", handle), _text),
-        name=_then(_ask(nvml, "nvmlDeviceGetName", handle), _text),
-        fb_mib=_then(_ask(nvml, "nvmlDeviceGetMemoryInfo", handle), lambda memory: int(memory.total) // _MIB),
-        mig_current=_then(mig, lambda modes: bool(modes[0])),
-        mig_pending=_then(mig, lambda modes: bool(modes[1])),
-        virtualization_mode=_ask(nvml, "nvmlDeviceGetVirtualizationMode", handle),
-        host_vgpu_mode=_ask(nvml, "nvmlDeviceGetHostVgpuMode", handle),
-        mixed_size=_then(_ask(nvml, "nvmlDeviceGetVgpuHeterogeneousMode", handle), bool),
+        uuid=then(ask(nvml, "nvmlDeviceGetUUID", handle), text),
+        name=then(ask(nvml, "nvmlDeviceGetName", handle), text),
+        fb_mib=then(ask(nvml, "nvmlDeviceGetMemoryInfo", handle), lambda memory: int(memory.total) // _MIB),
+        mig_current=then(mig, lambda modes: bool(modes[0])),
+        mig_pending=then(mig, lambda modes: bool(modes[1])),
+        virtualization_mode=ask(nvml, "nvmlDeviceGetVirtualizationMode", handle),
+        host_vgpu_mode=ask(nvml, "nvmlDeviceGetHostVgpuMode", handle),
+        mixed_size=then(ask(nvml, "nvmlDeviceGetVgpuHeterogeneousMode", handle), bool),
         types=_types(nvml, handle),
-        active=_then(
-            _ask(nvml, "nvmlDeviceGetActiveVgpus", handle),
+        active=then(
+            ask(nvml, "nvmlDeviceGetActiveVgpus", handle),
             lambda vgpus: tuple(_describe_vgpu(nvml, vgpu) for vgpu in vgpus),
         ),
+        gi_profiles=mig if isinstance(mig, Unknown) else gi_profiles(nvml, handle, is_on=bool(mig[0])),
+        gpu_instances=mig if isinstance(mig, Unknown) else gpu_instances(nvml, handle, is_on=bool(mig[0])),
     )
 
 
 def _types(nvml: Any, handle: Any) -> Fact[tuple[VgpuType, ...]]:
     """The supported types; they do not change with what is created (hardware.md 5)."""
-    ids = _ask(nvml, "nvmlDeviceGetSupportedVgpus", handle)
+    ids = ask(nvml, "nvmlDeviceGetSupportedVgpus", handle)
     if isinstance(ids, Unknown):
         return ids
-    gi_profiles = _gi_profiles(nvml, handle) if ids else {}
+    names = {info.id: info.name for info in profile_infos(nvml, handle)} if ids else {}
     types = []
     for type_id in sorted(ids):
-        described = _describe_type(nvml, handle, type_id, gi_profiles)
+        described = _describe_type(nvml, handle, type_id, names)
         if isinstance(described, Unknown):
             return described  # a list with holes would pass for the whole list
         types.append(described)
@@ -108,18 +108,18 @@ def _types(nvml: Any, handle: Any) -> Fact[tuple[VgpuType, ...]]:
 
 
 def _describe_type(nvml: Any, handle: Any, type_id: int, gi_profiles: dict[int, str]) -> Fact[VgpuType]:
-    raw_name = _then(_ask(nvml, "nvmlVgpuTypeGetName", type_id), _text)
+    raw_name = then(ask(nvml, "nvmlVgpuTypeGetName", type_id), text)
     if isinstance(raw_name, Unknown):
         return raw_name
     name = typename.parse(raw_name)
-    profile = known(_ask(nvml, "nvmlVgpuTypeGetGpuInstanceProfileId", type_id))
+    profile = known(ask(nvml, "nvmlVgpuTypeGetGpuInstanceProfileId", type_id))
     # A driver that cannot say it is older than the names that do (hardware.md 2).
     if profile is None:
         is_mig = isinstance(name, TypeName) and name.is_mig_backed
     else:
         is_mig = profile != _NO_GI_PROFILE
-    resolution = known(_ask(nvml, "nvmlVgpuTypeGetResolution", type_id))
-    fb_bytes = known(_ask(nvml, "nvmlVgpuTypeGetFramebufferSize", type_id))
+    resolution = known(ask(nvml, "nvmlVgpuTypeGetResolution", type_id))
+    fb_bytes = known(ask(nvml, "nvmlVgpuTypeGetFramebufferSize", type_id))
     return VgpuType(
         name=str(name),
         raw_name=raw_name,
@@ -128,45 +128,31 @@ def _describe_type(nvml: Any, handle: Any, type_id: int, gi_profiles: dict[int, 
         series=name.series if isinstance(name, TypeName) else "",
         fb_mib=None if fb_bytes is None else fb_bytes // _MIB,
         # 0 would say that a supported type can never be made: nobody said anything.
-        max_per_gpu=known(_ask(nvml, "nvmlVgpuTypeGetMaxInstances", handle, type_id)) or None,
-        max_per_gi=known(_ask(nvml, "nvmlVgpuTypeGetMaxInstancesPerGpuInstance", type_id)) or None,
+        max_per_gpu=known(ask(nvml, "nvmlVgpuTypeGetMaxInstances", handle, type_id)) or None,
+        max_per_gi=known(ask(nvml, "nvmlVgpuTypeGetMaxInstancesPerGpuInstance", type_id)) or None,
         gi_profile=gi_profiles.get(profile) if is_mig and profile is not None else None,
-        heads=known(_ask(nvml, "nvmlVgpuTypeGetNumDisplayHeads", type_id)),
+        heads=known(ask(nvml, "nvmlVgpuTypeGetNumDisplayHeads", type_id)),
         max_resolution=None if resolution is None else f"{resolution[0]}x{resolution[1]}",
-        frl_fps=known(_ask(nvml, "nvmlVgpuTypeGetFrameRateLimit", type_id)),
-        licence=known(_then(_ask(nvml, "nvmlVgpuTypeGetLicense", type_id), _text)),
+        frl_fps=known(ask(nvml, "nvmlVgpuTypeGetFrameRateLimit", type_id)),
+        licence=known(then(ask(nvml, "nvmlVgpuTypeGetLicense", type_id), text)),
         source="nvml",
     )
 
 
-def _gi_profiles(nvml: Any, handle: Any) -> dict[int, str]:
-    """The names (`1g.10gb`) of this GPU's GPU-instance profiles, by profile id.
-
-    The id is not the number by which NVML is asked (hardware.md 3.1.6); a profile that this GPU lacks is
-    NotSupported, and without MIG all are.
-    """
-    names = {}
-    for number in range(getattr(nvml, "NVML_GPU_INSTANCE_PROFILE_COUNT", 0)):
-        info = _ask(nvml, "nvmlDeviceGetGpuInstanceProfileInfo", handle, number)
-        if not isinstance(info, Unknown):
-            names[int(info.id)] = _text(info.name).removeprefix("MIG ")
-    return names
-
-
 def _describe_vgpu(nvml: Any, vgpu: Any) -> NvmlVgpu:
     return NvmlVgpu(
-        type_id=_ask(nvml, "nvmlVgpuInstanceGetType", vgpu),
-        mdev_uuid=_then(_ask(nvml, "nvmlVgpuInstanceGetMdevUUID", vgpu), _text),
-        vm_uuid=_then(_ask(nvml, "nvmlVgpuInstanceGetVmID", vgpu), _vm_uuid),
+        type_id=ask(nvml, "nvmlVgpuInstanceGetType", vgpu),
+        mdev_uuid=then(ask(nvml, "nvmlVgpuInstanceGetMdevUUID", vgpu), text),
+        vm_uuid=then(ask(nvml, "nvmlVgpuInstanceGetVmID", vgpu), _vm_uuid),
         fb_used_mib=_fb_used_mib(nvml, vgpu),
     )
 
 
 def _vm_uuid(answer: tuple[Any, int]) -> str:
-    text, kind = answer
+    words, kind = answer
     if kind != _VM_ID_IS_UUID:
         raise ValueError(f"the VM's id is of kind {kind}, not a UUID")
-    return _text(text)
+    return text(words)
 
 
 def _fb_used_mib(nvml: Any, vgpu: Any) -> Fact[int]:
@@ -178,36 +164,8 @@ def _fb_used_mib(nvml: Any, vgpu: Any) -> Fact[int]:
         nvml._nvmlCheckReturn(function(vgpu, ctypes.byref(used)))  # noqa: SLF001
         return used.value // _MIB
 
-    return _attempt(nvml, "nvmlVgpuInstanceGetFbUsage", call)
-
-
-def _ask(nvml: Any, function: str, *arguments: Any) -> Fact[Any]:
-    """The answer of one NVML function, or Unknown with its name and NVML's words."""
-    return _attempt(nvml, function, lambda: getattr(nvml, function)(*arguments))
-
-
-def _attempt(nvml: Any, function: str, call: Callable[[], T]) -> Fact[T]:
-    try:
-        return call()
-    except nvml.NVMLError as error:
-        return Unknown(f"{function}: {error}")
-    except AttributeError:
-        return Unknown(f"{function}: not in this binding")
-
-
-def _then(fact: Fact[T], convert: Callable[[T], U]) -> Fact[U]:
-    """The converted value; Unknown stays, and so becomes what cannot be converted."""
-    if isinstance(fact, Unknown):
-        return fact
-    try:
-        return convert(fact)
-    except ValueError as error:
-        return Unknown(f"NVML answered {fact!r}: {error}")
-
-
-def _text(value: str | bytes) -> str:
-    return value.decode(errors="replace") if isinstance(value, bytes) else value
+    return attempt(nvml, "nvmlVgpuInstanceGetFbUsage", call)
 
 
 def _address(value: str | bytes) -> PciAddress:
-    return PciAddress.parse(_text(value))
+    return PciAddress.parse(text(value))

@@ -17,6 +17,14 @@ from vgpuctl.errors import (
 )
 from vgpuctl.model.card.fit import USABLE, listed, refusal, state_refusal
 from vgpuctl.model.card.holders import held_refusal, holder_facts, named
+from vgpuctl.model.card.instances import (
+    create_refusal,
+    destroy_refusal,
+    mig_mode_refusal,
+    with_instance,
+    with_mode,
+    without_instance,
+)
 from vgpuctl.model.card.occupancy import (
     Card,
     Occupant,
@@ -29,15 +37,18 @@ from vgpuctl.model.card.occupancy import (
 )
 from vgpuctl.model.fact import Fact, Unknown
 from vgpuctl.model.frameworks.passthrough import WHOLE_GPU
-from vgpuctl.model.gpu import FrameworkKind, GpuState, Holder, ObservedVgpu
+from vgpuctl.model.gpu import FrameworkKind, Gpu, GpuState, Holder, ObservedVgpu
 from vgpuctl.model.pci import GpuAddress
 from vgpuctl.model.step import (
     AttachHostdev,
+    CreateGpuInstance,
     CreateVgpu,
+    DestroyGpuInstance,
     DetachHostdev,
     DisableAutostart,
     Effect,
     RemoveVgpu,
+    SetMigMode,
     SetParams,
     SetVfs,
 )
@@ -59,6 +70,12 @@ def allowed(card: Card, effect: Effect) -> VgpuctlError | None:
             return _vfs_on_refusal(card)
         case SetVfs():
             return _vfs_off_refusal(card)
+        case SetMigMode():
+            return mig_mode_refusal(card, effect)
+        case CreateGpuInstance():
+            return create_refusal(card, effect)
+        case DestroyGpuInstance():
+            return destroy_refusal(card, effect)
         case AttachHostdev() | DetachHostdev() | DisableAutostart():
             return None
 
@@ -85,21 +102,25 @@ def after(card: Card, effect: Effect) -> Card:
             gpu = replace(card.gpu, vgpus=vgpus, creatable=_creatable_without(card, effect.type_id))
             return replace(without(card, effect.vgpu), gpu=gpu)
         case SetVfs(enabled=True) if not card.vfs_on:
-            # sriov-manage takes GPU instances and mixed-size mode with it (hardware.md 0.6).
-            gpu = replace(card.gpu, mixed_size=False, creatable=_LATER)
-            return replace(card, gpu=gpu, vfs_on=True)
+            return replace(card, gpu=replace(_emptied(card), mixed_size=False), vfs_on=True)
         case SetVfs(enabled=False) if card.vfs_on:
-            gpu = replace(
-                card.gpu,
-                state=GpuState.VFS_OFF,
-                framework=None,
-                vfs=(),
-                mixed_size=False,
-                creatable=_LATER,
-            )
+            gpu = replace(_emptied(card), state=GpuState.VFS_OFF, framework=None, vfs=(), mixed_size=False)
             return replace(card, gpu=gpu, vfs_on=False)
-        case SetVfs() | SetParams() | AttachHostdev() | DetachHostdev() | DisableAutostart():
+        case SetMigMode(enabled=enabled) if card.gpu.mig != enabled:
+            return with_mode(card, enabled=enabled)
+        case CreateGpuInstance():
+            return with_instance(card, effect)
+        case DestroyGpuInstance():
+            return without_instance(card, effect)
+        case SetVfs() | SetMigMode() | SetParams() | AttachHostdev() | DetachHostdev() | DisableAutostart():
             return card
+
+
+def _emptied(card: Card) -> Gpu:
+    """The GPU after sriov-manage, which takes GPU instances with it (hardware.md 0.6)."""
+    if card.gpu.mig is not True or isinstance(card.gpu.gpu_instances, Unknown):
+        return replace(card.gpu, creatable=_LATER)
+    return replace(card.gpu, gpu_instances=(), creatable=frozenset[int]())
 
 
 def _create_refusal(card: Card, effect: CreateVgpu) -> VgpuctlError | None:
@@ -161,7 +182,7 @@ def _vfs_on_refusal(card: Card) -> VgpuctlError | None:
         return UnsupportedHere(f"GPU {card.gpu.address} ({card.gpu.model}) has no VFs")
     if card.gpu.state not in USABLE:
         return state_refusal(card)
-    return held_refusal(card.gpu, "its VFs cannot be turned on")
+    return _compute_refusal(card) or held_refusal(card.gpu, "its VFs cannot be turned on")
 
 
 def _vfs_off_refusal(card: Card) -> VgpuctlError | None:
@@ -174,7 +195,20 @@ def _vfs_off_refusal(card: Card) -> VgpuctlError | None:
         return errors.GpuState(
             f"the VFs of GPU {card.gpu.address} carry vGPUs: {listed(standing)}", gpu=str(card.gpu.address)
         )
-    return held_refusal(card.gpu, "its VFs cannot be turned off")
+    return _compute_refusal(card) or held_refusal(card.gpu, "its VFs cannot be turned off")
+
+
+def _compute_refusal(card: Card) -> VgpuctlError | None:
+    """Turning VFs on or off destroys GPU instances: not those with compute instances of somebody's."""
+    instances = () if isinstance(card.gpu.gpu_instances, Unknown) else card.gpu.gpu_instances
+    used = [str(each.place) for each in instances if each.compute_instances != 0]
+    if not used:
+        return None
+    return errors.GpuState(
+        f"GPU {card.gpu.address} has compute instances in {listed(used)}, which sriov-manage would destroy",
+        hint="destroy them first: nvidia-smi mig -dci",
+        gpu=str(card.gpu.address),
+    )
 
 
 def _not_there(card: Card, effect: RemoveVgpu | SetParams) -> VgpuctlError:

@@ -22,7 +22,7 @@ from vgpuctl.model.card.occupancy import (
 from vgpuctl.model.fact import Unknown, known
 from vgpuctl.model.frameworks import rules_of
 from vgpuctl.model.frameworks.passthrough import PLAIN_VF, WHOLE_GPU
-from vgpuctl.model.gpu import FrameworkKind, GpuState
+from vgpuctl.model.gpu import FrameworkKind, GpuInstance, GpuState
 from vgpuctl.model.types import TypeKind, VgpuType
 
 RM_MAX_VGPUS = 32
@@ -170,7 +170,12 @@ def _mode_refusal(card: Card, vgpu_type: VgpuType) -> VgpuctlError | None:
     if mig and vgpu_type.kind is TypeKind.TIME_SLICED:
         return NoCapacity("MIG mode is on, and time-sliced types need it off")
     if not mig and vgpu_type.kind is TypeKind.MIG_BACKED:
-        return NoCapacity("MIG mode is off, and MIG-backed types need it on")
+        return NoCapacity(
+            "MIG mode is off, and MIG-backed types need it on",
+            hint=f"vgpuctl mig apply --gpu {card.gpu.address} --layout '{vgpu_type.name}:1'",
+        )
+    if mig and _instances(card) is not None:
+        return None
     if mig and not card.gpu.vfs:
         return NoCapacity("turning its VFs on leaves it without GPU instances")
     if mig and isinstance(card.gpu.creatable, Unknown):
@@ -227,7 +232,8 @@ def _count_refusal(card: Card, vgpu_type: VgpuType) -> VgpuctlError | None:
 
 def _gi_refusal(card: Card, vgpu_type: VgpuType) -> VgpuctlError | None:
     """GPU instances of one profile: each holds `max_per_gi` vGPUs of one size (hardware.md 3.4.1)."""
-    if vgpu_type.max_per_gpu is None:
+    present = _instances(card) if vgpu_type.gi_profile is not None else None
+    if present is None and vgpu_type.max_per_gpu is None:
         return None
     per_gi: dict[int | None, int] = {vgpu_type.fb_mib: vgpu_type.max_per_gi or 1}
     sizes = Counter([vgpu_type.fb_mib])
@@ -241,11 +247,29 @@ def _gi_refusal(card: Card, vgpu_type: VgpuType) -> VgpuctlError | None:
         ):
             per_gi.setdefault(found.fb_mib, found.max_per_gi or 1)
             sizes[found.fb_mib] += 1
-    instances = vgpu_type.max_per_gpu // (vgpu_type.max_per_gi or 1)
+    if present is None:
+        instances = (vgpu_type.max_per_gpu or 0) // (vgpu_type.max_per_gi or 1)
+    else:
+        instances = sum(each.profile == vgpu_type.gi_profile for each in present)
     needed = sum(-(-count // per_gi[size]) for size, count in sizes.items())
     if needed <= instances:
         return None
+    if present is not None and not instances:
+        return NoCapacity(
+            f"it has no GPU instance {vgpu_type.gi_profile}",
+            hint=f"cut one: vgpuctl mig apply --gpu {card.gpu.address} --layout '{vgpu_type.gi_profile}:1'",
+        )
     return NoCapacity(f"its {instances} GPU instances for {vgpu_type.name} are full")
+
+
+def _instances(card: Card) -> tuple[GpuInstance, ...] | None:
+    """The GPU instances of a card in MIG mode; none while VFs have yet to be turned on.
+
+    None where the driver was not asked or did not say.
+    """
+    if isinstance(card.gpu.gpu_instances, Unknown):
+        return None
+    return card.gpu.gpu_instances if card.vfs_on else ()
 
 
 def _full(card: Card, vgpu_type: VgpuType) -> VgpuctlError | None:

@@ -1,0 +1,320 @@
+"""MIG as part of the one path: from a document to a vGPU on a GPU instance, and back after a boot."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.support.stage import Daemon, Fuse, Killed, Stage, faults_of, show
+from tests.support.world import WHO
+from vgpuctl import errors
+from vgpuctl.model.document import DesktopDocument, DesktopVgpu, GpuDocument, MigWish, VgpuDocument
+from vgpuctl.model.edit import ApplyDocuments, DeleteVgpu, ImportMigParted, MigPartedRule, SetMig
+from vgpuctl.model.giprofile import Place
+from vgpuctl.model.gpu import FrameworkKind
+from vgpuctl.model.record import OperationState
+from vgpuctl.model.step import CreateGpuInstance, CreateVgpu, DestroyGpuInstance, SetMigMode, SetVfs
+from vgpuctl.service.messages import RunStep, Submitted, SweepDue
+
+CARDS = {
+    "ampere, vendor-vfio": "cards: [{model: a100-80, framework: vendor-vfio}]",
+    "ampere, sriov-mdev": "cards: [{model: a100-80, framework: sriov-mdev}]",
+    "hopper, vendor-vfio": "cards: [{model: h100, framework: vendor-vfio}]",
+}
+GPU = "0000:41:00.0"
+
+
+@pytest.fixture(params=list(CARDS))
+def stage(request, tmp_path):
+    made = Stage(tmp_path, cards(request.param, tmp_path))
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def daemon(stage):
+    made = Daemon(stage)
+    yield made
+    made.close()
+
+
+def cards(name: str, directory) -> str:
+    path = directory / "cards.yaml"
+    path.write_text(CARDS.get(name, name), encoding="utf-8")
+    return str(path)
+
+
+def apply(daemon, *documents):
+    return daemon.do(ApplyDocuments(documents=documents))
+
+
+def wish(daemon, *, counts=((1, 3), (2, 2)), level="vgpus") -> GpuDocument:
+    """`counts` are how many of each number of slices."""
+    snapshot = daemon.stage.observe()
+    types = daemon.engine._planning._catalog.find(snapshot.gpus[0].device).types
+    found = {}
+    for slices, count in counts:
+        vgpu_type = next(
+            each for each in types if each.gi_profile and each.gi_profile.startswith(f"{slices}g")
+        )
+        found[vgpu_type.name if level == "vgpus" else vgpu_type.gi_profile] = count
+    return GpuDocument(name=GPU, mig=MigWish(**{level: tuple(sorted(found.items()))}))
+
+
+def type_of(daemon, slices: int) -> str:
+    ((name, _),) = wish(daemon, counts=((slices, 1),)).mig.vgpus
+    return name
+
+
+def desktop(daemon, name: str, vgpu_type: str):
+    """A vGPU in a domain, where the libvirt of this machine takes it."""
+    if daemon.stage.sim.engine.state.boards[0].framework is FrameworkKind.SRIOV_MDEV:
+        return DesktopDocument(name="win1", vgpus=(DesktopVgpu(name=name, type=vgpu_type),))
+    return VgpuDocument(name=name, type=vgpu_type)
+
+
+def instances(daemon):
+    found = daemon.stage.host.observe().gpus[0].gpu_instances
+    assert isinstance(found, tuple)
+    return sorted(each.place for each in found)
+
+
+def effects(operation):
+    return [type(each.step.effect) for each in operation.runs]
+
+
+def test_from_a_wish_for_vgpus_to_vgpus_on_gpu_instances(daemon):
+    documents = [wish(daemon)]
+    documents += [VgpuDocument(name=f"small-{n}", type=type_of(daemon, 1)) for n in range(3)]
+    documents.append(desktop(daemon, "big", type_of(daemon, 2)))
+    operation = apply(daemon, *documents)
+    assert operation.state is OperationState.SUCCEEDED, operation.problem
+    done = effects(operation)
+    assert done[:2] == [SetMigMode, SetVfs]
+    assert (done.count(CreateGpuInstance), done.count(CreateVgpu)) == (5, 4)
+    assert len(daemon.stage.observe().vgpus()) == 4
+    assert show(daemon, ApplyDocuments(documents=daemon.documents())).plan.steps == ()
+
+
+def test_after_a_boot_everything_is_back(daemon):
+    apply(daemon, wish(daemon), VgpuDocument(name="one", type=type_of(daemon, 1)))
+    before = instances(daemon)
+    daemon.stage.sim.control("reboot")
+    assert instances(daemon) == []
+    daemon.settle()
+    assert instances(daemon) == before
+    assert [each.name for each in daemon.engine.ledger.allocations.values()] == ["one"]
+    assert len(daemon.stage.observe().vgpus()) == 1
+
+
+def test_a_change_destroys_the_fewest_and_never_what_carries_a_vgpu(daemon):
+    apply(daemon, wish(daemon, counts=((2, 2),)), VgpuDocument(name="one", type=type_of(daemon, 2)))
+    is_told = daemon.stage.observe().vgpus()[0].gpu_instance_id is not None
+    layout = wish(daemon, counts=((2, 1), (3, 1)), level="profiles").mig
+    before = instances(daemon)
+    shown = show(daemon, SetMig(gpu=GPU, mig=layout))
+    if not is_told:
+        (problem,) = shown.plan.problems
+        assert "perhaps vGPU" in problem.error.hint, "which of the two it is on, nobody tells"
+        return
+    kinds = [type(each.effect) for each in shown.plan.steps]
+    assert kinds == [DestroyGpuInstance, CreateGpuInstance]
+    assert daemon.do(SetMig(gpu=GPU, mig=layout)).state is OperationState.SUCCEEDED
+    assert len(set(before) & set(instances(daemon))) == 1
+
+
+def test_a_layout_that_would_take_an_instance_from_a_vgpu_is_refused(daemon):
+    apply(daemon, wish(daemon, counts=((2, 1),)), VgpuDocument(name="one", type=type_of(daemon, 2)))
+    with pytest.raises(errors.NoCapacity, match=r"7g\.80gb") as caught:
+        daemon.do(SetMig(gpu=GPU, mig=wish(daemon, counts=((7, 1),), level="profiles").mig))
+    assert "in the way: 2g.20gb@" in caught.value.hint
+
+
+def test_mig_mode_of_a_card_with_desktops_is_refused_with_the_desktops(daemon):
+    name = {"NVIDIA A100 80GB PCIe": "A100D-10C", "NVIDIA H100 PCIe": "H100-10C"}
+    vgpu_type = name[daemon.stage.observe().gpus[0].model]
+    carried = desktop(daemon, "cad", vgpu_type)
+    assert apply(daemon, carried).state is OperationState.SUCCEEDED
+    with pytest.raises(errors.VgpuBusy, match="it carries cad") as caught:
+        daemon.do(SetMig(gpu=GPU, mig=MigWish()))
+    assert caught.value.facts["vgpus"] == ["cad"]
+    if isinstance(carried, DesktopDocument):
+        assert "cad (domain win1)" in str(caught.value)
+
+
+def test_turning_it_off_again(daemon):
+    apply(daemon, wish(daemon), VgpuDocument(name="one", type=type_of(daemon, 1)))
+    daemon.do(DeleteVgpu(vgpu="one"))
+    operation = daemon.do(SetMig(gpu=GPU, mig=MigWish(enabled=False)))
+    assert operation.state is OperationState.SUCCEEDED, operation.problem
+    assert effects(operation) == [SetVfs, SetMigMode, SetVfs]
+    assert daemon.stage.observe().gpus[0].mig is False
+
+
+def test_exact_places(daemon):
+    profile = wish(daemon, counts=((1, 1),), level="profiles").mig.profiles[0][0]
+    layout = MigWish(instances=(Place(3, profile), Place(5, profile)))
+    assert daemon.do(SetMig(gpu=GPU, mig=layout)).state is OperationState.SUCCEEDED
+    assert instances(daemon) == [Place(3, profile), Place(5, profile)]
+
+
+def test_an_instance_that_the_driver_does_not_make_is_undone_as_far_as_the_documents_say(daemon):
+    daemon.do(SetMig(gpu=GPU, mig=wish(daemon, counts=((2, 1),), level="profiles").mig))
+    before = instances(daemon)
+    daemon.stage.sim.control("fail", {"what": "nvml-order", "count": 1})
+    operation = daemon.do(SetMig(gpu=GPU, mig=wish(daemon, counts=((1, 1), (2, 1)), level="profiles").mig))
+    assert operation.state is OperationState.FAILED
+    assert instances(daemon) == before
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", ["ampere, sriov-mdev", "hopper, vendor-vfio"], indirect=True)
+@pytest.mark.parametrize("boots", [False, True])
+def test_a_daemon_that_is_killed_at_any_point_is_followed_by_one_that_finishes(stage, boots):
+    """Before and after every step and every write; also while everything is made again after a boot."""
+
+    def act(fuse: Fuse) -> None:
+        daemon = Daemon(stage, fuse)
+        try:
+            if boots:
+                daemon.turn(SweepDue())
+            else:
+                documents = (wish(daemon), VgpuDocument(name="one", type=type_of(daemon, 2)))
+                daemon.turn(Submitted(1, WHO, ApplyDocuments(documents=documents)))
+            daemon.until_idle()
+        except Killed:
+            pass
+        finally:
+            daemon.store.fuse = Fuse()
+            daemon.close()
+
+    def go_on() -> list[str]:
+        daemon = Daemon(stage)
+        try:
+            daemon.settle()
+            return faults_of(daemon)
+        finally:
+            daemon.close()
+
+    if boots:
+        first = Daemon(stage)
+        apply(first, wish(first), VgpuDocument(name="one", type=type_of(first, 2)))
+        first.close()
+        stage.sim.control("reboot")
+    saved = stage.save()
+    counting = Fuse()
+    act(counting)
+    assert go_on() == []
+    assert len(counting.names) > 20
+    wrong = {}
+    for number in range(len(counting.names)):
+        stage.restore(saved)
+        act(Fuse(number))
+        if found := go_on():
+            wrong[f"{number} {counting.names[number]}"] = found
+    assert wrong == {}
+
+
+def test_a_mig_parted_configuration_becomes_the_documents_of_the_gpus_that_it_means(tmp_path):
+    stage = Stage(tmp_path, cards("cards: [{model: a100-80}, {model: l40s}, {model: h100}]", tmp_path))
+    daemon = Daemon(stage)
+    gpus = stage.observe().gpus
+    a100, h100 = (gpus[index].device.device << 16 | 0x10DE for index in (0, 2))
+    some = MigWish(profiles=(("3g.40gb", 2),))
+    rules = (
+        MigPartedRule(filters=(), indices=None, mig=MigWish(enabled=False)),
+        MigPartedRule(filters=(a100, h100), indices=(0, 1), mig=some),
+    )
+    operation = daemon.do(ImportMigParted(config="custom", rules=rules))
+    assert operation.state is OperationState.SUCCEEDED, operation.problem
+    assert daemon.documents() == (GpuDocument(name=GPU, mig=some),), "the others have MIG off as they are"
+    assert len(instances(daemon)) == 2
+    with pytest.raises(errors.GpuNotFound, match="names GPU 7"):
+        daemon.do(
+            ImportMigParted(config="x", rules=(MigPartedRule(filters=(), indices=(0, 7), mig=MigWish()),))
+        )
+    with pytest.raises(errors.GpuNotFound, match="means no GPU"):
+        daemon.do(
+            ImportMigParted(config="x", rules=(MigPartedRule(filters=(1,), indices=None, mig=MigWish()),))
+        )
+    daemon.close()
+    stage.close()
+
+
+def test_what_is_not_made_again_unasked(tmp_path):
+    """A mode that only a reset would bring back; a layout for which something is to be destroyed."""
+    stage = Stage(tmp_path, cards("cards: [{model: a100-80}]", tmp_path))
+    daemon = Daemon(stage)
+    apply(daemon, wish(daemon, counts=((2, 1),), level="profiles"))
+    other = wish(daemon, counts=((3, 1),), level="profiles").mig.profiles[0][0]
+    stage.sim.kernel.sriov_manage(GPU, enable=False, timeout_s=1)
+    stage.sim.kernel.sriov_manage(GPU, enable=True, timeout_s=1)
+    for _ in range(2):
+        stage.sim.control("mig-cut", {"gpu": GPU, "profile": other})
+    daemon.settle()
+    assert [each.profile for each in instances(daemon)] == [other, other], "nothing is destroyed unasked"
+    stage.sim.kernel.sriov_manage(GPU, enable=False, timeout_s=1)
+    stage.sim.control("mig", {"gpu": GPU, "enabled": False})
+    daemon.settle()
+    assert stage.observe().gpus[0].mig is False
+    daemon.close()
+    stage.close()
+
+
+def test_enabling_what_is_enabled_keeps_the_layout(daemon):
+    before = wish(daemon)
+    apply(daemon, before)
+    daemon.do(SetMig(gpu=GPU, mig=MigWish()))
+    assert daemon.documents() == (before,)
+
+
+def test_somebody_elses_instance_is_in_the_way_only_where_it_is(daemon):
+    daemon.do(SetMig(gpu=GPU, mig=MigWish()))
+    profile = wish(daemon, counts=((3, 1),), level="profiles").mig.profiles[0][0]
+    daemon.stage.sim.control("mig-cut", {"gpu": GPU, "profile": profile, "compute": True})
+    with pytest.raises(errors.NoCapacity, match="no room") as caught:
+        daemon.do(SetMig(gpu=GPU, mig=wish(daemon, counts=((1, 1),), level="profiles").mig))
+    assert "a compute instance" in caught.value.hint
+    assert (
+        daemon.do(SetMig(gpu=GPU, mig=wish(daemon, counts=((1, 3),)).mig)).state is OperationState.SUCCEEDED
+    )
+    assert Place(0, profile) in instances(daemon)
+
+
+@pytest.mark.parametrize("stage", ["cards: [{model: a100-80-sxm}, {model: a100-80-sxm}]"], indirect=True)
+def test_a_reset_on_nvswitch_is_refused_while_the_host_is_in_use(daemon):
+    other = daemon.stage.observe().gpus[1].address
+    vgpu_type = next(each.name for each in daemon.engine._planning._catalog.keyed("a100-80-sxm").types)
+    apply(daemon, VgpuDocument(name="one", type=vgpu_type, gpu=str(other)))
+    with pytest.raises(errors.GpuState, match=f"takes the GPUs beside it along: {other}"):
+        daemon.do(SetMig(gpu=GPU, mig=MigWish()))
+    daemon.do(DeleteVgpu(vgpu="one"))
+    assert daemon.do(SetMig(gpu=GPU, mig=MigWish())).state is OperationState.SUCCEEDED
+
+
+def test_a_model_without_a_geometry_is_cut_once_its_driver_says_what_it_can(tmp_path):
+    stage = Stage(tmp_path, cards("cards: [{model: b300}]", tmp_path))
+    daemon = Daemon(stage)
+    with pytest.raises(errors.UnsupportedHere, match="is not known"):
+        daemon.do(SetMig(gpu=GPU, mig=MigWish(profiles=(("1g.34gb", 1),))))
+    daemon.close()
+    stage.close()
+
+
+@pytest.mark.parametrize("stage", ["hopper, vendor-vfio", "ampere, sriov-mdev"], indirect=True)
+def test_what_nvml_does_not_say_after_the_vfs_are_on_is_waited_for(daemon):
+    """A round that cannot tell what is cut is no round that has no room."""
+    documents = (wish(daemon), VgpuDocument(name="one", type=type_of(daemon, 2)))
+    ticket = daemon.submit(ApplyDocuments(documents=documents))
+    for _ in range(100):
+        effect = daemon.effects.pop(0)
+        daemon.turn(daemon.perform(effect))
+        if isinstance(effect, RunStep) and isinstance(effect.step.effect, SetVfs):
+            break
+    daemon.stage.sim.control("fail", {"what": "nvml"})
+    daemon.until_idle()
+    assert daemon.operation(ticket).state is OperationState.RUNNING
+    daemon.stage.sim.control("heal")
+    daemon.turn(SweepDue())
+    daemon.until_idle()
+    assert daemon.operation(ticket).state is OperationState.SUCCEEDED
+    assert len(instances(daemon)) == 5
