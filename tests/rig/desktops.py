@@ -32,7 +32,7 @@ NEW_MACHINE: Final = "q35"
 MDEVS: Final = Path("/sys/bus/mdev/devices")
 PCI: Final = Path("/sys/bus/pci/devices")
 SOCKET: Final = "/run/vgpuctl/vgpuctl.sock"
-PATIENCE_S: Final = 120.0
+PATIENCE_S: Final = 300.0
 
 
 class Failed(AssertionError):
