@@ -194,6 +194,7 @@ def seat(host: Host) -> Iterator[dict[str, Any]]:
     for name in ("one", "two"):
         if host.libvirt.lookupByName(name).isActive():
             host.stop(name)
+        host.libvirt.lookupByName(name).undefineFlags(libvirt.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE)
     until(lambda: is_free("seat"), "the end of the hold")
     vgpuctl("vgpu", "delete", "seat", "--yes")
     assert vgpus(name="seat") == []
