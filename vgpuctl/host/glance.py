@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from typing import TypeVar, cast
 
 from vgpuctl.ports.kernel import CommandResult, Kernel, KernelLogLine, Uevent
@@ -79,6 +80,10 @@ class Glance:
     def log(self, since: int = 0) -> tuple[KernelLogLine, ...]:
         """The kernel log, as it is."""
         return self._kernel.log(since)
+
+    def log_from_now(self) -> AbstractContextManager[Callable[[], tuple[KernelLogLine, ...]]]:
+        """What comes into the kernel log."""
+        return self._kernel.log_from_now()
 
     def uevents(self) -> Iterator[Uevent]:
         """Uevents, as they come."""

@@ -51,8 +51,11 @@ SWEEP_S = 60.0
 """Between two looks at whether all is still as wished, when no event asks for one."""
 PROBE_S = 0.5
 """The same while a start waits for GPUs: not every driver tells when it is ready."""
-WAKE_S = 0.5
+WAKE_S = 0.1
 """After an event: others follow it, and one look serves them all."""
+REST = 3.0
+"""Between two looks that events ask for, in times of the last one: our own steps make events as well."""
+MOST_REST_S = 5.0
 WITHDRAW_S = 5.0
 """How long the answer to a request that is given up may take."""
 REOPEN_S = 1.0
@@ -100,6 +103,7 @@ class Loop:
         self.revision = 0
         self._in_flight = 0
         self._next_sweep = 0.0
+        self._rested = 0.0
         self._stopping = False
         self.is_starting = False
         """Whether somebody waits for the first restore."""
@@ -165,8 +169,10 @@ class Loop:
 
     def wake(self) -> None:
         """Something happened on the host: look soon."""
-        self._next_sweep = min(self._next_sweep, self._clock.monotonic_s() + WAKE_S)
-        self._inbox.put(None)
+        due = max(self._clock.monotonic_s() + WAKE_S, self._rested)
+        if due < self._next_sweep:
+            self._next_sweep = due
+            self._inbox.put(None)
 
     # -- the loop's own thread --------------------------------------------------------------------
 
@@ -273,6 +279,7 @@ class Loop:
 
     def _observe(self, number: int) -> None:
         while True:
+            began = self._clock.monotonic_s()
             try:
                 snapshot = self._host.observe()
             except Exception:
@@ -282,6 +289,8 @@ class Loop:
                 if self._stopping:
                     return
             else:
+                ended = self._clock.monotonic_s()
+                self._rested = ended + min(MOST_REST_S, REST * (ended - began))
                 self._inbox.put(Observed(number, snapshot))
                 return
 
