@@ -6,11 +6,13 @@ import errno
 import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from typing import TypeVar, cast
+from typing import Final, TypeVar
 
 from vgpuctl.ports.kernel import CommandResult, Kernel, KernelLogLine, Uevent
 
 T = TypeVar("T")
+
+_UNSEEN: Final = object()
 
 
 class Glance:
@@ -31,17 +33,18 @@ class Glance:
 
     def _once(self, what: str, path: str, ask: Callable[[str], T]) -> T:
         key = (what, path)
-        if key not in self._seen:
+        seen = self._seen.get(key, _UNSEEN)
+        if seen is _UNSEEN:
             try:
-                self._seen[key] = ask(path)
+                seen = self._seen[key] = ask(path)
             except OSError as error:
                 self._seen[key] = error
-        seen = self._seen[key]
+                raise
         if isinstance(seen, OSError):
             # A fresh one: the same exception raised in several threads would chain their tracebacks.
             number = seen.errno or errno.EIO
             raise OSError(number, seen.strerror or os.strerror(number), path)
-        return cast("T", seen)
+        return seen  # type: ignore[return-value]  # it came from such a call
 
     def read(self, path: str) -> str:
         """The text of a file."""

@@ -1,8 +1,8 @@
 """Observing: one Snapshot of the host, from every source, each with a deadline.
 
-Every GPU is read on a thread of its own; NVML, libvirt and the open handles beside them.  What does not
-answer in time is UNREADABLE or Unknown and holds up nothing; it is not asked again before its last
-answer has come.
+GPUs are read one by one, past one that is slow or hangs; NVML, libvirt and the open handles beside
+them.  What does not answer in time is UNREADABLE or Unknown and holds up nothing; it is not asked again
+before its last answer has come.
 
 Reads per observation (`Snapshot.reads`), each file at most once:
 
@@ -155,12 +155,15 @@ class Observer:
         except OSError as error:
             return dict.fromkeys(sorted(self._last, key=str), f"the PCI bus: {error.strerror}")
         every = frameworks(glance, self._clock, self._memory)
-        calls: dict[GpuAddress, Call[Sighting] | Hanging] = {
-            address: self._ask(f"GPU {address}", partial(look, glance, address, every, self._has_vfs))
-            for address in found.gpus
-        }
         deadline = deadline_in(self._gpu_timeout_s)
-        for address, call in calls.items():
+        calls = self._watch.each(
+            {
+                f"GPU {address}": partial(look, glance, address, every, self._has_vfs)
+                for address in found.gpus
+            },
+            deadline,
+        )
+        for address, call in zip(found.gpus, calls.values(), strict=True):
             try:
                 seen[address] = str(call) if isinstance(call, Hanging) else call.result(deadline)
             except OSError as error:
