@@ -50,7 +50,7 @@ class Cards:
 
     def unload(self) -> None:
         """Unload the driver, and what stood on it."""
-        run("modprobe", "-r", self._driver)
+        run("rmmod", self._driver)
         settle()
 
 
