@@ -27,6 +27,7 @@ from vgpuctl.ports.clock import Clock
 from vgpuctl.ports.host import Host
 from vgpuctl.ports.store import Saved, Store
 from vgpuctl.service.engine import Engine
+from vgpuctl.service.lanes import Lanes
 from vgpuctl.service.ledger import Ledger, Operation
 from vgpuctl.service.messages import (
     Answer,
@@ -56,6 +57,8 @@ WAKE_S = 0.1
 REST = 3.0
 """Between two looks that events ask for, in times of the last one: our own steps make events as well."""
 MOST_REST_S = 5.0
+BUSY_S = 2.0
+"""After an event of a vGPU while steps run."""
 WITHDRAW_S = 5.0
 """How long the answer to a request that is given up may take."""
 REOPEN_S = 1.0
@@ -101,6 +104,7 @@ class Loop:
         self.changed = threading.Condition(threading.RLock())
         """Held while the state changes; notified after every commit."""
         self.revision = 0
+        self._lanes = Lanes()
         self._in_flight = 0
         self._next_sweep = 0.0
         self._rested = 0.0
@@ -167,9 +171,16 @@ class Loop:
             self._tickets.pop(ticket, None)
             raise errors.DeadlineExceeded("the daemon does not come to it; it may still happen") from None
 
-    def wake(self) -> None:
-        """Something happened on the host: look soon."""
-        due = max(self._clock.monotonic_s() + WAKE_S, self._rested)
+    def wake(self, *, by_vgpu: bool = False) -> None:
+        """Something happened on the host: look soon.
+
+        `by_vgpu`: a vGPU came or went.  While steps run it was most likely theirs, and a look at
+        everything for each would only hold them up.
+        """
+        now = self._clock.monotonic_s()
+        due = max(now + WAKE_S, self._rested)
+        if by_vgpu and self._in_flight:
+            due = max(due, now + BUSY_S)
         if due < self._next_sweep:
             self._next_sweep = due
             self._inbox.put(None)
@@ -232,9 +243,9 @@ class Loop:
                 case Answer():
                     self._answer(effect)
                 case Observe(number=number):
-                    self._spawn("observe", partial(self._observe, number))
+                    self._lanes.run("observe", partial(self._observe, number))
                 case RunStep():
-                    self._spawn(effect.step.lane, partial(self._step, effect))
+                    self._lanes.run(effect.step.lane, partial(self._step, effect))
                     self._in_flight += 1
 
     def _reopen(self, failure: errors.VgpuctlError) -> None:
@@ -273,9 +284,6 @@ class Loop:
             future.set_result(answer.value)
 
     # -- other threads ----------------------------------------------------------------------------
-
-    def _spawn(self, name: str, run: Callable[[], None]) -> None:
-        threading.Thread(target=run, name=name, daemon=True).start()
 
     def _observe(self, number: int) -> None:
         while True:

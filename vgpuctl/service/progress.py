@@ -131,6 +131,7 @@ class Progress:
             self._turn.record(AllocationPut(allocation))
         run.round += 1
         run.pending = {step.number: step for step in result.steps}
+        run.lanes = {step.number: step.lane for step in result.steps}
         run.running, run.done = {}, set()
         run.incomplete = result.incomplete
         if not run.pending:
@@ -316,7 +317,7 @@ class Progress:
         boot_id = self._observations.boot_id
         for run in self._runs.values():
             for step in list(run.pending.values()):
-                if step.lane in self._lanes or not run.done.issuperset(step.needs):
+                if run.lanes[step.number] in self._lanes or not run.done.issuperset(step.needs):
                     continue
                 del run.pending[step.number]
                 run.running[step.number] = step

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from vgpuctl.model.allocation import Allocation
 from vgpuctl.model.pci import GpuAddress
-from vgpuctl.model.step import CreateVgpu, Step
+from vgpuctl.model.step import CreateVgpu, Lane, Step
 from vgpuctl.service.messages import Submitted
 
 
@@ -31,6 +31,8 @@ class Run:
     scope: frozenset[str]
     round: int
     pending: dict[int, Step] = field(default_factory=dict)
+    lanes: dict[int, Lane] = field(default_factory=dict)
+    """The lane of each step of this round, by number."""
     running: dict[int, Step] = field(default_factory=dict)
     done: set[int] = field(default_factory=set)
     incomplete: bool = False
