@@ -10,48 +10,56 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from tests.rig.simulated import Nvsim
+
 MDEVS: Final = Path("/sys/bus/mdev/devices")
 PCI: Final = Path("/sys/bus/pci/devices")
+_SRIOV_MANAGE: Final = "/usr/lib/nvidia/sriov-manage"
 _POLL_S: Final = 0.01
+_READY_S: Final = 60.0
 
 
 @dataclass(frozen=True, slots=True)
 class Cards:
-    """Cards of one framework, each with `each` vGPUs of one type.
+    """Cards of one model and framework, with `each` vGPUs of one type on each of them."""
 
-    `spec` is for nvsim_cards (`t4:mdev@21,...`); with none the parent is the kernel's sample mtty.
-    """
-
-    spec: str
-    gpus: tuple[str, ...]
+    model: str
+    framework: str
+    buses: tuple[str, ...]
     each: int
     vgpu_type: str
-    has_vfs: bool = False
 
     @property
-    def count(self) -> int:
-        """All vGPUs."""
-        return len(self.gpus) * self.each
+    def gpus(self) -> tuple[str, ...]:
+        """Their addresses."""
+        return tuple(f"0000:{bus}:00.0" for bus in self.buses)
 
     @property
-    def _driver(self) -> str:
-        return "nvsim" if self.spec else "mtty"
+    def has_vfs(self) -> bool:
+        """Whether vGPUs stand on VFs."""
+        return self.framework != "mdev"
 
     def plug(self) -> None:
-        """Put the cards in, and load their driver."""
-        if self.spec:
-            run("modprobe", "nvsim_cards", f"gpus={self.spec}")
-        self.load()
+        """Put the cards in, load their driver, and turn on their VFs."""
+        Nvsim().unload()
+        Nvsim().load(",".join(f"{self.model}:{self.framework}@{bus}" for bus in self.buses))
+        self._turn_on_vfs()
         settle()
 
     def load(self) -> None:
-        """Load the driver; does not wait for udev."""
-        run("modprobe", self._driver)
+        """Load the driver, and turn on the VFs as NVIDIA's own unit does; does not wait for udev."""
+        run("modprobe", "nvsim")
+        self._turn_on_vfs()
 
     def unload(self) -> None:
         """Unload the driver, and what stood on it."""
-        run("rmmod", self._driver)
+        Nvsim().unload_driver()
         settle()
+
+    def _turn_on_vfs(self) -> None:
+        if self.has_vfs:
+            for gpu in self.gpus:
+                run(_SRIOV_MANAGE, "-e", gpu)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +71,19 @@ class Place:
     text: str
 
     @property
+    def kind(self) -> str:
+        """The name of its mdev type's directory."""
+        return Path(self.file).parent.name
+
+    @property
+    def is_mdev(self) -> bool:
+        """Whether it has a name of its own."""
+        return self.file.endswith("/create")
+
+    @property
     def is_made(self) -> bool:
         """Whether it is there."""
-        if self.file.endswith("/create"):
+        if self.is_mdev:
             return (MDEVS / self.text).exists()
         try:
             return Path(self.file).read_text().strip() == self.text
@@ -74,22 +92,33 @@ class Place:
 
     def make(self) -> None:
         """Write it."""
-        descriptor = os.open(self.file, os.O_WRONLY)
-        try:
-            os.write(descriptor, self.text.encode())
-        finally:
-            os.close(descriptor)
+        write(self.file, self.text)
+
+    def remove(self) -> None:
+        """Write it away."""
+        if self.is_mdev:
+            write(str(MDEVS / self.text / "remove"), "1")
+        else:
+            write(self.file, "0")
+
+
+def write(file: str, text: str) -> None:
+    """One write(2), and no more than it needs."""
+    descriptor = os.open(file, os.O_WRONLY)
+    try:
+        os.write(descriptor, text.encode())
+    finally:
+        os.close(descriptor)
 
 
 def places(cards: Cards) -> list[Place]:
     """The places of the vGPUs that are there, GPU by GPU."""
-    found = []
-    for gpu in cards.gpus:
-        if cards.has_vfs:
-            found += _on_vfs(gpu)
-        else:
-            found += _on_parent(gpu)
-    return found
+    return [place for gpu in cards.gpus for place in (_on_vfs(gpu) if cards.has_vfs else _on_parent(gpu))]
+
+
+def free_vf(gpu: str) -> Path:
+    """The file that gives the first free VF a type."""
+    return next(file for file in _types_of_vfs(gpu) if file.read_text().strip() == "0")
 
 
 def _on_parent(gpu: str) -> list[Place]:
@@ -104,14 +133,24 @@ def _on_parent(gpu: str) -> list[Place]:
 
 
 def _on_vfs(gpu: str) -> list[Place]:
-    found = []
-    for number in range(len(list((PCI / gpu).glob("virtfn*")))):
-        vf = (PCI / gpu / f"virtfn{number}").resolve().name
-        file = PCI / vf / "nvidia" / "current_vgpu_type"
-        text = file.read_text().strip()
-        if text != "0":
-            found.append(Place(gpu, str(file), text))
-    return found
+    texts = ((file, file.read_text().strip()) for file in _types_of_vfs(gpu))
+    return [Place(gpu, str(file), text) for file, text in texts if text != "0"]
+
+
+def _types_of_vfs(gpu: str) -> list[Path]:
+    count = len(list((PCI / gpu).glob("virtfn*")))
+    vfs = [(PCI / gpu / f"virtfn{number}").resolve().name for number in range(count)]
+    return [PCI / vf / "nvidia" / "current_vgpu_type" for vf in vfs]
+
+
+def wait_until_ready(wanted: Iterable[Place]) -> None:
+    """Wait until the files are there that will be written."""
+    deadline = time.monotonic() + _READY_S
+    for file in {each.file for each in wanted}:
+        while not Path(file).exists():
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"there is no {file}")
+            time.sleep(_POLL_S)
 
 
 def wait_until_made(wanted: Iterable[Place], timeout_s: float) -> bool:
@@ -127,7 +166,7 @@ def wait_until_made(wanted: Iterable[Place], timeout_s: float) -> bool:
 
 def settle() -> None:
     """Wait until udev has dealt with what happened."""
-    run("udevadm", "settle", "--timeout=60")
+    run("udevadm", "settle", "--timeout=120")
 
 
 def run(*command: str) -> str:

@@ -1,10 +1,13 @@
-"""A vgpuctl daemon as on a host, and its API."""
+"""A vgpuctl daemon of the benchmark's own, and its API."""
 
 from __future__ import annotations
 
+import contextlib
 import shutil
+import signal
 import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,9 +18,10 @@ from vgpuctl.errors import VgpuctlError
 _STATE: Final = Path("/var/lib/vgpuctl-bench")
 _SOCKET: Final = Path("/run/vgpuctl-bench.sock")
 _LOG: Final = Path("/var/log/vgpuctl-bench.log")
-_START_S: Final = 120.0
+_START_S: Final = 300.0
 _STOP_S: Final = 60.0
-_CHANGE_S: Final = 300.0
+_CHANGE_S: Final = 900.0
+_POLL_S: Final = 0.1
 
 
 class Daemon:
@@ -29,7 +33,7 @@ class Daemon:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Start it, and wait until it has seen the host and has nothing to do."""
+        """Start it, and wait until it has seen the host."""
         with _LOG.open("ab") as log:
             self._process = subprocess.Popen(
                 ["vgpuctl", "daemon", "--state-dir", _STATE, "--socket", _SOCKET],
@@ -45,7 +49,7 @@ class Daemon:
             except VgpuctlError:
                 if self._process.poll() is not None or time.monotonic() > deadline:
                     raise
-                time.sleep(0.1)
+                time.sleep(_POLL_S)
             else:
                 return
 
@@ -60,14 +64,23 @@ class Daemon:
                 self._process.wait()
             self._process = None
 
-    def change(self, body: dict[str, Any]) -> dict[str, Any]:
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Stopped in its tracks; what happens meanwhile it hears of afterwards."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._process.send_signal(signal.SIGCONT)
+
+    def change(self, body: dict[str, Any]) -> None:
         """Submit an edit and wait until its operation has succeeded."""
         ended = follow(self.client, submit(self.client, body), timeout_s=_CHANGE_S)
         if ended["state"] != "succeeded":
             raise RuntimeError(f"{body['action']} {ended['state']}: {ended['problem']}")
-        return ended
 
-    def create(self, places: dict[str, int], vgpu_type: str) -> None:
+    def create(self, gpus: tuple[str, ...], each: int, vgpu_type: str) -> None:
         """Make that many vGPUs of a type on each GPU."""
         documents = [
             {
@@ -77,7 +90,7 @@ class Daemon:
                 "type": vgpu_type,
                 "gpu": gpu,
             }
-            for card, (gpu, count) in enumerate(places.items())
-            for number in range(count)
+            for card, gpu in enumerate(gpus)
+            for number in range(each)
         ]
         self.change({"action": "apply", "documents": documents})

@@ -17,12 +17,17 @@ _MOST_STALL_S: Final = 0.25
 """The same, whatever we compute meanwhile."""
 
 
+def begin(name: str, work: Callable[[], None]) -> None:
+    """Have `work` done on a thread that does not keep the process alive."""
+    threading.Thread(target=work, name=name, daemon=True).start()
+
+
 class Hanging(Exception):
     """The call has not returned in time; or an earlier one of the same key still has not."""
 
 
 class Call(Generic[T]):
-    """One call, to be run on a daemon thread, so that a hung one does not keep the process alive."""
+    """One call, and what came of it."""
 
     def __init__(self, name: str, ask: Callable[[], T]) -> None:
         self.name = name
@@ -76,7 +81,7 @@ class Watch:
     def start(self, key: str, ask: Callable[[], T]) -> Call[T]:
         """Start `ask`; raises Hanging while an earlier call of the same key is still under way."""
         call = self._new(key, ask)
-        threading.Thread(target=call.run, name=key, daemon=True).start()
+        begin(key, call.run)
         return call
 
     def each(self, asks: Mapping[str, Callable[[], T]], deadline_s: float) -> dict[str, Call[T] | Hanging]:
@@ -137,7 +142,7 @@ class _Crew(Generic[T]):
 
     def _hire(self) -> None:
         if self._waiting:
-            threading.Thread(target=self._work, name="reader", daemon=True).start()
+            begin("reader", self._work)
 
     def _work(self) -> None:
         for call in self._rest():
