@@ -26,7 +26,8 @@ class RootedFiles:
 
     def locate(self, path: str) -> str:
         """Where `path` is on this machine; raises OSError (EINVAL) when it could leave the root."""
-        if path.startswith("/") or "\0" in path or (".." in path and ".." in path.split("/")):
+        # The second half only where the first, which costs next to nothing, is in doubt.
+        if (".." in path or "\0" in path or path[:1] == "/") and not _is_below(path):
             raise OSError(errno.EINVAL, "not a path below the root", path)
         return self._prefix + path
 
@@ -86,6 +87,10 @@ class RootedFiles:
         except (FileNotFoundError, NotADirectoryError):
             return False
         return True
+
+
+def _is_below(path: str) -> bool:
+    return not path.startswith("/") and "\0" not in path and ".." not in path.split("/")
 
 
 def _named(error: OSError, path: str) -> OSError:

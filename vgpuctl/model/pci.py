@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache, total_ordering
 from typing import Union
 
@@ -19,6 +19,13 @@ class PciAddress:
     bus: int
     device: int
     function: int
+    _text: str = field(init=False, repr=False, compare=False)
+    """As sysfs writes it: asked for far more often than an address is made."""
+
+    def __post_init__(self) -> None:
+        """Write it once."""
+        text = f"{self.domain:04x}:{self.bus:02x}:{self.device:02x}.{self.function}"
+        object.__setattr__(self, "_text", text)
 
     @classmethod
     def parse(cls, text: str) -> PciAddress:
@@ -30,7 +37,7 @@ class PciAddress:
         return self.domain << 16 | self.bus << 8 | self.device << 3 | self.function
 
     def __str__(self) -> str:
-        return f"{self.domain:04x}:{self.bus:02x}:{self.device:02x}.{self.function}"
+        return self._text
 
 
 @lru_cache(maxsize=4096)
