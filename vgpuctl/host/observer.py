@@ -92,15 +92,16 @@ class Observer:
         glance = Glance(self._kernel)
         taken_at = self._clock.now()
         # The handles first: NVML's helper holds the GPUs open while it asks, and is no holder.
-        driver_side = self._ask("handles and NVML", self._handles_and_nvml)
+        held = self._ask("open handles", self._handles.holders)
+        if isinstance(held, Call):
+            held.have_a_start()
+        asked = self._ask("NVML", partial(self._nvml_after, held))
         hypervisor = self._hypervisor
         libvirt = self._ask("libvirt", lambda: _libvirt(hypervisor)) if hypervisor is not None else None
         sightings = self._sightings(glance)
-        handles, nvml = self._answer(
-            driver_side,
-            2 * self._nvml_timeout_s,
-            lambda why: (Unknown(f"open handles: {why}"), Unknown(f"NVML: {why}")),
-        )
+        deadline_s = 2 * self._nvml_timeout_s
+        handles: Fact[Holders] = self._answer(held, deadline_s, lambda why: Unknown(f"open handles: {why}"))
+        nvml: Fact[NvmlHost] = self._answer(asked, deadline_s, lambda why: Unknown(f"NVML: {why}"))
         info: Fact[Hypervisor] = _NO_LIBVIRT
         # No libvirt is an answer, unlike one that does not answer: no domain of ours can be in the way.
         domains: Fact[tuple[Domain, ...]] = ()
@@ -144,8 +145,11 @@ class Observer:
         except Exception as error:  # noqa: BLE001 - observe() never raises; what broke is Unknown
             return otherwise(str(error) or type(error).__name__)
 
-    def _handles_and_nvml(self) -> tuple[Fact[Holders], Fact[NvmlHost]]:
-        return self._handles.holders(), self._nvml.host(self._nvml_timeout_s)
+    def _nvml_after(self, held: Call[Fact[Holders]] | Hanging) -> Fact[NvmlHost]:
+        if isinstance(held, Hanging):
+            raise held
+        held.result(deadline_in(self._nvml_timeout_s))
+        return self._nvml.host(self._nvml_timeout_s)
 
     def _sightings(self, glance: Glance) -> dict[GpuAddress, Sighting | str]:
         """Every GPU by address, sorted, with what was seen of it or why it could not be read."""

@@ -55,6 +55,14 @@ class Call(Generic[T]):
         """Whether it is still under way."""
         return not self._done.is_set()
 
+    def have_a_start(self) -> None:
+        """Wait while it computes, not while it waits itself: see `Watch.each`."""
+        until = time.monotonic() + _MOST_STALL_S
+        while time.monotonic() < until:
+            cpu_s = time.process_time()
+            if self._done.wait(_STALL_S) or time.process_time() - cpu_s < _STALL_S / 2:
+                return
+
     def result(self, deadline_s: float) -> T:
         """The value or the exception of the call; Hanging when `deadline_s` (monotonic) passes first."""
         if not self._done.wait(max(0.0, deadline_s - time.monotonic())):
