@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -76,6 +77,11 @@ class ScriptedKernel:
 
     def log(self, since: int = 0) -> tuple[KernelLogLine, ...]:
         return tuple(KernelLogLine(n, text) for n, text in enumerate(self.lines, 1) if n > since)
+
+    @contextmanager
+    def log_from_now(self) -> Iterator[Callable[[], tuple[KernelLogLine, ...]]]:
+        mark = len(self.lines)
+        yield lambda: self.log(mark)
 
     def uevents(self) -> Iterator[Uevent]:
         return iter(())

@@ -129,7 +129,7 @@ def test_a_vgpu_of_a_type_that_nobody_lists_any_more_is_named_by_the_catalogue()
     sighting = seen(
         framework=FrameworkKind.VENDOR_VFIO,
         view=FrameworkView(types=(), creatable=frozenset(), vgpus=(vgpu,)),
-        nodes={vgpu: ("/dev/vfio/7", "/dev/vfio/devices/vfio3")},
+        nodes={(vgpu.parent, vgpu.mdev_uuid): ("/dev/vfio/7", "/dev/vfio/devices/vfio3")},
     )
     (known_now,) = joined(sighting, 0, others(handles={"/dev/vfio/devices/vfio3": (QEMU,)})).vgpus
     assert known_now.type_name == "L40S-8Q"

@@ -260,6 +260,7 @@ def test_whoever_looks_is_told_why_a_vgpu_does_not_come_back_and_what_to_do(tmp_
     with world(tmp_path, cards="l40s:sriov-mdev") as one:
         one.succeed(CreateVgpus(type="L40S-8Q", name="a"))
         one.sim.control("reload-driver", {})
+        one.service.host()  # looks: what was seen before the reload is no answer
         found = one.service.first_restore(gpus_s=60.0)
         assert found is not None
         why = (

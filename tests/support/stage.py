@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import random
 import shutil
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import count
@@ -21,10 +20,10 @@ import pytest
 
 from tests.support.world import CATALOG, PROFILES, WHO, libvirt_file
 from vgpuctl import errors
+from vgpuctl.host import watch
 from vgpuctl.host.libvirt.connection import LibvirtHypervisor
 from vgpuctl.host.local import LocalHost
 from vgpuctl.host.store.sqlite import SqliteStore
-from vgpuctl.host.watch import Call
 from vgpuctl.model.document import Document
 from vgpuctl.model.domain import vgpu_of_alias
 from vgpuctl.model.edit import ApplyDocuments, Edit
@@ -58,10 +57,8 @@ _KERNEL = ("write", "write_abandonable", "sriov_manage")
 _CHANGES = {f"after {name}" for name in (*_STORE, *_LIBVIRT, *_KERNEL)}
 
 
-def _call_at_once(call: Call[Any], name: str, ask: Callable[[], Any]) -> None:
-    call.name, call._ask = name, ask
-    call._done, call._value, call._error = threading.Event(), None, None
-    call._run()
+def _at_once(_name: str, work: Callable[[], None]) -> None:
+    work()
 
 
 class Killed(BaseException):
@@ -139,7 +136,7 @@ class Stage:
         self.ids = random.Random(1)
         # The watchers of hanging calls take a thread for each; nothing hangs here.
         self._patch = pytest.MonkeyPatch()
-        self._patch.setattr(Call, "__init__", _call_at_once)
+        self._patch.setattr(watch, "begin", _at_once)
         self.foreign: set[tuple[str, str]] = set()
         self._seen: tuple[Any, Snapshot] | None = None
         self._restored = 0

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import structlog
 
@@ -27,6 +27,17 @@ if TYPE_CHECKING:
 _log = structlog.get_logger("vgpuctl.daemon")
 
 
+_OF_VGPUS: Final = frozenset({"mdev", "vfio", "vfio-dev"})
+"""The subsystems of what comes and goes with a vGPU."""
+
+
+class Wake(Protocol):
+    """What is told that something happened on the host; `by_vgpu`: to a vGPU, and nothing else."""
+
+    def __call__(self, *, by_vgpu: bool = False) -> None:
+        """Tell it."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
     """What a daemon is made of.  `closers` run in turn when it ends."""
@@ -42,16 +53,16 @@ class Parts:
     hooks: HookFiles | None
     closers: tuple[Callable[[], None], ...] = field(default=())
 
-    def on_event(self, wake: Callable[[], None]) -> None:
+    def on_event(self, wake: Wake) -> None:
         """Call `wake` whenever the kernel or libvirt says that something happened."""
         if self.hypervisor is not None:
             self.hypervisor.subscribe(lambda _event: wake())
         threading.Thread(target=self._watch_kernel, args=(wake,), name="uevents", daemon=True).start()
 
-    def _watch_kernel(self, wake: Callable[[], None]) -> None:
+    def _watch_kernel(self, wake: Wake) -> None:
         try:
-            for _event in self.kernel.uevents():
-                wake()
+            for event in self.kernel.uevents():
+                wake(by_vgpu=event.subsystem in _OF_VGPUS)
         except OSError as error:
             _log.warning("no uevents; looking now and then instead", reason=str(error))
 

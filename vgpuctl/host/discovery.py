@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
@@ -13,7 +12,6 @@ from vgpuctl.model.pci import GpuAddress, ParentName, PciAddress, parse_address
 from vgpuctl.ports.kernel import Kernel
 
 _DISPLAY: Final = 0x03
-_VIRTFN = re.compile(r"virtfn\d+")
 
 Bus = tuple[int, int]
 
@@ -29,9 +27,8 @@ class Found:
 class Discovery:
     """Finds GPUs: one read per PCI function, none for the VFs on their PF's bus.
 
-    Every bus is asked on a thread of its own, for one function that hangs must not hide the others.  A
-    bus that does not answer leaves the GPUs that were seen on it before, else its first function, as
-    `silent`.
+    Buses are asked one by one, past one that hangs, for it must not hide the others.  A bus that does not
+    answer leaves the GPUs that were seen on it before, else its first function, as `silent`.
     """
 
     def __init__(self, watch: Watch, timeout_s: float) -> None:
@@ -41,21 +38,21 @@ class Discovery:
 
     def look(self, kernel: Kernel) -> Found:
         """All GPUs.  Raises OSError when the kernel does not even list its PCI functions."""
-        deadline = deadline_in(self._timeout_s)
-        calls = {}
         gpus: list[GpuAddress] = []
         silent: list[PciAddress] = []
         buses = _buses(kernel)
-        for bus, functions in buses.items():
+        deadline = deadline_in(self._timeout_s)
+        asks = {
+            f"bus/{domain:04x}:{bus:02x}": partial(
+                _gpus_on, kernel, functions, self._known.get((domain, bus), ())
+            )
+            for (domain, bus), functions in buses.items()
+        }
+        calls = self._watch.each(asks, deadline)
+        for bus, call in zip(buses, calls.values(), strict=True):
             try:
-                calls[bus] = self._watch.start(
-                    f"bus/{bus[0]:04x}:{bus[1]:02x}",
-                    partial(_gpus_on, kernel, functions, self._known.get(bus, ())),
-                )
-            except Hanging:
-                silent += self._known.get(bus, functions[:1])
-        for bus, call in calls.items():
-            try:
+                if isinstance(call, Hanging):
+                    raise call
                 self._known[bus] = call.result(deadline)
                 gpus += self._known[bus]
             except Hanging:
@@ -100,7 +97,7 @@ def _gpus_on(
             names = kernel.list(path)
             if not _offers_vgpus(kernel, path, names):
                 continue
-            vfs |= {kernel.link(f"{path}/{name}") for name in names if _VIRTFN.fullmatch(name)}
+            vfs |= {kernel.link(f"{path}/{name}") for name in names if name.startswith("virtfn")}
         except (FileNotFoundError, ValueError):
             continue  # it went away meanwhile
         except OSError:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable, Iterator
-from typing import TypeVar, cast
+from contextlib import AbstractContextManager
+from typing import TypeVar
 
 from vgpuctl.ports.kernel import CommandResult, Kernel, KernelLogLine, Uevent
 
@@ -21,46 +22,37 @@ class Glance:
 
     def __init__(self, kernel: Kernel) -> None:
         self._kernel = kernel
-        self._seen: dict[tuple[str, str], object] = {}
+        self._texts: dict[str, str | OSError] = {}
+        self._lists: dict[str, tuple[str, ...] | OSError] = {}
+        self._links: dict[str, str | OSError] = {}
+        self._paths: dict[str, str | OSError] = {}
+        self._there: dict[str, bool | OSError] = {}
 
     @property
     def reads(self) -> int:
         """How many different things were asked of the kernel."""
-        return len(self._seen)
-
-    def _once(self, what: str, path: str, ask: Callable[[str], T]) -> T:
-        key = (what, path)
-        if key not in self._seen:
-            try:
-                self._seen[key] = ask(path)
-            except OSError as error:
-                self._seen[key] = error
-        seen = self._seen[key]
-        if isinstance(seen, OSError):
-            # A fresh one: the same exception raised in several threads would chain their tracebacks.
-            number = seen.errno or errno.EIO
-            raise OSError(number, seen.strerror or os.strerror(number), path)
-        return cast("T", seen)
+        every = (self._texts, self._lists, self._links, self._paths, self._there)
+        return sum(len(each) for each in every)
 
     def read(self, path: str) -> str:
         """The text of a file."""
-        return self._once("read", path, self._kernel.read)
+        return _once(self._texts, path, self._kernel.read)
 
     def list(self, path: str) -> tuple[str, ...]:
         """The names in a directory."""
-        return self._once("list", path, self._kernel.list)
+        return _once(self._lists, path, self._kernel.list)
 
     def link(self, path: str) -> str:
         """The last component of a link's target."""
-        return self._once("link", path, self._kernel.link)
+        return _once(self._links, path, self._kernel.link)
 
     def resolve(self, path: str) -> str:
         """The real path."""
-        return self._once("resolve", path, self._kernel.resolve)
+        return _once(self._paths, path, self._kernel.resolve)
 
     def exists(self, path: str) -> bool:
         """Whether something is there."""
-        return self._once("exists", path, self._kernel.exists)
+        return _once(self._there, path, self._kernel.exists)
 
     def write(self, path: str, text: str) -> None:
         """Refuse: an observation changes nothing."""
@@ -84,6 +76,25 @@ class Glance:
         """The kernel log, as it is."""
         return self._kernel.log(since)
 
+    def log_from_now(self) -> AbstractContextManager[Callable[[], tuple[KernelLogLine, ...]]]:
+        """What comes into the kernel log."""
+        return self._kernel.log_from_now()
+
     def uevents(self) -> Iterator[Uevent]:
         """Uevents, as they come."""
         return self._kernel.uevents()
+
+
+def _once(seen: dict[str, T | OSError], path: str, ask: Callable[[str], T]) -> T:
+    found = seen.get(path)
+    if found is None:
+        try:
+            found = seen[path] = ask(path)
+        except OSError as error:
+            seen[path] = error
+            raise
+    if isinstance(found, OSError):
+        # A fresh one: the same exception raised in several threads would chain their tracebacks.
+        number = found.errno or errno.EIO
+        raise OSError(number, found.strerror or os.strerror(number), path)
+    return found

@@ -8,7 +8,6 @@ in a session of its own, which holds none of our descriptors, is merely left the
 from __future__ import annotations
 
 import errno
-import os
 import subprocess
 import sys
 import threading
@@ -20,7 +19,6 @@ _BARE_PYTHON = (sys.executable, "-I", "-S")
 _ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"}
 
 _abandoned: list[subprocess.Popen[bytes]] = []
-_writing: dict[str, subprocess.Popen[bytes]] = {}
 _abandoned_lock = threading.Lock()
 
 
@@ -68,42 +66,10 @@ def reap() -> None:
 
 def run(command: Sequence[str], timeout_s: float) -> tuple[int, bytes]:
     """Exit status and output of a command; TimeoutError after `timeout_s`, and it goes on by itself."""
-    return _finish(start(command), timeout_s)
-
-
-def _finish(process: subprocess.Popen[bytes], timeout_s: float) -> tuple[int, bytes]:
+    process = start(command)
     try:
         output, _ = process.communicate(timeout=timeout_s)
     except subprocess.TimeoutExpired:
         abandon(process)
         raise TimeoutError(errno.ETIMEDOUT, f"not done within {timeout_s:g} s") from None
     return process.returncode, output
-
-
-def write_in_helper(path: str, text: str, timeout_s: float) -> None:
-    """Write `text` to the file at `path` with one write(2), in a process of its own.
-
-    Raises OSError with the errno that the helper met, TimeoutError after `timeout_s`; at once while an
-    earlier writer to that file is still in the kernel, so that a sick driver does not collect processes.
-    """
-    try:
-        status, answer = _finish(_writer(path, text), timeout_s)
-    except TimeoutError as error:
-        raise TimeoutError(error.errno, error.strerror, path) from None
-    if status != 0 or not answer.isdigit():
-        raise OSError(errno.ECHILD, f"the helper process ended without an answer (status {status})", path)
-    if number := int(answer):
-        raise OSError(number, os.strerror(number), path)
-
-
-def _writer(path: str, text: str) -> subprocess.Popen[bytes]:
-    with _abandoned_lock:
-        earlier = _writing.get(path)
-        if earlier is not None and earlier.poll() is None:
-            raise TimeoutError(errno.ETIMEDOUT, f"an earlier write (pid {earlier.pid}) has not returned")
-    process = start(script("writer.py", path, text))
-    with _abandoned_lock:
-        _writing[path] = process
-        for ended in [each for each, writer in _writing.items() if writer.poll() is not None]:
-            del _writing[ended]
-    return process

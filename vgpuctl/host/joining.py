@@ -147,16 +147,13 @@ def _types(
 
 
 def _vgpu(vgpu: ObservedVgpu, names: dict[int, str], seen: Sighting, handles: Fact[Holders]) -> ObservedVgpu:
-    number = vgpu.type_id
-    if isinstance(vgpu.type_name, Unknown) and isinstance(number, int) and number in names:
-        vgpu = replace(vgpu, type_name=names[number])
-    # The nodes were found for the vGPU as the framework saw it, before it got its name.
-    nodes = next(found for each, found in seen.nodes.items() if _same(each, vgpu))
-    return replace(vgpu, holders=holders_of(nodes, handles))
-
-
-def _same(one: ObservedVgpu, other: ObservedVgpu) -> bool:
-    return (one.parent, one.mdev_uuid) == (other.parent, other.mdev_uuid)
+    number, name = vgpu.type_id, vgpu.type_name
+    if isinstance(name, Unknown) and isinstance(number, int) and number in names:
+        name = names[number]
+    holders = holders_of(seen.nodes[vgpu.parent, vgpu.mdev_uuid], handles)
+    if name is vgpu.type_name and holders == vgpu.holders:
+        return vgpu
+    return replace(vgpu, type_name=name, holders=holders)
 
 
 def holders_of(nodes: Fact[tuple[str, ...]], handles: Fact[Holders]) -> Fact[tuple[Holder, ...]]:

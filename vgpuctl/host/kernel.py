@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
-from vgpuctl.host.klog import read_log
+from vgpuctl.host.klog import log_from_now, read_log
 from vgpuctl.host.sriov import SriovManage, usable_systemd_run
 from vgpuctl.host.sysfs import RootedFiles
 from vgpuctl.host.uevents import UeventSource
@@ -39,10 +40,15 @@ class LocalKernel(RootedFiles):
         """The kernel's own messages with a sequence above `since`."""
         return read_log(self.locate(_KMSG), since)
 
+    def log_from_now(self) -> AbstractContextManager[Callable[[], tuple[KernelLogLine, ...]]]:
+        """What says, when called, the kernel's own messages since the block began."""
+        return log_from_now(self.locate(_KMSG))
+
     def uevents(self) -> Iterator[Uevent]:
         """Uevents of GPUs, VFs, mdevs and drivers from now on; ends when closed."""
         return self._uevents.listen()
 
     def close(self) -> None:
-        """End the readers of uevents."""
+        """End the readers of uevents, and the processes that write."""
         self._uevents.close()
+        self._writers.close()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from vgpuctl.ports.kernel import KernelLogLine
 
@@ -15,14 +17,33 @@ def read_log(path: str, since: int) -> tuple[KernelLogLine, ...]:
 
     What user space wrote into the log is left out: anybody with the right to could forge an NVRM line.
     """
-    lines: list[KernelLogLine] = []
+    with _opened(path) as descriptor:
+        return tuple(line for line in _lines(descriptor) if line.sequence > since)
+
+
+@contextmanager
+def log_from_now(path: str) -> Iterator[Callable[[], tuple[KernelLogLine, ...]]]:
+    """What says, when called, the kernel's own messages since the block began (or the last call).
+
+    Reads nothing before it is called: one record is one read(2), and a log has thousands.
+    """
+    with _opened(path) as descriptor:
+        os.lseek(descriptor, 0, os.SEEK_END)
+        yield lambda: tuple(_lines(descriptor))
+
+
+@contextmanager
+def _opened(path: str) -> Iterator[int]:
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
-        while chunk := _next(descriptor):
-            lines += (line for line in _parse(chunk) if line.sequence > since)
+        yield descriptor
     finally:
         os.close(descriptor)
-    return tuple(lines)
+
+
+def _lines(descriptor: int) -> Iterator[KernelLogLine]:
+    while chunk := _next(descriptor):
+        yield from _parse(chunk)
 
 
 def _next(descriptor: int) -> bytes:

@@ -1,8 +1,8 @@
 """Observing: one Snapshot of the host, from every source, each with a deadline.
 
-Every GPU is read on a thread of its own; NVML, libvirt and the open handles beside them.  What does not
-answer in time is UNREADABLE or Unknown and holds up nothing; it is not asked again before its last
-answer has come.
+GPUs are read one by one, past one that is slow or hangs; NVML, libvirt and the open handles beside
+them.  What does not answer in time is UNREADABLE or Unknown and holds up nothing; it is not asked again
+before its last answer has come.
 
 Reads per observation (`Snapshot.reads`), each file at most once:
 
@@ -101,15 +101,16 @@ class Observer:
         glance = Glance(self._kernel)
         taken_at = self._clock.now()
         # The handles first: NVML's helper holds the GPUs open while it asks, and is no holder.
-        driver_side = self._ask("handles and NVML", self._handles_and_nvml)
+        held = self._ask("open handles", self._handles.holders)
+        if isinstance(held, Call):
+            held.have_a_start()
+        asked = self._ask("NVML", partial(self._nvml_after, held))
         hypervisor = self._hypervisor
         libvirt = self._ask("libvirt", lambda: _libvirt(hypervisor)) if hypervisor is not None else None
         sightings = self._sightings(glance, only)
-        handles, nvml = self._answer(
-            driver_side,
-            2 * self._nvml_timeout_s,
-            lambda why: (Unknown(f"open handles: {why}"), Unknown(f"NVML: {why}")),
-        )
+        deadline_s = 2 * self._nvml_timeout_s
+        handles: Fact[Holders] = self._answer(held, deadline_s, lambda why: Unknown(f"open handles: {why}"))
+        nvml: Fact[NvmlHost] = self._answer(asked, deadline_s, lambda why: Unknown(f"NVML: {why}"))
         info: Fact[Hypervisor] = _NO_LIBVIRT
         # No libvirt is an answer, unlike one that does not answer: no domain of ours can be in the way.
         domains: Fact[tuple[Domain, ...]] = () if only is None else _NOT_ASKED
@@ -154,8 +155,11 @@ class Observer:
         except Exception as error:  # noqa: BLE001 - observe() never raises; what broke is Unknown
             return otherwise(str(error) or type(error).__name__)
 
-    def _handles_and_nvml(self) -> tuple[Fact[Holders], Fact[NvmlHost]]:
-        return self._handles.holders(), self._nvml.host(self._nvml_timeout_s)
+    def _nvml_after(self, held: Call[Fact[Holders]] | Hanging) -> Fact[NvmlHost]:
+        if isinstance(held, Hanging):
+            raise held
+        held.result(deadline_in(self._nvml_timeout_s))
+        return self._nvml.host(self._nvml_timeout_s)
 
     def _sightings(
         self, glance: Glance, only: Collection[GpuAddress] | None
@@ -167,12 +171,15 @@ class Observer:
         except OSError as error:
             return dict.fromkeys(sorted(self._last, key=str), f"the PCI bus: {error.strerror}")
         every = frameworks(glance, self._clock, self._memory)
-        calls: dict[GpuAddress, Call[Sighting] | Hanging] = {
-            address: self._ask(f"GPU {address}", partial(look, glance, address, every, self._has_vfs))
-            for address in found.gpus
-        }
         deadline = deadline_in(self._gpu_timeout_s)
-        for address, call in calls.items():
+        calls = self._watch.each(
+            {
+                f"GPU {address}": partial(look, glance, address, every, self._has_vfs)
+                for address in found.gpus
+            },
+            deadline,
+        )
+        for address, call in zip(found.gpus, calls.values(), strict=True):
             try:
                 seen[address] = str(call) if isinstance(call, Hanging) else call.result(deadline)
             except OSError as error:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
+from uuid import UUID
 
 from vgpuctl.host.frameworks.parents import (
     MDEVS,
@@ -42,8 +43,8 @@ class DriverWords:
 class Sighting:
     """One GPU by the kernel's word alone.
 
-    `nodes` are the device nodes by which each of its vGPUs can be held, `own_nodes` those of the GPU
-    itself, Unknown where the node's number is not known.
+    `nodes` are the device nodes by which each of its vGPUs (by parent and mdev) can be held, `own_nodes`
+    those of the GPU itself, Unknown where the node's number is not known.
     """
 
     address: GpuAddress
@@ -55,7 +56,7 @@ class Sighting:
     words: DriverWords
     framework: FrameworkKind | None
     view: FrameworkView
-    nodes: dict[ObservedVgpu, Fact[tuple[str, ...]]] = field(hash=False)
+    nodes: dict[tuple[GpuAddress, UUID | None], Fact[tuple[str, ...]]] = field(hash=False)
     own_nodes: Fact[tuple[str, ...]]
 
 
@@ -144,7 +145,7 @@ def _sighting(
         words=words,
         framework=chosen.kind if chosen is not None else None,
         view=view,
-        nodes={vgpu: _nodes_of(kernel, vgpu) for vgpu in view.vgpus},
+        nodes={(each.parent, each.mdev_uuid): _nodes_of(kernel, each) for each in view.vgpus},
         own_nodes=nodes,
     )
 

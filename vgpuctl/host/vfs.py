@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Final
 
 from vgpuctl.errors import (
@@ -24,7 +23,6 @@ SRIOV_MANAGE_S: Final = 120.0
 FILLED_S: Final = 30.0
 """After sriov-manage the VFs are there; an older vgpu-device-manager waited 10 s for their types."""
 _PAUSE_S: Final = 0.1
-_VIRTFN = re.compile(r"virtfn(\d+)")
 
 
 def driver_of(kernel: Kernel, address: PciAddress) -> str | None:
@@ -38,7 +36,8 @@ def driver_of(kernel: Kernel, address: PciAddress) -> str | None:
 def read_vfs(kernel: Kernel, pf: PciAddress, vendor: int) -> tuple[Vf, ...]:
     """The VFs of a PF in the order of their indices; three reads each."""
     path = device_path(pf)
-    numbers = sorted(int(match[1]) for name in kernel.list(path) if (match := _VIRTFN.fullmatch(name)))
+    names = (name.removeprefix("virtfn") for name in kernel.list(path) if name.startswith("virtfn"))
+    numbers = sorted(int(name) for name in names if name.isdecimal())
     prober = _Prober(kernel, vendor)
     found = []
     for number in numbers:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from functools import total_ordering
+from dataclasses import dataclass, field
+from functools import lru_cache, total_ordering
 from typing import Union
 
 _PCI = re.compile(r"(?:([0-9a-f]{4,8}):)?([0-9a-f]{2}):([0-9a-f]{2})\.([0-7])", re.IGNORECASE)
@@ -19,26 +19,38 @@ class PciAddress:
     bus: int
     device: int
     function: int
+    _text: str = field(init=False, repr=False, compare=False)
+    """As sysfs writes it: asked for far more often than an address is made."""
+
+    def __post_init__(self) -> None:
+        """Write it once."""
+        text = f"{self.domain:04x}:{self.bus:02x}:{self.device:02x}.{self.function}"
+        object.__setattr__(self, "_text", text)
 
     @classmethod
     def parse(cls, text: str) -> PciAddress:
         """The address that `text` names; raises ValueError when it names none."""
-        match = _PCI.fullmatch(text.strip())
-        if match is None:
-            msg = f"not a PCI address: {text!r} (an address looks like 0000:41:00.0)"
-            raise ValueError(msg)
-        domain, bus, device, function = match.groups()
-        if int(device, 16) > 0x1F:
-            msg = f"not a PCI address: {text!r} (the device number is at most 1f)"
-            raise ValueError(msg)
-        return cls(int(domain or "0", 16), int(bus, 16), int(device, 16), int(function))
+        return _parsed(text)
 
     def __hash__(self) -> int:
         # The generated one hashes a tuple; plans look addresses up by the hundred thousand.
         return self.domain << 16 | self.bus << 8 | self.device << 3 | self.function
 
     def __str__(self) -> str:
-        return f"{self.domain:04x}:{self.bus:02x}:{self.device:02x}.{self.function}"
+        return self._text
+
+
+@lru_cache(maxsize=4096)
+def _parsed(text: str) -> PciAddress:
+    match = _PCI.fullmatch(text.strip())
+    if match is None:
+        msg = f"not a PCI address: {text!r} (an address looks like 0000:41:00.0)"
+        raise ValueError(msg)
+    domain, bus, device, function = match.groups()
+    if int(device, 16) > 0x1F:
+        msg = f"not a PCI address: {text!r} (the device number is at most 1f)"
+        raise ValueError(msg)
+    return PciAddress(int(domain or "0", 16), int(bus, 16), int(device, 16), int(function))
 
 
 @total_ordering

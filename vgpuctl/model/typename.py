@@ -13,6 +13,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import lru_cache
 from typing import Union
 
 # A board token may begin with digits (6000D) and hold dashes, but after a dash only letters
@@ -72,6 +73,7 @@ class OtherName:
 AnyTypeName = Union[TypeName, OtherName]
 
 
+@lru_cache(maxsize=4096)
 def parse(name: str) -> AnyTypeName:
     """The parts of a type name, short or with the driver's prefix; never raises."""
     short = short_name(name)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -82,6 +83,10 @@ class Kernel(Protocol):
 
     def log(self, since: int = 0) -> tuple[KernelLogLine, ...]:
         """The kernel log's lines with a sequence above `since`."""
+        ...
+
+    def log_from_now(self) -> AbstractContextManager[Callable[[], tuple[KernelLogLine, ...]]]:
+        """A block; what it gives says, when called, what came into the kernel log since it began."""
         ...
 
     def uevents(self) -> Iterator[Uevent]:

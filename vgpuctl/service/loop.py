@@ -58,6 +58,7 @@ from vgpuctl.service.messages import (
     Withdrawn,
 )
 from vgpuctl.service.planning import internal
+from vgpuctl.service.threads import Threads
 
 log = structlog.get_logger("vgpuctl.loop")
 
@@ -65,8 +66,13 @@ SWEEP_S = 60.0
 """Between two looks at whether all is still as wished, when no event asks for one."""
 PROBE_S = 0.5
 """The same while a start waits for GPUs: not every driver tells when it is ready."""
-WAKE_S = 0.5
+WAKE_S = 0.1
 """After an event: others follow it, and one look serves them all."""
+REST = 3.0
+"""Between two looks that events ask for, in times of the last one: our own steps make events as well."""
+MOST_REST_S = 5.0
+BUSY_S = 2.0
+"""After an event of a vGPU while steps run."""
 WITHDRAW_S = 5.0
 """How long the answer to a request that is given up may take."""
 REOPEN_S = 1.0
@@ -120,8 +126,10 @@ class Loop:
         self.changed = threading.Condition(threading.RLock())
         """Held while the state changes; notified after every commit."""
         self.revision = 0
+        self._threads = Threads()
         self._in_flight = 0
         self._next_sweep = 0.0
+        self._rested = 0.0
         self._stopping = False
         self.is_starting = False
         """Whether somebody waits for the first restore."""
@@ -186,10 +194,19 @@ class Loop:
             self._tickets.pop(ticket, None)
             raise errors.DeadlineExceeded("the daemon does not come to it; it may still happen") from None
 
-    def wake(self) -> None:
-        """Something happened on the host: look soon."""
-        self._next_sweep = min(self._next_sweep, self._clock.monotonic_s() + WAKE_S)
-        self._inbox.put(None)
+    def wake(self, *, by_vgpu: bool = False) -> None:
+        """Something happened on the host: look soon.
+
+        `by_vgpu`: a vGPU came or went.  While steps run it was most likely theirs, and a look at
+        everything for each would only hold them up.
+        """
+        now = self._clock.monotonic_s()
+        due = max(now + WAKE_S, self._rested)
+        if by_vgpu and self._in_flight:
+            due = max(due, now + BUSY_S)
+        if due < self._next_sweep:
+            self._next_sweep = due
+            self._inbox.put(None)
 
     # -- the loop's own thread --------------------------------------------------------------------
 
@@ -251,11 +268,11 @@ class Loop:
                 case Answer():
                     self._answer(effect)
                 case Observe(number=number):
-                    self._spawn("observe", partial(self._observe, number))
+                    self._threads.run("observe", partial(self._observe, number))
                 case Glimpse():
-                    self._spawn("glimpse", partial(self._glimpse, effect))
+                    self._threads.run("glimpse", partial(self._glimpse, effect))
                 case RunStep():
-                    self._spawn(effect.step.lane, partial(self._step, effect))
+                    self._threads.run(effect.step.lane, partial(self._step, effect))
                     self._in_flight += 1
 
     def _publish(self, records: list[Record]) -> None:
@@ -307,11 +324,15 @@ class Loop:
 
     # -- other threads ----------------------------------------------------------------------------
 
-    def _spawn(self, name: str, run: Callable[[], None]) -> None:
-        threading.Thread(target=run, name=name, daemon=True).start()
-
     def _observe(self, number: int) -> None:
-        self._look_at(self._host.observe, lambda seen: Observed(number, seen))
+        began = self._clock.monotonic_s()
+
+        def told(seen: Snapshot) -> Observed:
+            ended = self._clock.monotonic_s()
+            self._rested = ended + min(MOST_REST_S, REST * (ended - began))
+            return Observed(number, seen)
+
+        self._look_at(self._host.observe, told)
 
     def _glimpse(self, effect: Glimpse) -> None:
         self._look_at(partial(self._host.glimpse, effect.gpus), lambda seen: Glimpsed(effect.number, seen))

@@ -97,9 +97,9 @@ class Service:
         """Let running steps end, and stop."""
         self._loop.stop()
 
-    def wake(self) -> None:
-        """Something happened on the host: look soon."""
-        self._loop.wake()
+    def wake(self, *, by_vgpu: bool = False) -> None:
+        """Something happened on the host, to a vGPU alone when `by_vgpu`: look soon."""
+        self._loop.wake(by_vgpu=by_vgpu)
 
     def set_file_profiles(self, profiles: dict[str, ProfileDocument]) -> None:
         """Take other profiles from files; what exists stays as it is."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from vgpuctl.model.fact import Fact, Unknown
@@ -23,6 +24,7 @@ class SimKernel:
         self._transport = transport
         self._is_closed = threading.Event()
         self.operations: Counter[str] = Counter()
+        self._newest_line = 0
 
     def read(self, path: str) -> str:
         """The text of a file, without the final newline."""
@@ -69,6 +71,13 @@ class SimKernel:
         """The kernel log's lines with a sequence above `since`."""
         lines: tuple[KernelLogLine, ...] = self._call("log", since)
         return lines
+
+    @contextmanager
+    def log_from_now(self) -> Iterator[Callable[[], tuple[KernelLogLine, ...]]]:
+        """A block; what it gives says, when called, what came into the kernel log since it began."""
+        lines = self.log(self._newest_line)
+        newest = self._newest_line = max((each.sequence for each in lines), default=self._newest_line)
+        yield lambda: self.log(newest)
 
     def uevents(self) -> Iterator[Uevent]:
         """Uevents from now on; ends when the kernel is closed."""

@@ -84,33 +84,60 @@ def test_no_descriptor_stays_open(kernel):
     assert is_open() == before - 2  # the pipe of the source
 
 
-class FakeMonitor:
-    """A netlink socket that has lost events: a pipe that is readable, and ENOBUFS on reading."""
+class FakeSocket:
+    """A netlink socket with one thing to read, by another sender than the kernel if so told."""
 
-    def __init__(self, failure: OSError) -> None:
+    def __init__(self, found: bytes | OSError, sender: tuple[int, int] = (0, 1)) -> None:
         self._reader, writer = os.pipe()
         os.write(writer, b"x")
         os.close(writer)
-        self._failure = failure
+        self._found = [found]
+        self._sender = sender
 
     def fileno(self) -> int:
         return self._reader
 
-    def poll(self, timeout: float) -> None:
-        os.read(self._reader, 1)
-        raise self._failure
+    def recvfrom(self, size: int) -> tuple[bytes, tuple[int, int]]:
+        found = self._found.pop() if self._found else OSError(errno.ENODATA, "nothing more")
+        if isinstance(found, OSError):
+            raise found
+        return found, self._sender
+
+    def close(self) -> None:
+        os.close(self._reader)
 
 
-def test_lost_events_are_told(kernel):
+@pytest.fixture
+def events_of():
+    """The events of a fake socket; the source is not closed before the test ends."""
     ended, end = os.pipe()
-    events = uevents._events(FakeMonitor(OSError(errno.ENOBUFS, "")), ended)
-    assert next(events) == uevents.LOST
+    yield lambda source: uevents._events(source, ended)
     os.close(end)
+
+
+ADDED = b"add@/devices/a/b\0ACTION=add\0DEVPATH=/devices/a/b\0SUBSYSTEM=mdev\0SEQNUM=7\0"
+
+
+def test_an_event_is_read_from_the_kernels_datagram(events_of):
+    assert next(events_of(FakeSocket(ADDED))) == Uevent("add", "/devices/a/b", "mdev")
+
+
+@pytest.mark.parametrize(
+    "source",
+    [FakeSocket(ADDED, sender=(4711, 1)), FakeSocket(ADDED.replace(b"mdev", b"net")), FakeSocket(b"")],
+    ids=["another process", "another subsystem", "nothing in it"],
+)
+def test_what_is_no_event_of_ours_is_passed_over(events_of, source):
+    with pytest.raises(OSError, match="nothing more"):
+        next(events_of(source))
+
+
+def test_lost_events_are_told(events_of):
+    events = events_of(FakeSocket(OSError(errno.ENOBUFS, "")))
+    assert next(events) == uevents.LOST
     events.close()
 
 
-def test_another_failure_is_raised():
-    ended, end = os.pipe()
+def test_another_failure_is_raised(events_of):
     with pytest.raises(OSError, match="went away"):
-        next(uevents._events(FakeMonitor(OSError(errno.ENODEV, "went away")), ended))
-    os.close(end)
+        next(events_of(FakeSocket(OSError(errno.ENODEV, "went away"))))

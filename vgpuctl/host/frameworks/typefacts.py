@@ -3,13 +3,27 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Final
+from typing import Any, Final
 
 from vgpuctl.model import typename
 from vgpuctl.model.typename import TypeName
 from vgpuctl.model.types import TypeKind, VgpuType
 
 _SHOWN: Final = 5
+_OPEN: Final = (
+    "type_id",
+    "series",
+    "fb_mib",
+    "max_per_gpu",
+    "max_per_gpu_mixed",
+    "max_per_gi",
+    "gi_profile",
+    "heads",
+    "max_resolution",
+    "frl_fps",
+    "licence",
+)
+_NOTHING: Final = (None, "")
 
 
 def named_type(
@@ -49,25 +63,17 @@ def named_type(
 def enriched(first: VgpuType, *others: VgpuType | None) -> VgpuType:
     """`first`, with what it leaves open taken from `others`, in that order."""
     for other in others:
-        if other is None:
+        if other is None or other is first:
             continue
-        first = replace(
-            first,
-            type_id=first.type_id if first.type_id is not None else other.type_id,
-            kind=other.kind if first.kind is TypeKind.OTHER else first.kind,
-            series=first.series or other.series,
-            fb_mib=first.fb_mib if first.fb_mib is not None else other.fb_mib,
-            max_per_gpu=first.max_per_gpu if first.max_per_gpu is not None else other.max_per_gpu,
-            max_per_gpu_mixed=(
-                first.max_per_gpu_mixed if first.max_per_gpu_mixed is not None else other.max_per_gpu_mixed
-            ),
-            max_per_gi=first.max_per_gi if first.max_per_gi is not None else other.max_per_gi,
-            gi_profile=first.gi_profile if first.gi_profile is not None else other.gi_profile,
-            heads=first.heads if first.heads is not None else other.heads,
-            max_resolution=first.max_resolution or other.max_resolution,
-            frl_fps=first.frl_fps if first.frl_fps is not None else other.frl_fps,
-            licence=first.licence or other.licence,
-        )
+        found: dict[str, Any] = {
+            name: value
+            for name in _OPEN
+            if getattr(first, name) in _NOTHING and (value := getattr(other, name)) not in _NOTHING
+        }
+        if first.kind is TypeKind.OTHER and other.kind is not TypeKind.OTHER:
+            found["kind"] = other.kind
+        if found:
+            first = replace(first, **found)
     return first
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Final
 
 from vgpuctl.errors import DeadlineExceeded, KernelRefused, ReadBackMismatch, UnsupportedHere
 from vgpuctl.model.nvrm import NvrmRefusal, explain
 from vgpuctl.ports.clock import Clock
-from vgpuctl.ports.kernel import Kernel
+from vgpuctl.ports.kernel import Kernel, KernelLogLine
 
 READ_BACK_S: Final = 2.0
 """How long a written value may take to show: the driver fills its files after the write returned."""
@@ -46,7 +47,6 @@ class Writer:
     def __init__(self, kernel: Kernel, clock: Clock) -> None:
         self._kernel = kernel
         self._clock = clock
-        self._newest = 0
 
     def write(self, path: str, text: str, doing: str) -> None:
         """One write; raises KernelRefused, which names the NVRM code where the log has one.
@@ -57,38 +57,41 @@ class Writer:
         """
         deadline = self._clock.monotonic_s() + RETRY_S
         while True:
-            mark = self._mark()
+            with self._listening() as said:
+                try:
+                    self._kernel.write_abandonable(path, text, WRITE_S)
+                except TimeoutError as error:
+                    raise DeadlineExceeded(
+                        f"the driver has not returned from: {doing}",
+                        hint="it may still happen; `dmesg` says whether the GPU hangs",
+                        path=path,
+                    ) from error
+                except OSError as error:
+                    refusal = explain(said())
+                    is_over = self._clock.monotonic_s() >= deadline
+                    if refusal is None or not refusal.is_transient or is_over:
+                        raise refused(doing, path, error, refusal) from error
+                else:
+                    return
+            self._clock.sleep(_PAUSE_S * 4)
+
+    @contextmanager
+    def _listening(self) -> Iterator[Callable[[], list[str]]]:
+        """What says, when called, what has come into the kernel log; nothing where it cannot be read."""
+        with ExitStack() as stack:
+            lines: Callable[[], tuple[KernelLogLine, ...]] = tuple
             try:
-                self._kernel.write_abandonable(path, text, WRITE_S)
-            except TimeoutError as error:
-                raise DeadlineExceeded(
-                    f"the driver has not returned from: {doing}",
-                    hint="it may still happen; `dmesg` says whether the GPU hangs",
-                    path=path,
-                ) from error
-            except OSError as error:
-                refusal = explain(self._logged_since(mark))
-                if refusal is None or not refusal.is_transient or self._clock.monotonic_s() >= deadline:
-                    raise refused(doing, path, error, refusal) from error
-                self._clock.sleep(_PAUSE_S * 4)
-            else:
-                return
+                lines = stack.enter_context(self._kernel.log_from_now())
+            except OSError:
+                pass  # no right to read the log: a refusal is told without its code
 
-    def _mark(self) -> int:
-        """The sequence of the newest line of the kernel log."""
-        try:
-            lines = self._kernel.log(self._newest)
-        except OSError:
-            return self._newest  # no right to read the log: a refusal is told without its code
-        if lines:
-            self._newest = max(line.sequence for line in lines)
-        return self._newest
+            def said() -> list[str]:
+                try:
+                    return [line.text for line in lines()]
+                except OSError:
+                    return []
 
-    def _logged_since(self, mark: int) -> list[str]:
-        try:
-            return [line.text for line in self._kernel.log(mark)]
-        except OSError:
-            return []
+            yield said
 
     def until(self, holds: Callable[[], bool], within_s: float = READ_BACK_S) -> bool:
         """Whether `holds` comes true within `within_s`; OSErrors on the way count as not yet."""

@@ -1,0 +1,1 @@
+"""Measurements in the rig: a real kernel and libvirt, beside raw writes and mdevctl."""
