@@ -3,11 +3,11 @@
 PYTHON := .venv/bin/python
 PYTEST_ARGS ?=
 
-.PHONY: help setup demo test check docs lock bench clean
+.PHONY: help setup demo test check docs lock bench bench-rig clean
 .DEFAULT_GOAL := help
 
 help:  ## this text
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup:  ## make .venv (and install what Debian packages are missing)
 	@scripts/setup
@@ -37,6 +37,10 @@ lock: setup  ## write requirements.lock anew
 
 bench: setup  ## measure
 	$(PYTHON) benchmarks/run.py
+
+bench-rig: setup  ## measure in the rig, as root
+	@scripts/setup --rig
+	$(PYTHON) -m benchmarks.rig
 
 clean:  ## remove whatever was made here
 	rm -rf .venv .demo build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache \
