@@ -125,7 +125,7 @@ def test_kill_9_and_the_same_state(fresh: Daemon):
     fresh.start()
     after = fresh.json("vgpu", "list")
     # libvirt's test driver forgets its domains' XML with its process; the vGPUs do not go.
-    forgotten = {"attached": 0, "problem": 0}
+    forgotten = {"attached": 0, "problem": 0, "drift": []}
     assert [each | forgotten for each in after] == [each | forgotten for each in before]
     assert {each["name"] for each in after if each["problem"]} == {"win1", "win2"}
 

@@ -26,7 +26,7 @@ from tests.rig.desktops import (
 )
 from tests.rig.guests import BOOKWORM
 
-pytestmark = pytest.mark.rig(BOOKWORM)
+pytestmark = [pytest.mark.rig(BOOKWORM), pytest.mark.unproven(reason="never run to its end")]
 
 
 @pytest.fixture(scope="module")

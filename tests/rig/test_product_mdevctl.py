@@ -12,7 +12,7 @@ import pytest
 
 from tests.rig.desktops import PCI, T4, TYPES, Host, mdevctl_list, run, until, vgpu, vgpuctl, vgpus
 
-pytestmark = pytest.mark.rig
+pytestmark = [pytest.mark.rig, pytest.mark.unproven(reason="fails since commands can be late")]
 
 DEFINITIONS = Path("/etc/mdevctl.d")
 

@@ -27,7 +27,7 @@ from tests.rig.desktops import (
     vgpus,
 )
 
-pytestmark = pytest.mark.rig
+pytestmark = [pytest.mark.rig, pytest.mark.unproven(reason="not seen to pass on this kernel module yet")]
 
 EXPOSURE_MAX = 40
 """Of systemd-analyze security, times ten."""

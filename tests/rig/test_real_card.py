@@ -53,7 +53,7 @@ def test_looking_changes_nothing_and_a_card_in_use_is_refused(card):
     done = conformance("--real", "-k", "real")
     assert done.returncode == 0, done.stdout
     assert "\n5 passed" in done.stdout, done.stdout
-    assert card.writes() == {}
+    assert set(card.writes().values()) == {0}
 
     with Path("/dev/nvidia0").open():
         refused = conformance("--gpu", PF, "-k", "real and test_a_created")
