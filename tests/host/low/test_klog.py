@@ -52,6 +52,13 @@ def test_an_overwritten_record_is_passed_over(monkeypatch, kernel):
     assert kernel.log() == (KernelLogLine(9, "after the gap"),)
 
 
+def test_from_now_on_is_only_what_comes_later(kernel, tmp_path):
+    with kernel.log_from_now() as said:
+        with (tmp_path / "dev/kmsg").open("a") as log:
+            log.write("4,342,5140930,-;NVRM: later\n14,343,5140931,-;NVRM: forged later\n")
+        assert said() == (KernelLogLine(342, "NVRM: later"),)
+
+
 def test_no_log_is_an_oserror(tmp_path):
     with pytest.raises(FileNotFoundError):
         LocalKernel(tmp_path).log()
