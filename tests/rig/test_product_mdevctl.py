@@ -12,7 +12,10 @@ import pytest
 
 from tests.rig.desktops import PCI, T4, TYPES, Host, mdevctl_list, run, until, vgpu, vgpuctl, vgpus
 
-pytestmark = [pytest.mark.rig, pytest.mark.unproven(reason="fails since commands can be late")]
+pytestmark = [
+    pytest.mark.rig,
+    pytest.mark.unproven(reason="libvirt's list of node devices lags behind sysfs"),
+]
 
 DEFINITIONS = Path("/etc/mdevctl.d")
 
