@@ -33,6 +33,7 @@ MDEVS: Final = Path("/sys/bus/mdev/devices")
 PCI: Final = Path("/sys/bus/pci/devices")
 SOCKET: Final = "/run/vgpuctl/vgpuctl.sock"
 PATIENCE_S: Final = 300.0
+_LISTED_WITHIN_S: Final = 15.0
 
 
 class Failed(AssertionError):
@@ -101,6 +102,22 @@ def until(happened: Callable[[], Any], what: str = "it") -> Any:
         assert time.monotonic() < deadline, f"{what} did not happen"
         time.sleep(0.1)
     return found
+
+
+def listed_by_libvirt(name: str) -> None:
+    """Wait until libvirt's node devices have that one.
+
+    libvirt looks at a device once, when udev tells of it, and leaves out an mdev whose `mdev_type` is not
+    there 0.1 s later, as on a machine with much to do; so udev tells again.
+    """
+    deadline = time.monotonic() + PATIENCE_S
+    told = time.monotonic()
+    while name not in run("virsh", "-q", "nodedev-list").split():
+        assert time.monotonic() < deadline, f"libvirt does not list {name}"
+        if time.monotonic() - told > _LISTED_WITHIN_S:
+            run("udevadm", "trigger", "--action=add", "--subsystem-match=mdev")
+            told = time.monotonic()
+        time.sleep(0.2)
 
 
 # -- what others see ------------------------------------------------------------------------------

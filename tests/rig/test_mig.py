@@ -35,7 +35,6 @@ def instances(gpu: str) -> dict[str, list[dict[str, Any]]]:
     return found
 
 
-@pytest.mark.unproven(reason="fails since guard and gate changed")
 @pytest.mark.rig
 @pytest.mark.parametrize("framework", TYPES)
 def test_from_a_wish_to_a_desktop_that_does_not_notice_another_layout(host: Host, framework: str) -> None:
@@ -62,10 +61,11 @@ def test_from_a_wish_to_a_desktop_that_does_not_notice_another_layout(host: Host
     assert vgpu(name)["holders"] == [{"pid": pid, "command": "qemu-system-x86", "domain": name}]
     assert str(vfio_group(row)) in held_by(pid)
 
-    problem = refused("mig", "disable", gpu, "--yes")
+    problem = refused(action="set-mig", gpu=gpu, mig={"enabled": False})
     assert problem["code"] == "vgpu-busy"
     assert name in problem["detail"]
-    assert refused("mig", "apply", "--gpu", gpu, "--layout", "7g.80gb:1", "--yes")["code"] == "no-capacity"
+    too_large = {"profiles": {"7g.80gb": 1}}
+    assert refused(action="set-mig", gpu=gpu, mig=too_large)["code"] == "no-capacity"
     assert instances(gpu) == after
 
     host.stop(name)

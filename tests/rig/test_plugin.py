@@ -32,9 +32,9 @@ def test_here(): pass
 class Answers:
     """Stands for a guest: every test passes in trixie and fails in bookworm."""
 
-    def __init__(self, guest, ids, options):
+    def __init__(self, guest, ids, options, name):
         self.guest, self.ids, self.options = guest, ids, options
-        self.complaints = []
+        self.complaints, self.replaced = [], []
 
     def start(self):
         pass
@@ -98,8 +98,8 @@ def test_a_guest_that_ends_early_fails_its_tests(project, monkeypatch):
 
 def test_a_kernel_that_complained_fails_the_run(project, monkeypatch):
     class Complaining(Answers):
-        def __init__(self, *arguments):
-            super().__init__(*arguments)
+        def __init__(self, *arguments, **names):
+            super().__init__(*arguments, **names)
             self.complaints = ["BUG: unable to handle page fault"]
 
     monkeypatch.setattr(run, "GuestRun", Complaining)

@@ -21,6 +21,7 @@ from tests.rig.desktops import (
     held_by,
     hostdev_xml,
     hostdevs,
+    listed_by_libvirt,
     mdevctl_list,
     node_device,
     refused,
@@ -100,10 +101,7 @@ def _agree_on(host: Host, name: str, row: dict[str, Any]) -> None:
     assert hostdev.find("alias").get("name") == alias_of(row)
     assert hostdev.get("managed") == "no"
     run("virt-xml-validate", "-", "domain", stdin=host.xml(name))
-    listed = until(
-        lambda: {node_device(row)} & set(run("virsh", "-q", "nodedev-list").split()), "the node device"
-    )
-    assert listed
+    listed_by_libvirt(node_device(row))
     shown = run("virsh", "-q", "nodedev-dumpxml", node_device(row))
     if row["framework"] == "vendor-vfio":
         assert hostdev.get("type") == "pci"

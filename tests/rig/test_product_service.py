@@ -128,7 +128,7 @@ def test_a_write_that_hangs_in_the_driver_holds_up_no_restart(host: Host) -> Non
     host.nvsim.set("hang", f"create {T4}")
     try:
         operation = vgpuctl("vgpu", "create", "--type", TYPES["mdev"], "--name", "stuck", "--no-wait")["id"]
-        until(lambda: re.search(r"^D.*writer", run("ps", "-eo", "stat,args"), re.MULTILINE), "the hang")
+        until(lambda: re.search(r"^D.*writer", run("ps", "-ewwo", "stat,args"), re.MULTILINE), "the hang")
         kill_daemon()
         vgpuctl("vgpu", "create", "--type", TYPES["vendor-vfio"], "--name", "other")
         shown("other", state="present")
