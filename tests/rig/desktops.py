@@ -34,6 +34,7 @@ PCI: Final = Path("/sys/bus/pci/devices")
 SOCKET: Final = "/run/vgpuctl/vgpuctl.sock"
 PATIENCE_S: Final = 300.0
 _LISTED_WITHIN_S: Final = 15.0
+_POLL_S: Final = 0.3
 
 
 class Failed(AssertionError):
@@ -92,7 +93,7 @@ def shown(name: str, **fields: Any) -> dict[str, Any]:
         if row | fields == row:
             return row
         assert time.monotonic() < deadline, f"not {fields}, but {row}"
-        time.sleep(0.1)
+        time.sleep(_POLL_S)
 
 
 def until(happened: Callable[[], Any], what: str = "it") -> Any:
@@ -100,7 +101,7 @@ def until(happened: Callable[[], Any], what: str = "it") -> Any:
     deadline = time.monotonic() + PATIENCE_S
     while not (found := happened()):
         assert time.monotonic() < deadline, f"{what} did not happen"
-        time.sleep(0.1)
+        time.sleep(_POLL_S)
     return found
 
 

@@ -28,6 +28,7 @@ _SILENT_S: Final = 900.0
 _NO_ANSWER_S: Final = 180.0
 _LOOK_S: Final = 10.0
 _MACHINES: Final = 4
+_DRAIN_S: Final = 10.0
 _BROKEN_KERNEL: Final = re.compile(
     r"BUG: |Oops|general protection fault|refcount_t: |WARNING: CPU|possible circular locking|slab corruption"
 )
@@ -140,9 +141,8 @@ class GuestRun(threading.Thread):
             try:
                 end = self._some(left, artefacts(self.name) / f"machine-{number}")
             except (MachineError, TimeoutError) as error:
-                if self._given_up or self._stopped_answering is None:
-                    raise
                 end = str(error)
+                self._stopped_answering = self._stopped_answering or end.partition("\n")[0]
             if self._given_up or self._stopped_answering is None or self._done.issuperset(self._ids):
                 break
             stops[self._current] += 1
@@ -160,12 +160,13 @@ class GuestRun(threading.Thread):
         begun = time.monotonic()
         self._machine = machine = started(self.guest, directory)
         ended = threading.Event()
+        following = threading.Thread(target=self._follow, args=(machine,), daemon=True)
         try:
             if self._given_up:
                 return "given up"
             said(f"{self.name} is up in {time.monotonic() - begun:.0f} s; {len(ids)} tests")
             self._heard = time.monotonic()
-            threading.Thread(target=self._follow, args=(machine,), daemon=True).start()
+            following.start()
             threading.Thread(target=self._watch, args=(machine, ended), daemon=True).start()
             machine.must("cat > /run/rig-ids", stdin="\n".join(ids).encode())
             status, output = machine.sh(
@@ -177,11 +178,12 @@ class GuestRun(threading.Thread):
             (directory / "pytest.log").write_text(output)
             self._keep_logs(machine, directory)
             said(f"{self.name} was done in {time.monotonic() - begun:.0f} s")
-            self._drained()
             return f"the guest's pytest ended with {status} and without this test:\n{output[-4000:]}"
         finally:
             ended.set()
             machine.stop()
+            if following.is_alive():
+                following.join(_DRAIN_S)  # what was sent before the end counts
             for leftover in ("disk.qcow2", "payload.img", "payload.tar"):
                 (directory / leftover).unlink(missing_ok=True)
 
@@ -220,11 +222,6 @@ class GuestRun(threading.Thread):
                 (machine.directory / "processors.log").write_text(machine.processors())
             machine.stop()
             return
-
-    def _drained(self) -> None:
-        """Wait until what the guest has sent is here."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._done.issuperset(self._ids), 5.0)
 
     def _keep_logs(self, machine: Machine, directory: Path) -> None:
         for name, command in (("dmesg", "dmesg"), ("journal", "journalctl -b --no-pager -o short-monotonic")):

@@ -24,10 +24,7 @@ from tests.rig.desktops import (
     vgpus,
 )
 
-pytestmark = [
-    pytest.mark.rig,
-    pytest.mark.unproven(reason="libvirt's list of node devices lags behind sysfs"),
-]
+pytestmark = pytest.mark.rig
 
 DEFINITIONS = Path("/etc/mdevctl.d")
 

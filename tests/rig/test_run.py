@@ -15,9 +15,10 @@ IDS = ["test_a", "test_b", "test_c"]
 
 
 class Stand:
-    """Stands for a machine: runs the tests by name, and stops answering in those of `hangs`."""
+    """Stands for a machine: stops answering in the tests of `hangs`, and is gone in those of `ends`."""
 
     hangs: list[str] = []  # noqa: RUF012
+    ends: list[str] = []  # noqa: RUF012
     made: list[list[str]] = []  # noqa: RUF012
 
     def __init__(self, directory):
@@ -37,6 +38,9 @@ class Stand:
         for name in self._ids:
             self._send({"started": name})
             self._send({"report": {"nodeid": name, "machine": len(Stand.made)}})
+            if name in Stand.ends:
+                Stand.ends.remove(name)
+                raise MachineError("the machine ended before it answered\n--- qemu.log\nAborted")
             if name in Stand.hangs:
                 Stand.hangs.remove(name)
                 self._hangs.set()
@@ -67,10 +71,10 @@ def guest(monkeypatch, tmp_path):
     monkeypatch.setattr(run, "said", lambda text: None)
     monkeypatch.setattr(run, "_LOOK_S", 0.02)
     monkeypatch.setattr(run, "default_directory", lambda: tmp_path / "cache")
-    Stand.made, Stand.hangs = [], []
+    Stand.made, Stand.hangs, Stand.ends = [], [], []
 
-    def finished(*hangs):
-        Stand.hangs = list(hangs)
+    def finished(*hangs, ends=()):
+        Stand.hangs, Stand.ends = list(hangs), list(ends)
         found = run.GuestRun("trixie", IDS, [], name="trixie-rig")
         found.start()
         return found, {name: found.reports_of(name) for name in IDS}
@@ -94,6 +98,12 @@ def test_a_machine_that_stops_answering_is_replaced_and_the_test_tried_once_more
     assert Stand.made == [IDS, ["test_b", "test_c"]]
     assert found.replaced == ["trixie-rig did not answer within 180 s, in test_b"]
     assert (tmp_path / "trixie-rig/machine-1/processors.log").read_text() == "RIP=..."
+
+
+def test_a_machine_that_ends_is_replaced_as_well(guest):
+    found, reports = guest(ends=["test_b"])
+    assert [each["machine"] for name in IDS for each in reports[name]] == [1, 2, 2]
+    assert found.replaced == ["the machine ended before it answered, in test_b"]
 
 
 def test_a_test_that_stops_two_machines_has_failed_and_the_others_go_on(guest):
