@@ -43,11 +43,6 @@ def unavailable() -> str | None:
     return None
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
-    """`--unproven`: also tests that nobody has seen pass on this state of things."""
-    parser.addoption("--unproven", action="store_true", help="run tests marked `unproven` too")
-
-
 def pytest_configure(config: pytest.Config) -> None:
     """Be the host's half or the guest's."""
     if INSIDE is None:
@@ -94,19 +89,10 @@ class OnHost:
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
         self._runs: dict[tuple[str, str], Any] = {}
-        self._unproven: list[pytest.Item] = []
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        """Tests that have a machine to themselves come late, those in the rig last.
-
-        Those that were not seen to pass yet are left out, and told about, unless they are asked for.
-        """
-        if not self._config.getoption("--unproven"):
-            self._unproven = [item for item in items if item.get_closest_marker("unproven")]
-            items[:] = [item for item in items if item not in self._unproven]
-            if self._unproven:
-                self._config.hook.pytest_deselected(items=self._unproven)
+        """Tests that have a machine to themselves come late, those in the rig last."""
         for item in items:
             if _guests_of(item):
                 item.add_marker(pytest.mark.timeout(0), append=False)
@@ -171,10 +157,7 @@ class OnHost:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        """Show those complaints, and what was left out."""
-        for item in self._unproven:
-            reason = item.get_closest_marker("unproven").kwargs["reason"]
-            terminalreporter.line(f"unproven: {item.nodeid}: {reason}", yellow=True)
+        """Show those complaints, and which machines were replaced."""
         for (guest, _), run in self._runs.items():
             for line in run.replaced:
                 terminalreporter.line(f"a machine was replaced: {line}", yellow=True)

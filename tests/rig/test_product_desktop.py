@@ -145,13 +145,7 @@ def _nobody_else_gets(host: Host, name: str, row: dict[str, Any]) -> None:
 
 
 @pytest.mark.usefixtures("unanswered")
-@pytest.mark.parametrize(
-    "firmware",
-    [
-        "bios",
-        pytest.param("efi", marks=pytest.mark.unproven(reason="QEMU 7.2 below it has aborted once")),
-    ],
-)
+@pytest.mark.parametrize("firmware", ["bios", "efi"])
 def test_a_linux_guest_sees_its_vgpus(host: Host, firmware: str) -> None:
     """By their ids, and with the 256 MiB behind a 64-bit BAR that a framebuffer needs room for."""
     name = f"linux-{firmware}"

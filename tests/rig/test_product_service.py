@@ -156,8 +156,8 @@ def test_a_driver_reload_brings_everything_back(host: Host) -> None:
     for each in ("sriov-mdev", "vendor-vfio"):
         problem = until(lambda each=each: vgpu(each)["problem"], "the reason why it is not there")
         assert (vgpu(each)["state"], problem["code"]) == ("absent", "not-restored")
-        assert "vgpuctl apply" in problem["hint"]
-    vgpuctl("apply", "-f", "-", "--yes", stdin=run("vgpuctl", "export"))
+        assert "vgpuctl repair" in problem["hint"]
+        vgpuctl("repair", each, "--yes")
     assert {row["name"]: row["uuid"] for row in vgpus(state="present")} == before
     for each in TYPES:
         pid = host.start(each)
