@@ -50,7 +50,9 @@ def build(release: str, out: Path) -> Path:
         source = shown / "source"
         _gather(release, source)
         epoch = str(int(_date().timestamp()))
-        _must(root, "cd source && dpkg-buildpackage --build=binary --no-check-builddeps -us -uc", shown, epoch)
+        _must(
+            root, "cd source && dpkg-buildpackage --build=binary --no-check-builddeps -us -uc", shown, epoch
+        )
         (package,) = shown.glob("*.deb")
         _must(root, f"lintian --fail-on=error,warning {package.name}", shown, epoch)
         out.mkdir(parents=True, exist_ok=True)
@@ -61,16 +63,14 @@ def _gather(release: str, source: Path) -> None:
     """What the package is built from: Debian's directory, and `site` with the Python packages."""
     shutil.copytree(TOP / "packaging" / "debian", source / "debian")
     for unit in (TOP / "packaging" / "systemd").iterdir():
-        name = unit.name if unit.stem == "vgpuctl" else f"vgpuctl.{unit.name}"
-        shutil.copy(unit, source / "debian" / name)
+        shutil.copy(unit, source / "debian")
     for each in SOURCES:
         (source / each).parent.mkdir(parents=True, exist_ok=True)
         (shutil.copytree if (TOP / each).is_dir() else shutil.copy)(TOP / each, source / each)
     shutil.copy(TOP / "packaging" / "libvirt" / "qemu_hook.py", source)
     dependencies.install(GUESTS[release].python, source / "site", dependencies.RUNTIME)
-    with tempfile.TemporaryDirectory() as work:
-        with zipfile.ZipFile(wheel(Path(work))) as archive:
-            archive.extractall(source / "site")
+    with tempfile.TemporaryDirectory() as work, zipfile.ZipFile(wheel(Path(work))) as archive:
+        archive.extractall(source / "site")
     control = (source / "debian" / "control").read_text(encoding="utf-8")
     (maintainer,) = (line for line in control.splitlines() if line.startswith("Maintainer: "))
     text = CHANGES.format(
@@ -84,10 +84,13 @@ def _gather(release: str, source: Path) -> None:
 
 
 def _date() -> datetime:
-    """The date of the last commit, so that the same commit gives the same package; now where git knows none."""
+    """The date of the last commit, so that one commit gives one package; now where git knows none."""
     asked = subprocess.run(
         ["git", "-c", f"safe.directory={TOP}", "log", "-1", "--format=%ct"],
-        cwd=TOP, capture_output=True, text=True, check=False,
+        cwd=TOP,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     return datetime.fromtimestamp(int(asked.stdout), UTC) if asked.returncode == 0 else datetime.now(UTC)
 
@@ -107,15 +110,20 @@ def main() -> int:
     if unknown := set(given.release) - set(VERSIONS):
         parser.error(f"no package is made for {', '.join(sorted(unknown))}")
     if os.geteuid() != 0:
-        print("deb: packages are built as root, in roots of the releases that they are for", file=sys.stderr)
-        return 1
+        return _said("packages are built as root, in roots of the releases that they are for")
+    if shutil.which("mmdebstrap") is None:
+        return _said("mmdebstrap is missing: scripts/setup --rig installs it")
     try:
         for release in given.release or VERSIONS:
-            print(build(release, given.out))
+            sys.stdout.write(f"{build(release, given.out)}\n")
     except RigError as error:
-        print(f"deb: {error}", file=sys.stderr)
-        return 1
+        return _said(str(error))
     return 0
+
+
+def _said(why: str) -> int:
+    sys.stderr.write(f"deb: {why}\n")
+    return 1
 
 
 if __name__ == "__main__":

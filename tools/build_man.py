@@ -17,9 +17,9 @@ import click
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from vgpuctl import __version__  # noqa: E402
-from vgpuctl.cli.command import common_options  # noqa: E402
-from vgpuctl.cli.main import Root, cli  # noqa: E402
+from vgpuctl import __version__
+from vgpuctl.cli.command import common_options
+from vgpuctl.cli.main import Root, cli
 
 FILES = {
     "/run/vgpuctl/vgpuctl.sock": "where the daemon listens",

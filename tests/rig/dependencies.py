@@ -1,4 +1,4 @@
-"""Python packages for another Python than this one, as requirements.lock pins them: a guest's, a Debian package's."""
+"""Python packages for a guest or a Debian package, and their Python, as requirements.lock pins them."""
 
 from __future__ import annotations
 
