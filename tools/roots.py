@@ -57,6 +57,11 @@ class Root:
         )
 
 
+def cache() -> Cache:
+    """What is kept between builds."""
+    return Cache(default_directory().with_name("vgpuctl-deb"))
+
+
 def made(release: str, purpose: str, packages: tuple[str, ...], layer: Path) -> Root:
     """A root of that release with those packages, from the cache or made now; raises RigError."""
 
@@ -68,9 +73,8 @@ def made(release: str, purpose: str, packages: tuple[str, ...], layer: Path) -> 
             *(release, path / "tree", archive()),
         )
 
-    cache = Cache(default_directory().with_name("vgpuctl-deb"))
     key = key_of(release, *packages, archive())
-    return Root((cache.layer(f"{release}-{purpose}", key, make) / "tree",), layer)
+    return Root((cache().layer(f"{release}-{purpose}", key, make) / "tree",), layer)
 
 
 def _environment(variables: Mapping[str, str]) -> dict[str, str]:

@@ -12,7 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.rig.cache import key_of
+from tests.rig.debian import archive
 from tools import roots
+from tools.roots import cache
 
 TOP = Path(__file__).parents[2]
 EXTRAS = ("bash-completion", "man-db", "udev")
@@ -85,9 +88,21 @@ def package(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     missing = [each for each in ("mmdebstrap", "unshare", "dpkg-deb") if shutil.which(each) is None]
     if os.geteuid() != 0 or missing:
         pytest.skip(f"packages are built as root, with {', '.join(missing) or 'nothing more'}")
-    out = tmp_path_factory.mktemp(request.param)
-    (built,) = run(sys.executable, TOP / "tools" / "build_deb.py", "--out", out, request.param).splitlines()
-    return Package(request.param, Path(built))
+    release = request.param
+    key = key_of(release, archive(), *made_from())
+    built = cache().layer(f"{release}-package", key, lambda path: build(release, path))
+    return Package(release, Path(shutil.copy(next(built.glob("*.deb")), tmp_path_factory.mktemp(release))))
+
+
+def made_from() -> list[Path]:
+    """What a package comes from."""
+    names = "docs mdev-profiles packaging templates tools vgpuctl CHANGELOG.md LICENSE README.md"
+    builders = sorted((TOP / "tests" / "rig").glob("*.py"))
+    return [*(TOP / each for each in names.split()), TOP / "requirements.lock", TOP / "setup.cfg", *builders]
+
+
+def build(release: str, out: Path) -> None:
+    run(sys.executable, TOP / "tools" / "build_deb.py", "--out", out, release)
 
 
 @pytest.fixture(scope="session")

@@ -186,9 +186,9 @@ def until(text):
 until(b"ready> ")
 os.write(fd, b". /usr/share/bash-completion/bash_completion; echo lo''aded\n")
 until(b"loaded")
-for typed, completed in ((b"vgpuctl vg", b"u "), (b"del", b"ete "), (b"rend", b"er-1 ")):
+for typed, word in ((b"vgpuctl vg", b"vgpuctl vgpu "), (b"del", b"delete "), (b"rend", b"render-1 ")):
     os.write(fd, typed + b"\t")
-    until(typed + completed)
+    until(word)
 """
 
 

@@ -25,7 +25,8 @@ DOMAIN = """<domain type='kvm'><name>{name}</name><memory unit='MiB'>64</memory>
 <controller type='pci' index='0' model='pcie-root'/><controller type='pci' index='1' model='pcie-root-port'/>
 <memballoon model='none'/></devices></domain>"""
 WITHOUT_A_PACKAGE = (
-    "systemctl stop vgpuctl.socket vgpuctl.service; rm -rf /usr/bin/vgpuctl /usr/local/lib/python3*/dist-packages/vgpuctl "
+    "systemctl stop vgpuctl.socket vgpuctl.service; rm -rf /usr/bin/vgpuctl "
+    "/usr/local/lib/python3*/dist-packages/vgpuctl "
     "/usr/lib/systemd/system/vgpuctl* /usr/lib/*.d/vgpuctl.conf /var/lib/vgpuctl; systemctl daemon-reload"
 )
 NEWER = (
@@ -70,7 +71,9 @@ def test_a_package_comes_and_goes_under_running_desktops(machine: Any, package: 
     assert "libvirtd (or virtqemud) was restarted" in said
     assert machine.must("systemctl is-active vgpuctl.service vgpuctl.socket").split() == ["active"] * 2
     assert machine.must("systemctl is-enabled vgpuctl.service vgpuctl.socket").split() == ["enabled"] * 2
-    assert "/usr/lib/vgpuctl/bin/python3" in machine.must("tr '\\0' ' ' </proc/$(systemctl show -P MainPID vgpuctl)/cmdline")
+    assert "/usr/lib/vgpuctl/bin/python3" in machine.must(
+        "tr '\\0' ' ' </proc/$(systemctl show -P MainPID vgpuctl)/cmdline"
+    )
     machine.must("udevadm control --reload; udevadm trigger --subsystem-match=pci; udevadm settle")
     machine.must("systemctl is-active 'vgpuctl-gpu-0000:41:00.0.device'")
     machine.must("systemctl restart libvirtd")
