@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from uuid import UUID
 
 import pytest
@@ -109,6 +110,21 @@ def test_systemd_rules_are_sound(package: Package, host: Host) -> None:
     host.do("systemd-analyze verify vgpuctl.service vgpuctl.socket vgpuctl-ready.target")
     if package.release != "bookworm":
         host.do("udevadm verify /usr/lib/udev/rules.d/60-vgpuctl.rules")
+
+
+def test_a_gpu_that_the_driver_has_is_a_unit(host: Host) -> None:
+    """As udev reads the rule for a device of this machine, whose driver stands for NVIDIA's."""
+    drivers = sorted(Path("/sys/bus/pci/devices").glob("*/driver"))
+    if not drivers:
+        pytest.skip("no PCI device of this machine has a driver")
+    device = drivers[0].parent
+    ask = f"mount -t sysfs sysfs /sys && udevadm test {device.resolve()} 2>&1"
+    unit = f"SYSTEMD_ALIAS=/vgpuctl/gpu/{device.name}"
+    assert unit not in host.do(ask)
+    host.do(f"sed -i s/nvidia/{drivers[0].resolve().name}/ /usr/lib/udev/rules.d/60-vgpuctl.rules")
+    told = host.do(ask)
+    assert unit in told
+    assert re.search(r"\bTAGS=\S*:systemd:", told), told
 
 
 def test_only_the_daemon_is_ever_restarted(package: Package, new_host: Host) -> None:
