@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-pytestmark = [pytest.mark.slow, pytest.mark.unproven(reason="never run")]
+pytestmark = pytest.mark.slow
 
 TOP = Path(__file__).parents[2]
 CARDS = "t4:mdev@41,a2:vendor-vfio@81"
