@@ -7,7 +7,6 @@ import queue
 import signal
 import threading
 from collections.abc import Callable
-from types import FrameType
 
 import structlog
 
@@ -114,22 +113,30 @@ def profiles_of(config: Config) -> dict[str, ProfileDocument]:
 class Signals:
     """SIGTERM and SIGINT (stop) and SIGHUP (reload), in the order of their arrival.
 
-    Handlers rather than a blocked mask: children would inherit the mask and could not be ended.
+    Whichever thread the kernel gives a signal to: the main thread, for which Python keeps its handlers, may
+    wait in a lock that another thread's signal does not end.  Handlers rather than a blocked mask: children
+    would inherit the mask and could not be ended.
     """
 
     def __init__(self) -> None:
         self._arrived: queue.SimpleQueue[int] = queue.SimpleQueue()
-        self._stopping = False
+        self._read, written = os.pipe()
+        os.set_blocking(written, False)
+        signal.set_wakeup_fd(written, warn_on_full_buffer=False)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            signal.signal(number, self._arrive)
+            signal.signal(number, lambda _number, _frame: None)
+        threading.Thread(target=self._listen, name="signals", daemon=True).start()
 
-    def _arrive(self, number: int, _frame: FrameType | None) -> None:
-        if number != signal.SIGHUP:
-            if self._stopping:
-                # Told twice: at once.  The log is on the disk, the next start takes up what is left.
-                os._exit(128 + number)
-            self._stopping = True
-        self._arrived.put(number)
+    def _listen(self) -> None:
+        is_stopping = False
+        while True:
+            for number in os.read(self._read, 64):
+                if number != signal.SIGHUP:
+                    if is_stopping:
+                        # Told twice: at once.  The log is on the disk, the next start takes up what is left.
+                        os._exit(128 + number)
+                    is_stopping = True
+                self._arrived.put(number)
 
     def next(self) -> int:
         """The next signal; waits for it."""
