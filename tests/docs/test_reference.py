@@ -10,6 +10,7 @@ import pytest
 
 from vgpuctl.api.documents import parse_documents
 from vgpuctl.api.openapi import describe
+from vgpuctl.daemon.config import read_files
 from vgpuctl.errors import VgpuctlError
 from vgpuctl.surface import RESOURCES, ROUTES
 
@@ -55,6 +56,12 @@ def test_nothing_is_left_out() -> None:
     assert [each for each in VgpuctlError._by_code if f"| `{each}` |" not in errors] == []
     assert all(f"### vgpuctl {name}\n" in cli for name in tool.cli.list_commands(None))
     assert set(describe()["paths"]) == {each.path for each in ROUTES}
+
+
+def test_the_example_of_the_configuration_is_taken(tmp_path: Path) -> None:
+    file = tmp_path / "vgpuctl.toml"
+    file.write_text(tool.CONFIGURATION_EXAMPLE)
+    assert set(read_files(file, required=True).model_fields_set) == {"repair", "wait_for_gpus_s", "log_level"}
 
 
 def test_troubleshooting_has_every_code() -> None:
