@@ -3,7 +3,7 @@
 PYTHON := .venv/bin/python
 PYTEST_ARGS ?=
 
-.PHONY: help setup demo test check docs lock bench bench-rig clean
+.PHONY: help setup demo test check docs lock deb bench bench-rig clean
 .DEFAULT_GOAL := help
 
 help:  ## this text
@@ -34,6 +34,9 @@ lock: setup  ## write requirements.lock anew
 	    --no-emit-find-links --annotation-style line $(if $(UPGRADE),--upgrade) \
 	    --output-file requirements.lock pyproject.toml
 	sed -i '1i # Made by "make lock" from setup.cfg, for Python 3.11 on Linux.' requirements.lock
+
+deb: setup  ## packages for Debian 12 and 13 into dist/, as root
+	$(PYTHON) tools/build_deb.py
 
 bench: setup  ## measure
 	$(PYTHON) benchmarks/run.py

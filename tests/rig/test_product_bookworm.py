@@ -66,7 +66,7 @@ def test_what_this_libvirt_cannot_take_is_refused_in_words(host: Host) -> None:
     before = host.define("vendor")
     problem = refused(action="attach", domain="vendor", type=TYPES["vendor-vfio"])
     # The framework shows only once the VFs are on, which was undone again.
-    assert (problem["code"], problem["cause"]["code"]) == ("rolled-back", "unsupported-here")
+    assert (problem["code"], problem["facts"]["cause"]["code"]) == ("rolled-back", "unsupported-here")
     assert "libvirt" in problem["detail"]
     assert hostdevs(host.xml("vendor")) == []
     assert host.xml("vendor") == before
