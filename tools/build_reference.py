@@ -27,8 +27,9 @@ from vgpuctl.api.openapi import describe  # noqa: E402
 from vgpuctl.api.query import PARAMETERS  # noqa: E402
 from vgpuctl.api.schema import DOCUMENTS, EDITS, PlacementShape, PlanReferenceShape  # noqa: E402
 from vgpuctl.cli.command import common_options  # noqa: E402
+from vgpuctl.cli.daemon import daemon  # noqa: E402
 from vgpuctl.cli.main import Root, cli  # noqa: E402
-from vgpuctl.daemon.config import ConfigFile  # noqa: E402
+from vgpuctl.daemon.config import AT_START, ConfigFile  # noqa: E402
 from vgpuctl.model.finding import MEANINGS  # noqa: E402
 from vgpuctl.surface import RESOURCES, ROUTES, Field, Route  # noqa: E402
 
@@ -86,7 +87,31 @@ refused. How they belong together is in [profiles-and-documents.md](../profiles-
 """
 CONFIGURATION_TEXT = """\
 `/etc/vgpuctl/vgpuctl.toml`, and the files `conf.d/*.toml` beside it, by name; a later one wins, and the
-command line of `vgpuctl daemon` over all. Every key may be left out, and so may the file.
+command line of `vgpuctl daemon` over all. Every key may be left out, and so may the file. A key that there
+is not, or a value of the wrong kind, is refused with all other faults of all files; the daemon does not
+start then, and one that runs goes on with what it has.
+"""
+RELOAD_TEXT = """\
+`systemctl reload vgpuctl` reads the files and the profiles again. What counts at a *start* needs a restart;
+the log names it when it has changed. Guests notice nothing of either.
+"""
+ELSEWHERE_TEXT = """\
+## What is set elsewhere
+
+| what | where |
+|---|---|
+| what desktops and GPUs get | [documents](documents.md), not in this file |
+| who may do what | the groups `vgpuctl` and `vgpuctl-ro` ([threat-model.md](../threat-model.md)) |
+| the socket's group and mode | `vgpuctl.socket`: `systemctl edit vgpuctl.socket` |
+| watchdog, what the service may do | `vgpuctl.service` ([service.md](../service.md)) |
+| which daemon a command speaks to | `VGPUCTL_HOST` in the environment, or `-H` |
+| colours, and calls on standard error | `NO_COLOR`; `VGPUCTL_LOG=debug`, or `-v` |
+"""
+CONFIGURATION_EXAMPLE = """\
+# /etc/vgpuctl/vgpuctl.toml
+repair = "ask"              # what differs waits for `vgpuctl repair`; what a boot took is made again
+wait_for_gpus_s = 120       # a host with eight slow cards
+log_level = "warning"
 """
 DRIFT_TEXT = """\
 Every way in which what is can differ from what should be. `vgpuctl host show`, `gpu show` and `vgpu show`
@@ -262,13 +287,30 @@ def _documents() -> str:
 
 
 def _configuration() -> str:
+    schema = ConfigFile.model_json_schema()
+    said = KEYS[schema["title"]]
+    options = {each.name: each.opts[0] for each in daemon.params if isinstance(each, click.Option)}
+    rows = [
+        (
+            f"`{key}`",
+            _json_kind(each, schema),
+            _default(each, is_needed=False),
+            "start" if key in AT_START else "reload",
+            f"`{options[key]}`" if key in options else "",
+            said[key],
+        )
+        for key, each in schema["properties"].items()
+    ]
+    heads = ("key", "kind", "default", "counts at", "option", "what it is")
     return "\n".join(
         [
             "# Configuration\n",
             CONFIGURATION_TEXT,
-            _keys(ConfigFile),
+            _table(heads, rows),
+            RELOAD_TEXT,
             "Example:\n",
-            _indented('libvirt = "qemu:///system"\nlog_level = "debug"\n'),
+            _indented(CONFIGURATION_EXAMPLE),
+            ELSEWHERE_TEXT,
         ]
     )
 

@@ -211,6 +211,7 @@ def test_reload_takes_profiles_and_a_bad_configuration_changes_nothing(daemon: D
     assert daemon.client.get("/v1/host")["repair"] == "auto"
     configuration.write_text(
         f'profiles_dir = "{profiles}"\nsocket = "/elsewhere"\nlog_level = "debug"\nrepair = "never"\n'
+        "wait_for_gpus_s = 5\n"
     )
     daemon.process.send_signal(signal.SIGHUP)
     daemon.hear("RELOADING=1")
@@ -218,6 +219,8 @@ def test_reload_takes_profiles_and_a_bad_configuration_changes_nothing(daemon: D
     assert daemon.client.get("/v1/profiles/fresh")["types"] == ["L40S-8Q"]
     assert until(lambda: daemon.logged("request")), "the level is debug now"
     assert daemon.client.get("/v1/host")["repair"] == "never"
+    (told,) = daemon.logged("some settings need a restart")
+    assert told["settings"] == ["wait_for_gpus_s"], "the socket is on the command line, which wins"
     configuration.write_text('profiles_dirs = "x"\n')
     daemon.process.send_signal(signal.SIGHUP)
     daemon.hear("RELOADING=1")

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import json
+import re
 from pathlib import Path
 
 import pytest
 
 from vgpuctl.api.documents import parse_documents
 from vgpuctl.api.openapi import describe
+from vgpuctl.daemon.config import read_files
 from vgpuctl.errors import VgpuctlError
 from vgpuctl.surface import RESOURCES, ROUTES
 
@@ -57,7 +60,76 @@ def test_nothing_is_left_out() -> None:
     assert set(describe()["paths"]) == {each.path for each in ROUTES}
 
 
+def test_the_example_of_the_configuration_is_taken(tmp_path: Path) -> None:
+    file = tmp_path / "vgpuctl.toml"
+    file.write_text(tool.CONFIGURATION_EXAMPLE)
+    assert set(read_files(file, required=True).model_fields_set) == {"repair", "wait_for_gpus_s", "log_level"}
+
+
 def test_troubleshooting_has_every_code() -> None:
     text = (ROOT / "docs" / "troubleshooting.md").read_text().partition("## By code")[2]
     listed = [line.split("|")[1].strip().strip("`") for line in text.splitlines() if line.startswith("| `")]
     assert sorted(listed) == sorted({"internal", *VgpuctlError._by_code})
+
+
+# Troubleshooting ------------------------------------------------------------------------------------
+
+TROUBLES = (ROOT / "docs" / "troubleshooting.md").read_text()
+PROGRAM = [*(ROOT / "vgpuctl").rglob("*.py"), ROOT / "packaging" / "libvirt" / "qemu_hook.py"]
+CATALOGUE = {
+    "`echo: write error: Input/output error`": "`Input/output error` on `create`",
+    "`write error: Invalid argument`": "`Invalid argument` on `create`",
+    "`No space left on device`": "`No space left on device`",
+    "`Cannot obtain unbindLock": "`Cannot obtain unbindLock`",
+    "`vfio ... error getting device": "`vfio ... error getting device",
+    "`[nvidia-vgpu-vfio] <uuid>: start failed.": "`[nvidia-vgpu-vfio] <uuid>: start failed.",
+    "`vmiop_log: ...": "`init_device_instance failed",
+    "`Failed to get VM UUID": "`Failed to get VM UUID",
+    "guest `RmInitAdapter failed!": "`RmInitAdapter failed!",
+    "VM works once per host boot": "a VM starts only once per boot",
+    "orphan mdev after failed start": "an mdev remains after a failed start",
+    "vGPU refuses to start with ECC on": "does not start with ECC on",
+    "migration stops half-way": "migration ends half-way",
+    "creatable list empty": "the list of creatable types is empty",
+    "Cloud Hypervisor": "Cloud Hypervisor",
+    "mixed-size write fails": "mixed-size mode says `Enabled`",
+    "HGX multi-GPU vGPU": "HGX: multi-GPU vGPUs",
+}
+"""How a row of the failure catalogue (hardware.md 6.3) begins, and what troubleshooting has of it."""
+
+
+def section(text: str, start: str, end: str) -> list[list[str]]:
+    """The rows of the tables between two places of a page, without their heads."""
+    lines = [each for each in text.partition(start)[2].partition(end)[0].splitlines() if each[:2] == "| "]
+    rows = [[cell.strip() for cell in re.split(r"(?<!\\)\|", each)[1:-1]] for each in lines]
+    return [each for each in rows if each[0] not in ("message", "Symptom")]
+
+
+def test_troubleshooting_has_the_failure_catalogue() -> None:
+    hardware = (ROOT / "docs" / "hardware.md").read_text()
+    listed = [row[0] for row in section(hardware, "### 6.3", "Pain points")]
+    assert [each for each in listed if not each.startswith(tuple(CATALOGUE))] == []
+    assert len(listed) == len(CATALOGUE)
+    first = [row[0] for row in section(TROUBLES, "## By message", "## By code")]
+    assert [each for each in CATALOGUE.values() if not any(each in cell for cell in first)] == []
+
+
+def test_every_trouble_has_a_remedy() -> None:
+    rows = section(TROUBLES, "## By message", "## By code") + section(TROUBLES, "## By code", "\n## ")
+    assert [row[0] for row in rows if not all(row)] == []
+
+
+def test_a_message_of_ours_is_in_the_program() -> None:
+    """Each part of a quoted message, between its `...`, is in a text of the program."""
+    texts = {
+        node.value
+        for path in PROGRAM
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    }
+    quoted = [row[0] for row in section(TROUBLES, "From vgpuctl:", "From the kernel")]
+    parts = [
+        each.strip() for cell in quoted for each in "...".join(re.findall(r"`([^`]+)`", cell)).split("...")
+    ]
+    assert len(parts) > 40
+    assert [each for each in parts if each and not any(each in text for text in texts)] == []

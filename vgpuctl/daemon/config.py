@@ -16,6 +16,8 @@ from vgpuctl.errors import InvalidInput
 from vgpuctl.model.document import Repair
 
 CONFIG_FILE = Path("/etc/vgpuctl/vgpuctl.toml")
+AT_START = ("state_dir", "socket", "root", "libvirt", "simulate", "wait_for_gpus_s")
+"""Settings that count when the daemon starts; a reload leaves them, and says so where one differs."""
 
 
 def _to_path(value: object) -> object:

@@ -160,8 +160,11 @@ class Reload:
         except VgpuctlError as error:
             _log.error("configuration not reloaded; the old one stays", reason=error.message)
         else:
-            fixed = ("state_dir", "socket", "root", "libvirt", "simulate")
-            changed = [name for name in fixed if getattr(config, name) != getattr(self._config, name)]
+            changed = [
+                name
+                for name in configuration.AT_START
+                if getattr(config, name) != getattr(self._config, name)
+            ]
             if changed:
                 _log.warning("some settings need a restart", settings=changed)
             logs.configure(config.log_level)
