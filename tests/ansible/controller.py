@@ -69,7 +69,7 @@ class Controller:
             capture_output=True,
             text=True,
             check=False,
-            timeout=110,
+            timeout=280,
         )
 
     def play(self, playbook: str, *arguments: str) -> Run:

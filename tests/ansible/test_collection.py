@@ -27,6 +27,7 @@ def version_of_python() -> str:
     return library.name.removeprefix("python")
 
 
+@pytest.mark.timeout(300)
 def test_sanity(controller: Controller, built: Path):
     done = controller.run(
         "ansible-test", "sanity", "--color", "no", "--python", version_of_python(), cwd=built
@@ -45,7 +46,7 @@ def test_lint(controller: Controller, built: Path):
 def test_what_is_built_has_the_units_and_the_hook_themselves(built: Path):
     """In the repository they are links into packaging/."""
     files = built / "roles/vgpuctl/files"
-    for path in files.iterdir():
+    for path in sorted(files.iterdir()):
         assert not path.is_symlink()
         kept = (
             TOP

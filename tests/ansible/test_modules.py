@@ -59,6 +59,7 @@ def documents(daemon: Daemon) -> dict[str, Any]:
     return {f"{each['kind']}/{each['name']}": each for each in listed}
 
 
+@pytest.mark.timeout(300)
 def test_check_says_what_a_run_does_and_the_next_run_does_nothing(controller: Controller, daemon: Daemon):
     """Each task stands for itself: in check mode none sees what another one would have done."""
     ran = thrice(controller, daemon, WISHES, ["profile", "desktop", "vgpu", "mig", "several"])
