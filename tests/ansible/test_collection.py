@@ -45,16 +45,16 @@ def test_lint(controller: Controller, built: Path):
 
 def test_what_is_built_has_the_units_and_the_hook_themselves(built: Path):
     """In the repository they are links into packaging/."""
-    files = built / "roles/vgpuctl/files"
-    for path in sorted(files.iterdir()):
-        assert not path.is_symlink()
-        kept = (
-            TOP
-            / "packaging"
-            / ("libvirt/qemu_hook.py" if path.name == "qemu_hook" else f"systemd/{path.name}")
-        )
-        assert path.read_bytes() == kept.read_bytes()
-    assert os.access(files / "qemu_hook", os.X_OK)
+    files, packaging = built / "roles/vgpuctl/files", TOP / "packaging"
+    units = ("vgpuctl.service", "vgpuctl.socket", "vgpuctl-ready.target")
+    kept = {f"systemd/{name}": packaging / "systemd" / name for name in units} | {
+        "tmpfiles/vgpuctl.conf": packaging / "systemd/vgpuctl.tmpfiles",
+        "hook/vgpuctl": packaging / "libvirt/qemu_hook.py",
+    }
+    for name, path in kept.items():
+        assert not (files / name).is_symlink()
+        assert (files / name).read_bytes() == path.read_bytes()
+    assert os.access(files / "hook/vgpuctl", os.X_OK)
 
 
 def test_it_has_the_version_of_the_program():

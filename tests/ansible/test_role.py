@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 import tomllib
 from pathlib import Path
 
@@ -73,6 +74,8 @@ def test_it_installs_a_wheel_and_the_second_time_changes_nothing(controller: Con
     (profile,) = parse_documents((etc / "vgpuctl/profiles/ansible.yaml").read_bytes(), "ansible.yaml")
     assert (profile.name, profile.types, profile.description) == ("cad", ("L40S-8Q", "T4-8Q"), "CAD: fast")
     units = etc / "systemd/system"
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in (units, units / "vgpuctl.service")}
+    assert modes == {"system": 0o755, "vgpuctl.service": 0o644}
     assert (units / "multi-user.target.wants/vgpuctl.service").is_symlink()
     assert (units / "sockets.target.wants/vgpuctl.socket").is_symlink()
     assert (
