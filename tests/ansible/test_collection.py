@@ -14,7 +14,7 @@ from tests.ansible.controller import ENVIRONMENT, SOURCE, Controller
 from tests.support.daemon import TOP
 from vgpuctl import __version__
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 
 @pytest.fixture
@@ -27,7 +27,6 @@ def version_of_python() -> str:
     return library.name.removeprefix("python")
 
 
-@pytest.mark.timeout(300)
 def test_sanity(controller: Controller, built: Path):
     done = controller.run(
         "ansible-test", "sanity", "--color", "no", "--python", version_of_python(), cwd=built

@@ -11,7 +11,7 @@ import pytest
 from tests.ansible.controller import Controller
 from tests.support.daemon import Daemon
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 SSH = """#!/bin/sh
 [ "$1 $2" = "-o BatchMode=yes" ] && shift 2

@@ -11,7 +11,7 @@ from tests.ansible.controller import Controller, Run
 from tests.support.daemon import Daemon, running
 from vgpuctl.client.client import Client
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 WISHES = """
 - {name: profile, vgpuctl.vgpuctl.apply: {documents: [{kind: Profile, name: cad, types: [L40S-8Q, T4-8Q]}]}}
@@ -59,7 +59,6 @@ def documents(daemon: Daemon) -> dict[str, Any]:
     return {f"{each['kind']}/{each['name']}": each for each in listed}
 
 
-@pytest.mark.timeout(300)
 def test_check_says_what_a_run_does_and_the_next_run_does_nothing(controller: Controller, daemon: Daemon):
     """Each task stands for itself: in check mode none sees what another one would have done."""
     ran = thrice(controller, daemon, WISHES, ["profile", "desktop", "vgpu", "mig", "several"])

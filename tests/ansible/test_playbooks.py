@@ -15,7 +15,7 @@ from tests.support.libvirtd import libvirtd, libvirtd_session
 
 __all__ = ["libvirtd", "libvirtd_session"]
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 
 def play(controller: Controller, daemon: Daemon, name: str, *arguments: str) -> Run:
@@ -27,7 +27,6 @@ def play(controller: Controller, daemon: Daemon, name: str, *arguments: str) -> 
 
 
 @pytest.mark.root
-@pytest.mark.timeout(300)
 def test_a_new_hypervisor_has_forty_desktops(controller: Controller, tmp_path: Path, libvirtd):
     """With libvirt's own QEMU driver; what installs the daemon is left out."""
     arguments = ("--skip-tags", "install", "-e", f"libvirt_uri={libvirtd.uri}", "-e", "domain_type=qemu")

@@ -14,7 +14,7 @@ from tests.ansible.controller import ENVIRONMENT, Controller, Run
 from tests.support.wheel import build_wheel
 from vgpuctl.api.documents import parse_documents
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 OVERLAID = ("/etc", "/opt", "/usr/local", "/var/cache")
 OVERLAY = """
@@ -48,7 +48,6 @@ PLAYBOOK = """
 
 
 @pytest.mark.root
-@pytest.mark.timeout(300)
 def test_it_installs_a_wheel_and_the_second_time_changes_nothing(controller: Controller, tmp_path: Path):
     """All but what needs a systemd that runs."""
     here = controller.directory
