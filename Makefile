@@ -6,7 +6,7 @@ PIP_COMPILE = build/lock/bin/pip-compile --quiet --generate-hashes --allow-unsaf
     --no-emit-options --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --annotation-style line \
     $(if $(UPGRADE),--upgrade)
 
-.PHONY: help setup demo test check docs lock bench bench-rig clean
+.PHONY: help setup demo test check docs lock deb bench bench-rig clean
 .DEFAULT_GOAL := help
 
 help:  ## this text
@@ -37,6 +37,9 @@ lock: setup  ## write the locks of Python packages anew
 	sed -i '1i # Made by "make lock" from setup.cfg, for Python 3.11 on Linux.' requirements.lock
 	$(PIP_COMPILE) --output-file ansible/requirements.lock ansible/requirements.in
 	sed -i '1i # Made by "make lock" from ansible/requirements.in, for Python 3.11 on Linux.' ansible/requirements.lock
+
+deb: setup  ## packages for Debian 12 and 13 into dist/, as root
+	$(PYTHON) tools/build_deb.py
 
 bench: setup  ## measure
 	$(PYTHON) benchmarks/run.py

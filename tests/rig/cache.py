@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 _KEPT_S = 14 * 24 * 3600
 _KEY_LENGTH = 16
@@ -37,7 +38,7 @@ class Cache:
         Others that want the same one wait; one that was cut off leaves nothing behind.
         """
         path = self._directory / f"{name}-{key}"
-        with self._locked(name):
+        with self.locked(name):
             if not path.exists():
                 started = time.monotonic()
                 unfinished = self._directory / f"{name}.unfinished"
@@ -56,10 +57,25 @@ class Cache:
                 shutil.rmtree(other, ignore_errors=True)
 
     @contextmanager
-    def _locked(self, name: str) -> Iterator[None]:
-        with (self._directory / f"{name}.lock").open("w") as lock:
+    def locked(self, name: str) -> Iterator[None]:
+        """Whoever else wants that name waits, in this process or another."""
+        with self._lock_of(name) as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
+
+    @contextmanager
+    def locked_if_free(self, name: str) -> Iterator[bool]:
+        """The same, without waiting: whether nobody else had it."""
+        with self._lock_of(name) as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                yield False
+            else:
+                yield True
+
+    def _lock_of(self, name: str) -> IO[str]:
+        return (self._directory / f"{name}.lock").open("w")
 
 
 def default_directory() -> Path:

@@ -1,4 +1,4 @@
-"""The Python packages of a guest: vgpuctl's own and the test runner's, as requirements.lock pins them."""
+"""Python packages for a guest or a Debian package, and their Python, as requirements.lock pins them."""
 
 from __future__ import annotations
 
@@ -12,16 +12,17 @@ from typing import Final
 from tests.rig.cache import RigError
 
 REPOSITORY: Final = Path(__file__).parents[2]
-_ROOTS: Final = ("vgpuctl", "pytest", "pytest-timeout", "hypothesis", "jsonschema")
+RUNTIME: Final = ("vgpuctl",)
+IN_A_GUEST: Final = (*RUNTIME, "pytest", "pytest-timeout", "hypothesis", "jsonschema")
 _FROM_DEBIAN: Final = frozenset({"libvirt-python"})
-"""It comes as source and fits the guest's own libvirt when it is Debian's."""
+"""It comes as source and fits a release's own libvirt when it is Debian's."""
 _PLATFORMS: Final = ("manylinux2014_x86_64", "manylinux_2_17_x86_64", "manylinux_2_28_x86_64")
 _NAME: Final = re.compile(r"[A-Za-z0-9._-]+")
 
 
-def locked() -> tuple[str, ...]:
-    """The lines of requirements.lock for those packages, with their hashes."""
-    wanted, found = _closure(), []
+def locked(wanted_by: tuple[str, ...] = IN_A_GUEST) -> tuple[str, ...]:
+    """The lines of requirements.lock for what those packages need, with their hashes."""
+    wanted, found = _closure(wanted_by), []
     take = False
     for line in (REPOSITORY / "requirements.lock").read_text().splitlines():
         if line and not line[0].isspace() and not line.startswith("#"):
@@ -31,10 +32,10 @@ def locked() -> tuple[str, ...]:
     return tuple(found)
 
 
-def install(python: str, path: Path) -> None:
+def install(python: str, path: Path, wanted_by: tuple[str, ...] = IN_A_GUEST) -> None:
     """Put them into `path` for that Python, from wheels alone."""
     lock = path.with_suffix(".lock")
-    lock.write_text("\n".join(locked()) + "\n")
+    lock.write_text("\n".join(locked(wanted_by)) + "\n")
     done = subprocess.run(
         [
             *(sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input", "install", "--quiet"),
@@ -48,14 +49,14 @@ def install(python: str, path: Path) -> None:
         check=False,
     )
     if done.returncode:
-        raise RigError(f"the guest's Python packages cannot be installed:\n{done.stderr[-3000:]}")
+        raise RigError(f"the Python packages cannot be installed:\n{done.stderr[-3000:]}")
     lock.unlink()
 
 
-def _closure() -> frozenset[str]:
-    """The names of the roots and of all that they require, as installed here."""
+def _closure(wanted_by: tuple[str, ...]) -> frozenset[str]:
+    """The names of those packages and of all that they require, as installed here."""
     found: set[str] = set()
-    left = [_canonical(each) for each in _ROOTS]
+    left = [_canonical(each) for each in wanted_by]
     while left:
         name = left.pop()
         if name in found or name in _FROM_DEBIAN:

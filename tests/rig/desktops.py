@@ -33,6 +33,8 @@ MDEVS: Final = Path("/sys/bus/mdev/devices")
 PCI: Final = Path("/sys/bus/pci/devices")
 SOCKET: Final = "/run/vgpuctl/vgpuctl.sock"
 PATIENCE_S: Final = 300.0
+_LISTED_WITHIN_S: Final = 15.0
+_POLL_S: Final = 0.3
 
 
 class Failed(AssertionError):
@@ -91,7 +93,7 @@ def shown(name: str, **fields: Any) -> dict[str, Any]:
         if row | fields == row:
             return row
         assert time.monotonic() < deadline, f"not {fields}, but {row}"
-        time.sleep(0.1)
+        time.sleep(_POLL_S)
 
 
 def until(happened: Callable[[], Any], what: str = "it") -> Any:
@@ -99,8 +101,24 @@ def until(happened: Callable[[], Any], what: str = "it") -> Any:
     deadline = time.monotonic() + PATIENCE_S
     while not (found := happened()):
         assert time.monotonic() < deadline, f"{what} did not happen"
-        time.sleep(0.1)
+        time.sleep(_POLL_S)
     return found
+
+
+def listed_by_libvirt(name: str) -> None:
+    """Wait until libvirt's node devices have that one.
+
+    libvirt looks at a device once, when udev tells of it, and leaves out an mdev whose `mdev_type` is not
+    there 0.1 s later, as on a machine with much to do; so udev tells again.
+    """
+    deadline = time.monotonic() + PATIENCE_S
+    told = time.monotonic()
+    while name not in run("virsh", "-q", "nodedev-list").split():
+        assert time.monotonic() < deadline, f"libvirt does not list {name}"
+        if time.monotonic() - told > _LISTED_WITHIN_S:
+            run("udevadm", "trigger", "--action=add", "--subsystem-match=mdev")
+            told = time.monotonic()
+        time.sleep(0.2)
 
 
 # -- what others see ------------------------------------------------------------------------------

@@ -23,7 +23,7 @@ def pack(layers: Layers, archive: Path) -> None:
             tar.add(REPOSITORY / path, f"tree/{path}")
         tar.add(layers.modules, "modules")
         tar.add(GUEST_FILES, "guest")
-        tar.add(_wheel(Path(work)), "vgpuctl.whl")
+        tar.add(wheel(Path(work)), "vgpuctl.whl")
 
 
 def repository_files() -> list[str]:
@@ -38,7 +38,8 @@ def repository_files() -> list[str]:
     return sorted(each for each in set(listed.stdout.split("\0")) if each and (REPOSITORY / each).is_file())
 
 
-def _wheel(work: Path) -> Path:
+def wheel(work: Path) -> Path:
+    """A wheel of vgpuctl, built in `work`."""
     # pip builds in the source tree; two runs at once must not meet there.
     source = work / "source"
     for path in repository_files():

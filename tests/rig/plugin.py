@@ -43,11 +43,6 @@ def unavailable() -> str | None:
     return None
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
-    """`--unproven`: also tests that nobody has seen pass on this state of things."""
-    parser.addoption("--unproven", action="store_true", help="run tests marked `unproven` too")
-
-
 def pytest_configure(config: pytest.Config) -> None:
     """Be the host's half or the guest's."""
     if INSIDE is None:
@@ -72,11 +67,11 @@ def machine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Any]:
     """A guest of the test's own, with vgpuctl installed; TRIXIE, or what it is parametrised with."""
     if why := unavailable():
         _cannot(why)
-    from tests.rig.run import MACHINE_SLOT, layers_of, started
+    from tests.rig.run import layers_of, machine_slot, started
 
     guest = getattr(request, "param", TRIXIE)
     layers_of(guest)
-    with MACHINE_SLOT:
+    with machine_slot():
         found = started(guest, tmp_path / "machine")
         yield found
         found.stop()
@@ -93,20 +88,11 @@ class OnHost:
 
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
-        self._runs: dict[str, Any] = {}
-        self._unproven: list[pytest.Item] = []
+        self._runs: dict[tuple[str, str], Any] = {}
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        """Tests that have a machine to themselves come late, those in the rig last.
-
-        Those that were not seen to pass yet are left out, and told about, unless they are asked for.
-        """
-        if not self._config.getoption("--unproven"):
-            self._unproven = [item for item in items if item.get_closest_marker("unproven")]
-            items[:] = [item for item in items if item not in self._unproven]
-            if self._unproven:
-                self._config.hook.pytest_deselected(items=self._unproven)
+        """Tests that have a machine to themselves come late, those in the rig last."""
         for item in items:
             if _guests_of(item):
                 item.add_marker(pytest.mark.timeout(0), append=False)
@@ -117,16 +103,17 @@ class OnHost:
     @pytest.hookimpl(wrapper=True)
     def pytest_runtestloop(self, session: pytest.Session) -> Iterator[None]:
         """Start the guests before the first test."""
-        ids: dict[str, list[str]] = {}
+        ids: dict[tuple[str, str], list[str]] = {}
         for item in session.items:
             for guest in _guests_of(item):
-                ids.setdefault(guest, []).append(item.nodeid)
+                ids.setdefault((guest, _part_of(item)), []).append(item.nodeid)
         if not self._config.option.collectonly and ids and unavailable() is None:
             from tests.rig.run import GuestRun
 
-            for guest, names in ids.items():
-                self._runs[guest] = GuestRun(guest, names, _passed_on(self._config))
-                self._runs[guest].start()
+            for (guest, part), names in ids.items():
+                run = GuestRun(guest, names, _passed_on(self._config), name=f"{guest}-{part}")
+                self._runs[guest, part] = run
+                run.start()
         try:
             result = yield
             for run in self._runs.values():
@@ -152,7 +139,7 @@ class OnHost:
             return
         guests = _guests_of(item)
         for guest in guests:
-            answer = self._runs[guest].reports_of(item.nodeid)
+            answer = self._runs[guest, _part_of(item)].reports_of(item.nodeid)
             if isinstance(answer, str):
                 yield _verdict(item, f"{guest}: {answer}", failed=True)
                 continue
@@ -170,11 +157,10 @@ class OnHost:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        """Show those complaints, and what was left out."""
-        for item in self._unproven:
-            reason = item.get_closest_marker("unproven").kwargs["reason"]
-            terminalreporter.line(f"unproven: {item.nodeid}: {reason}", yellow=True)
-        for guest, run in self._runs.items():
+        """Show those complaints, and which machines were replaced."""
+        for (guest, _), run in self._runs.items():
+            for line in run.replaced:
+                terminalreporter.line(f"a machine was replaced: {line}", yellow=True)
             for line in run.complaints:
                 terminalreporter.line(f"the kernel of {guest} complained: {line}", red=True)
 
@@ -185,6 +171,10 @@ class InGuest:
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
         self._port = Path("/dev/virtio-ports/rig.reports").open("wb", buffering=0)  # noqa: SIM115
+
+    def pytest_runtest_logstart(self, nodeid: str) -> None:
+        """A test begins."""
+        self._send({"started": nodeid})
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """One phase of one test."""
@@ -208,6 +198,11 @@ def _guests_of(item: pytest.Item) -> tuple[str, ...]:
     if mark is None:
         return ()
     return mark.args or (TRIXIE,)
+
+
+def _part_of(item: pytest.Item) -> str:
+    """The tests of one directory have a machine to themselves, beside those of another."""
+    return item.path.parent.name
 
 
 def _has_machine(item: pytest.Item) -> bool:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import json
+import os
 import re
 import shutil
 import threading
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,21 +20,39 @@ from tests.rig import payload
 from tests.rig.cache import Cache, default_directory, said
 from tests.rig.guests import GUESTS
 from tests.rig.layers import REPOSITORY, Layers, build
-from tests.rig.machine import Machine
+from tests.rig.machine import Machine, MachineError
 
-MACHINE_SLOT: Final = threading.Lock()
-"""One machine at a time: each wants every core."""
+_TEST_S: Final = 600
 _RUN_S: Final = 3600.0
-_SILENT_S: Final = 600.0
+_SILENT_S: Final = 900.0
+_NO_ANSWER_S: Final = 180.0
+_LOOK_S: Final = 10.0
+_MACHINES: Final = 4
+_DRAIN_S: Final = 10.0
 _BROKEN_KERNEL: Final = re.compile(
     r"BUG: |Oops|general protection fault|refcount_t: |WARNING: CPU|possible circular locking|slab corruption"
 )
 _building: dict[str, threading.Lock] = defaultdict(threading.Lock)
 
 
-def artefacts(guest: str) -> Path:
-    """Where a run leaves its logs."""
-    return REPOSITORY / "build" / "rig" / guest
+_SLOT_S: Final = 0.5
+
+
+@contextmanager
+def machine_slot() -> Iterator[None]:
+    """As many machines at a time as there are processors, of all runs of this user."""
+    cache = Cache(default_directory())
+    slots = itertools.cycle(f"machine-{number}" for number in range(os.cpu_count() or 1))
+    with contextlib.ExitStack() as held:
+        while not held.enter_context(cache.locked_if_free(next(slots))):
+            held.close()
+            time.sleep(_SLOT_S)
+        yield
+
+
+def artefacts(name: str) -> Path:
+    """Where a run of that name leaves its logs."""
+    return REPOSITORY / "build" / "rig" / name
 
 
 def layers_of(guest: str) -> Layers:
@@ -54,30 +77,39 @@ def started(guest: str, directory: Path) -> Machine:
 
 
 class GuestRun(threading.Thread):
-    """The tests with these node ids, in that guest; `reports_of` waits for one of them."""
+    """The tests with these node ids, in that guest; `reports_of` waits for one of them.
 
-    def __init__(self, guest: str, ids: list[str], options: list[str]) -> None:
-        super().__init__(name=f"rig {guest}", daemon=True)
+    A guest that stops answering is replaced.  The test at which it stopped is tried once more, and has
+    failed when that machine stops there too.
+    """
+
+    def __init__(self, guest: str, ids: list[str], options: list[str], *, name: str) -> None:
+        super().__init__(name=name, daemon=True)
         self.guest = guest
         self._ids = ids
         self._options = options
         self._changed = threading.Condition()
         self._reports: dict[str, list[dict[str, Any]]] = defaultdict(list)
         self._done: set[str] = set()
+        self._lost: dict[str, str] = {}
+        self._current: str | None = None
         self._heard = time.monotonic()
         self._machine: Machine | None = None
+        self._stopped_answering: str | None = None
         self._given_up = False
         self._end: str | None = None
         self.complaints: list[str] = []
         """What the kernel said that no test may leave behind."""
+        self.replaced: list[str] = []
+        """Why a machine was replaced, once for each."""
 
     def run(self) -> None:
         """Build, start, test, and leave the logs."""
         end = "the guest's tests ended"
         try:
             layers_of(self.guest)
-            with MACHINE_SLOT:
-                end = self._run()
+            with machine_slot():
+                end = self._all()
         except Exception as error:  # whoever waits for a report must hear of it
             end = f"{type(error).__name__}: {error}"
         with self._changed:
@@ -88,7 +120,9 @@ class GuestRun(threading.Thread):
         """A test's reports, or why there are none."""
         with self._changed:
             self._changed.wait_for(lambda: nodeid in self._done or self._end is not None)
-            return self._reports.pop(nodeid) if nodeid in self._done else str(self._end)
+            if nodeid in self._lost or nodeid not in self._done:
+                return self._lost.get(nodeid) or str(self._end)
+            return self._reports.pop(nodeid)
 
     def stop(self) -> None:
         """Give up, whatever it is doing."""
@@ -96,30 +130,60 @@ class GuestRun(threading.Thread):
         if self._machine is not None:
             self._machine.stop()
 
-    def _run(self) -> str:
-        directory = artefacts(self.guest)
-        shutil.rmtree(directory, ignore_errors=True)
+    def _all(self) -> str:
+        """Test in one machine after the other, until one was enough."""
+        shutil.rmtree(artefacts(self.name), ignore_errors=True)
+        stops: Counter[str | None] = Counter()
+        end = "given up"
+        for number in range(1, _MACHINES + 1):
+            self._current = self._stopped_answering = None
+            left = [each for each in self._ids if each not in self._done]
+            try:
+                end = self._some(left, artefacts(self.name) / f"machine-{number}")
+            except (MachineError, TimeoutError) as error:
+                end = str(error)
+                self._stopped_answering = self._stopped_answering or end.partition("\n")[0]
+            if self._given_up or self._stopped_answering is None or self._done.issuperset(self._ids):
+                break
+            stops[self._current] += 1
+            self.replaced.append(f"{self._stopped_answering}, in {self._current or 'no test'}")
+            with self._changed:
+                if self._current is not None and stops[self._current] == 1:
+                    self._reports.pop(self._current, None)
+                elif self._current is not None:
+                    self._lost[self._current] = f"twice {self._stopped_answering}"
+                    self._done.add(self._current)
+                    self._changed.notify_all()
+        return end
+
+    def _some(self, ids: list[str], directory: Path) -> str:
         begun = time.monotonic()
         self._machine = machine = started(self.guest, directory)
+        ended = threading.Event()
+        following = threading.Thread(target=self._follow, args=(machine,), daemon=True)
         try:
             if self._given_up:
                 return "given up"
-            said(f"{self.guest} is up in {time.monotonic() - begun:.0f} s; {len(self._ids)} tests")
-            threading.Thread(target=self._follow, args=(machine,), daemon=True).start()
-            threading.Thread(target=self._watch, args=(machine,), daemon=True).start()
-            machine.must("cat > /run/rig-ids", stdin="\n".join(self._ids).encode())
+            said(f"{self.name} is up in {time.monotonic() - begun:.0f} s; {len(ids)} tests")
+            self._heard = time.monotonic()
+            following.start()
+            threading.Thread(target=self._watch, args=(machine, ended), daemon=True).start()
+            machine.must("cat > /run/rig-ids", stdin="\n".join(ids).encode())
             status, output = machine.sh(
                 f"cd /srv/tree && VGPUCTL_RIG={self.guest} CI=true python3 -m pytest -p no:cacheprovider "
-                f"--override-ini=timeout=300 {' '.join(self._options)} @/run/rig-ids",
+                f"--override-ini=timeout={_TEST_S} {' '.join(self._options)} @/run/rig-ids",
                 timeout_s=_RUN_S,
             )
+            ended.set()
             (directory / "pytest.log").write_text(output)
             self._keep_logs(machine, directory)
-            said(f"{self.guest} was done in {time.monotonic() - begun:.0f} s")
-            self._drained()
+            said(f"{self.name} was done in {time.monotonic() - begun:.0f} s")
             return f"the guest's pytest ended with {status} and without this test:\n{output[-4000:]}"
         finally:
+            ended.set()
             machine.stop()
+            if following.is_alive():
+                following.join(_DRAIN_S)  # what was sent before the end counts
             for leftover in ("disk.qcow2", "payload.img", "payload.tar"):
                 (directory / leftover).unlink(missing_ok=True)
 
@@ -133,28 +197,35 @@ class GuestRun(threading.Thread):
     def _take(self, message: dict[str, Any]) -> None:
         with self._changed:
             self._heard = time.monotonic()
-            if "report" in message:
+            if "started" in message:
+                self._current = message["started"]
+            elif "report" in message:
                 self._reports[message["report"]["nodeid"]].append(message["report"])
             else:
+                self._current = None
                 self._done.add(message["finished"])
                 self._changed.notify_all()
 
-    def _watch(self, machine: Machine) -> None:
-        """End a guest that says nothing any more."""
-        while machine.is_running:
-            time.sleep(1)
-            if time.monotonic() - self._heard > _SILENT_S:
-                said(f"{self.guest} has said nothing for {_SILENT_S:.0f} s")
-                machine.stop()
-
-    def _drained(self) -> None:
-        """Wait until what the guest has sent is here."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._done.issuperset(self._ids), 5.0)
+    def _watch(self, machine: Machine, ended: threading.Event) -> None:
+        """End a guest that answers no more, or in which nothing goes on any more."""
+        while not ended.wait(_LOOK_S):
+            why = None
+            if not machine.answers_within(_NO_ANSWER_S):
+                why = f"{self.name} did not answer within {_NO_ANSWER_S:.0f} s"
+            elif time.monotonic() - self._heard > _SILENT_S:
+                why = f"{self.name} got nowhere for {_SILENT_S:.0f} s"
+            if why is None or ended.is_set():
+                continue
+            self._stopped_answering = why
+            said(why)
+            with contextlib.suppress(MachineError, OSError):
+                (machine.directory / "processors.log").write_text(machine.processors())
+            machine.stop()
+            return
 
     def _keep_logs(self, machine: Machine, directory: Path) -> None:
         for name, command in (("dmesg", "dmesg"), ("journal", "journalctl -b --no-pager -o short-monotonic")):
             _, output = machine.sh(command, timeout_s=120)
             (directory / f"{name}.log").write_text(output)
         log = (directory / "dmesg.log").read_text().splitlines()
-        self.complaints = [line for line in log if _BROKEN_KERNEL.search(line)]
+        self.complaints += [line for line in log if _BROKEN_KERNEL.search(line)]

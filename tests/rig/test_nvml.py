@@ -64,7 +64,6 @@ def test_the_helper_tells_what_catalogue_and_procfs_say(nvsim, nvml_helper):
     assert isinstance(gpu_at(host, AT_81).mixed_size, Unknown)
 
 
-@pytest.mark.unproven(reason="did not end in the last run, and holds up its guest")
 @pytest.mark.rig
 def test_handles_sessions_and_open_nodes(nvsim, nvml):
     """hardware.md 1.5.6: an initialised client holds what it has a handle of, and nothing else."""
@@ -121,7 +120,6 @@ def test_handles_sessions_and_open_nodes(nvsim, nvml):
     assert code_of(nvml.nvmlDeviceGetName, first) == nvml.NVML_ERROR_INVALID_ARGUMENT
 
 
-@pytest.mark.unproven(reason="not seen to pass on this kernel module yet")
 @pytest.mark.rig
 def test_a_lost_gpu_and_one_without_its_driver(nvsim, nvml, nvml_helper):
     nvsim.load("l40s:vendor-vfio@41,t4:mdev@81")
@@ -145,7 +143,6 @@ def test_a_lost_gpu_and_one_without_its_driver(nvsim, nvml, nvml_helper):
     assert [str(each.address) for each in answer(nvml_helper).gpus] == [AT_81]
 
 
-@pytest.mark.unproven(reason="not seen to pass on this kernel module yet")
 @pytest.mark.rig
 def test_calls_fail_and_hang_when_a_test_says_so(nvsim, nvml_helper, nvml_config):
     nvsim.load("t4:mdev@81")
@@ -160,7 +157,6 @@ def test_calls_fail_and_hang_when_a_test_says_so(nvsim, nvml_helper, nvml_config
     assert gpu_at(answer(nvml_helper), AT_81).name == Catalog().keyed("t4").name
 
 
-@pytest.mark.unproven(reason="not seen to pass on this kernel module yet")
 @pytest.mark.rig
 def test_an_older_library_lacks_functions(nvsim, tmp_path, monkeypatch):
     nvsim.load("a100-80:sriov-mdev@61")
@@ -182,7 +178,6 @@ def test_an_older_library_lacks_functions(nvsim, tmp_path, monkeypatch):
     assert {each.max_per_gi for each in older.types} == {None}
 
 
-@pytest.mark.unproven(reason="not seen to pass on this kernel module yet")
 @pytest.mark.rig
 def test_whatever_it_is_given_it_refuses_and_lives(nvsim, nvml):
     """Null pointers, wrong versions, too small buffers; from many threads too."""
@@ -240,7 +235,6 @@ def test_whatever_it_is_given_it_refuses_and_lives(nvsim, nvml):
     assert nvml.nvmlDeviceGetIndex(gpu) == 0
 
 
-@pytest.mark.unproven(reason="not seen to pass on this kernel module yet")
 @pytest.mark.rig
 def test_without_the_driver_the_helper_of_nvidia_is_run_as_nvml_does(nvsim, tmp_path):
     """Therefore vgpuctl does not ask NVML then: it would load what somebody just unloads."""

@@ -26,7 +26,6 @@ ONE_G, ONE_G_ME, THREE_G, WHOLE = 19, 20, 9, 0
 """Ids of an AT_61's GPU-instance profiles [hardware.md 3.1]."""
 
 
-@pytest.mark.unproven(reason="not seen to pass on this kernel module yet")
 @pytest.mark.rig
 def test_gpu_instances_are_cut_filled_and_destroyed(nvsim, nvml, nvml_helper):
     nvsim.load("a100-80:sriov-mdev@61")
@@ -123,7 +122,6 @@ def test_gpu_instances_are_cut_filled_and_destroyed(nvsim, nvml, nvml_helper):
     assert nvml.nvmlDeviceGetGpuInstanceRemainingCapacity(gpu, ONE_G) == 7
 
 
-@pytest.mark.unproven(reason="not seen to pass on this kernel module yet")
 @pytest.mark.rig
 def test_a_gpu_instance_that_several_vgpus_share(nvsim, nvml):
     """hardware.md 3.4: on Blackwell each has a mixed-size mode, placements and a scheduler of its own."""

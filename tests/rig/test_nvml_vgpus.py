@@ -57,7 +57,6 @@ class qemu:  # noqa: N801  # a context manager, called like a function
         self._process.communicate("quit\n", timeout=60)
 
 
-@pytest.mark.unproven(reason="not seen to pass on this kernel module yet")
 @pytest.mark.rig
 def test_creatable_types_placements_and_the_mixed_size_mode(nvsim, nvml):
     nvsim.load("a100-80:vendor-vfio@41")
@@ -91,7 +90,6 @@ def test_creatable_types_placements_and_the_mixed_size_mode(nvsim, nvml):
     vf.joinpath("current_vgpu_type").write_text("0")
 
 
-@pytest.mark.unproven(reason="not seen to pass on this kernel module yet")
 @pytest.mark.rig
 def test_the_scheduler_is_set_and_read_in_both_versions(nvsim, nvml):
     nvsim.load("t4:mdev@81")
@@ -132,7 +130,6 @@ def test_the_scheduler_is_set_and_read_in_both_versions(nvsim, nvml):
     nvml.nvmlDeviceSetVgpuSchedulerState_v2(gpu, newer)
 
 
-@pytest.mark.unproven(reason="not seen to pass on this kernel module yet")
 @pytest.mark.rig
 def test_a_vgpu_is_active_while_qemu_has_it(nvsim, nvml, nvml_helper):
     """An mdev and a VF of one VM, whose UUID only QEMU's command line tells [hardware.md 1.4.15]."""

@@ -10,12 +10,21 @@ from uuid import uuid4
 
 import pytest
 
-from tests.rig.desktops import PCI, T4, TYPES, Host, mdevctl_list, run, until, vgpu, vgpuctl, vgpus
+from tests.rig.desktops import (
+    PCI,
+    T4,
+    TYPES,
+    Host,
+    listed_by_libvirt,
+    mdevctl_list,
+    run,
+    until,
+    vgpu,
+    vgpuctl,
+    vgpus,
+)
 
-pytestmark = [
-    pytest.mark.rig,
-    pytest.mark.unproven(reason="libvirt's list of node devices lags behind sysfs"),
-]
+pytestmark = pytest.mark.rig
 
 DEFINITIONS = Path("/etc/mdevctl.d")
 
@@ -45,6 +54,7 @@ def test_what_libvirts_nodedev_starts_is_adopted_and_its_autostart_switched_off(
     kind = kind_of(TYPES["mdev"])
     xml = f"<device><parent>{parent}</parent><capability type='mdev'><type id='{kind}'/><uuid>{uuid}</uuid>"
     Path("/tmp/nodedev.xml").write_text(f"{xml}</capability></device>")
+    listed_by_libvirt(parent)
     run("virsh", "nodedev-define", "/tmp/nodedev.xml")
     name = f"mdev_{uuid.replace('-', '_')}_{re.sub(r'[:.]', '_', T4)}"
     try:

@@ -27,7 +27,7 @@ from tests.rig.desktops import (
     vgpus,
 )
 
-pytestmark = [pytest.mark.rig, pytest.mark.unproven(reason="not seen to pass on this kernel module yet")]
+pytestmark = pytest.mark.rig
 
 EXPOSURE_MAX = 40
 """Of systemd-analyze security, times ten."""
@@ -128,7 +128,7 @@ def test_a_write_that_hangs_in_the_driver_holds_up_no_restart(host: Host) -> Non
     host.nvsim.set("hang", f"create {T4}")
     try:
         operation = vgpuctl("vgpu", "create", "--type", TYPES["mdev"], "--name", "stuck", "--no-wait")["id"]
-        until(lambda: re.search(r"^D.*writer", run("ps", "-eo", "stat,args"), re.MULTILINE), "the hang")
+        until(lambda: re.search(r"^D.*writer", run("ps", "-ewwo", "stat,args"), re.MULTILINE), "the hang")
         kill_daemon()
         vgpuctl("vgpu", "create", "--type", TYPES["vendor-vfio"], "--name", "other")
         shown("other", state="present")
@@ -154,10 +154,10 @@ def test_a_driver_reload_brings_everything_back(host: Host) -> None:
     host.nvsim.load_driver()
     shown("mdev", state="present")
     for each in ("sriov-mdev", "vendor-vfio"):
-        row = shown(each, state="absent")
-        assert row["problem"]["code"] == "not-restored"
-        assert "vgpuctl apply" in row["problem"]["hint"]
-    vgpuctl("apply", "-f", "-", "--yes", stdin=run("vgpuctl", "export"))
+        problem = until(lambda each=each: vgpu(each)["problem"], "the reason why it is not there")
+        assert (vgpu(each)["state"], problem["code"]) == ("absent", "not-restored")
+        assert "vgpuctl repair" in problem["hint"]
+        vgpuctl("repair", each, "--yes")
     assert {row["name"]: row["uuid"] for row in vgpus(state="present")} == before
     for each in TYPES:
         pid = host.start(each)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-pytestmark = [pytest.mark.slow, pytest.mark.unproven(reason="never run to its end")]
+pytestmark = pytest.mark.slow
 
 CARDS = "t4:mdev@41,a16:sriov-mdev@61,a2:vendor-vfio@81,t4:mdev@a1"
 TAKEN_OUT = ",t4:mdev@c1"

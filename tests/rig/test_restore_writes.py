@@ -10,7 +10,7 @@ from tests.rig.desktops import SOCKET, Host, run, until, vgpuctl, vgpus
 from vgpuctl.client.client import Client
 from vgpuctl.client.operation import follow, submit
 
-pytestmark = [pytest.mark.rig, pytest.mark.unproven(reason="never run")]
+pytestmark = pytest.mark.rig
 
 T4S = ("0000:21:00.0", "0000:41:00.0")
 L40SS = ("0000:61:00.0", "0000:81:00.0")

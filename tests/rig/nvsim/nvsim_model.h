@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-only */
+/* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
 /*
  * What nvsim_tables.h, which tables.py writes from the catalogue, is made of.  Plain C: the modules
  * and the simulated libnvidia-ml.so.1 both read it.

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-only */
+/* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
 /*
  * What the simulated driver tells and is told through its device nodes, as NVIDIA's own does through
  * private ioctls of the same nodes.  The simulated libnvidia-ml.so.1 is the only caller.

@@ -87,7 +87,7 @@ class Tables:
     def lines(self) -> Iterator[str]:
         """The whole header."""
         keys = (*self._catalog.keys(), MXGPU.key)
-        yield "/* SPDX-License-Identifier: GPL-2.0-only */"
+        yield "/* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */"
         yield "/* Written by tables.py from the catalogue. */"
         yield "#ifndef NVSIM_TABLES_H"
         yield "#define NVSIM_TABLES_H"

@@ -1,0 +1,114 @@
+"""The Debian package on a host that runs desktops: installed, upgraded, removed, purged."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.slow
+
+TOP = Path(__file__).parents[2]
+CARDS = "t4:mdev@41,a2:vendor-vfio@81"
+TYPES = {"mdev": "T4-4Q", "vendor-vfio": "A2-4Q"}
+HOOK = "/etc/libvirt/hooks/qemu.d/vgpuctl"
+PIECE = 1 << 20
+SLOW_S = 300.0
+DOMAIN = """<domain type='kvm'><name>{name}</name><memory unit='MiB'>64</memory><vcpu>1</vcpu>
+<os><type arch='x86_64' machine='pc-q35-6.0'>hvm</type></os><features><acpi/></features>
+<devices><emulator>/usr/bin/qemu-system-x86_64</emulator><controller type='usb' model='none'/>
+<controller type='pci' index='0' model='pcie-root'/><controller type='pci' index='1' model='pcie-root-port'/>
+<memballoon model='none'/></devices></domain>"""
+WITHOUT_A_PACKAGE = (
+    "systemctl stop vgpuctl.socket vgpuctl.service; rm -rf /usr/bin/vgpuctl "
+    "/usr/local/lib/python3*/dist-packages/vgpuctl "
+    "/usr/lib/systemd/system/vgpuctl* /usr/lib/*.d/vgpuctl.conf /var/lib/vgpuctl; systemctl daemon-reload"
+)
+NEWER = (
+    "cd /root && dpkg-deb -R vgpuctl.deb newer && sed -i 's/^Version: .*/&.1/' newer/DEBIAN/control && "
+    "dpkg-deb -Znone -b newer newer.deb && rm -r newer"
+)
+
+
+@pytest.fixture(scope="module")
+def package(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    out = tmp_path_factory.mktemp("package")
+    command = [sys.executable, TOP / "tools" / "build_deb.py", "--out", out, "trixie"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return next(out.glob("*.deb")).read_bytes()
+
+
+def rows(machine: Any) -> dict[str, dict[str, Any]]:
+    return {row["name"]: row for row in json.loads(machine.must("vgpuctl vgpu list -o json"))}
+
+
+def told(machine: Any, prop: str, unit: str = "vgpuctl.service") -> str:
+    return machine.must(f"systemctl show -P {prop} {unit}").strip()
+
+
+def running(machine: Any) -> dict[str, str]:
+    """Each desktop's process, and when it began: a restarted one is another one."""
+    return {
+        name: machine.must(f"ps -o pid=,lstart= -p $(cat /run/libvirt/qemu/{name}.pid)").strip()
+        for name in TYPES
+    }
+
+
+def test_a_package_comes_and_goes_under_running_desktops(machine: Any, package: bytes) -> None:
+    machine.must(WITHOUT_A_PACKAGE)
+    machine.must(f"modprobe nvsim_cards gpus={CARDS}; modprobe nvsim; udevadm settle")
+    for start in range(0, len(package), PIECE):
+        machine.must("cat >>/root/vgpuctl.deb", stdin=package[start : start + PIECE], timeout_s=120)
+
+    # it is installed, serves, and libvirt calls its hook once it was restarted
+    said = machine.must("dpkg -i /root/vgpuctl.deb 2>&1", timeout_s=SLOW_S)
+    assert "libvirtd (or virtqemud) was restarted" in said
+    assert machine.must("systemctl is-active vgpuctl.service vgpuctl.socket").split() == ["active"] * 2
+    assert machine.must("systemctl is-enabled vgpuctl.service vgpuctl.socket").split() == ["enabled"] * 2
+    assert "/usr/lib/vgpuctl/bin/python3" in machine.must(
+        "tr '\\0' ' ' </proc/$(systemctl show -P MainPID vgpuctl)/cmdline"
+    )
+    machine.must("udevadm control --reload; udevadm trigger --subsystem-match=pci; udevadm settle")
+    machine.must("systemctl is-active 'vgpuctl-gpu-0000:41:00.0.device'")
+    machine.must("systemctl restart libvirtd")
+    for name, vgpu_type in TYPES.items():
+        machine.must("cat >/root/domain.xml", stdin=DOMAIN.format(name=name).encode())
+        machine.must("virsh -q define /root/domain.xml")
+        machine.must(f"vgpuctl attach {name} --type {vgpu_type}", timeout_s=SLOW_S)
+        machine.must(f"virsh -q start {name}", timeout_s=SLOW_S)
+    assert re.search(r"(?m)^hook: +live$", machine.must("vgpuctl host show"))
+    before, desktops = rows(machine), running(machine)
+    assert {name: row["state"] for name, row in before.items()} == dict.fromkeys(TYPES, "present")
+
+    # upgraded: another daemon, the same desktops, and the same socket
+    pid, socket = told(machine, "MainPID"), told(machine, "ActiveEnterTimestampMonotonic", "vgpuctl.socket")
+    machine.must(NEWER, timeout_s=SLOW_S)
+    machine.must("dpkg -i /root/newer.deb", timeout_s=SLOW_S)
+    machine.must("systemctl is-active vgpuctl.service")
+    assert told(machine, "MainPID") != pid
+    assert told(machine, "ActiveEnterTimestampMonotonic", "vgpuctl.socket") == socket
+    assert running(machine) == desktops
+    assert {name: row["uuid"] for name, row in rows(machine).items()} == {
+        name: row["uuid"] for name, row in before.items()
+    }
+
+    # removed: the desktops run on, stop, and those without a vGPU start without the hook
+    machine.must("dpkg -r vgpuctl", timeout_s=SLOW_S)
+    assert running(machine) == desktops
+    assert machine.sh(f"test -e {HOOK}")[0] != 0
+    assert machine.sh("systemctl is-active vgpuctl.service vgpuctl.socket")[0] != 0
+    machine.must("virsh -q destroy mdev && virsh -q start mdev", timeout_s=SLOW_S)
+    machine.must("test -e /var/lib/vgpuctl/vgpuctl.db")
+
+    # purged: its state goes, what is in the kernel stays
+    said = machine.must("dpkg -P vgpuctl 2>&1", timeout_s=SLOW_S)
+    assert "removing its state in /var/lib/vgpuctl" in said
+    assert machine.sh("ls -d /var/lib/vgpuctl /run/vgpuctl /etc/vgpuctl")[1].count("No such file") == 3
+    assert machine.must("virsh -q list --name").split() == ["mdev", "vendor-vfio"]
+    machine.must(f"test -e /sys/bus/mdev/devices/{before['mdev']['uuid']}")
