@@ -2,6 +2,9 @@
 
 PYTHON := .venv/bin/python
 PYTEST_ARGS ?=
+PIP_COMPILE = build/lock/bin/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras --no-header \
+    --no-emit-options --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --annotation-style line \
+    $(if $(UPGRADE),--upgrade)
 
 .PHONY: help setup demo test check docs lock deb bench bench-rig clean
 .DEFAULT_GOAL := help
@@ -17,6 +20,7 @@ demo: setup  ## the main job, step by step (on NVIDIA hardware it only looks)
 
 test: setup  ## all tests, linters among them; as root also those that need it
 	@scripts/setup --rig
+	@scripts/setup --ansible
 	$(PYTHON) -m pytest $(PYTEST_ARGS)
 
 check: setup  ## the quick tests, under two minutes, without root
@@ -26,14 +30,13 @@ docs: setup  ## docs/reference anew, from the code
 	$(PYTHON) tools/build_reference.py
 
 # UPGRADE=1 takes the newest versions that setup.cfg allows; otherwise pins stay that still fit.
-lock: setup  ## write requirements.lock anew
+lock: setup  ## write the locks of Python packages anew
 	$(PYTHON) -m venv --clear build/lock
 	build/lock/bin/pip install --quiet --disable-pip-version-check pip-tools
-	build/lock/bin/pip-compile --quiet --extra test --all-build-deps --generate-hashes --allow-unsafe \
-	    --strip-extras --no-header --no-emit-options --no-emit-index-url --no-emit-trusted-host \
-	    --no-emit-find-links --annotation-style line $(if $(UPGRADE),--upgrade) \
-	    --output-file requirements.lock pyproject.toml
+	$(PIP_COMPILE) --extra test --all-build-deps --output-file requirements.lock pyproject.toml
 	sed -i '1i # Made by "make lock" from setup.cfg, for Python 3.11 on Linux.' requirements.lock
+	$(PIP_COMPILE) --output-file ansible/requirements.lock ansible/requirements.in
+	sed -i '1i # Made by "make lock" from ansible/requirements.in, for Python 3.11 on Linux.' ansible/requirements.lock
 
 deb: setup  ## packages for Debian 12 and 13 into dist/, as root
 	$(PYTHON) tools/build_deb.py
@@ -46,6 +49,6 @@ bench-rig: setup  ## measure in the rig, as root
 	$(PYTHON) -m benchmarks.rig
 
 clean:  ## remove whatever was made here
-	rm -rf .venv .demo build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache \
+	rm -rf .venv .venv-ansible .demo build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache \
 	    .hypothesis
 	find . -name __pycache__ -not -path './.git/*' -prune -exec rm -rf {} +

@@ -44,7 +44,7 @@ def run(*command: str | Path) -> None:
 
 
 def python_directories() -> list[str]:
-    names = ("vgpuctl", "tests", "tools", "benchmarks", "packaging")
+    names = ("vgpuctl", "tests", "tools", "benchmarks", "packaging", "ansible")
     return [each for each in names if (ROOT / each).is_dir()]
 
 

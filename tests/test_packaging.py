@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import configparser
 import re
-import shutil
 import subprocess
 import sys
 import zipfile
@@ -14,62 +13,64 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from tests.support.wheel import build_wheel
+
 ROOT = Path(__file__).parents[1]
 
 
-def requirements() -> list[Requirement]:
+LOCKS = ("requirements.lock", "ansible/requirements.lock")
+
+
+def requirements(lock: str) -> list[Requirement]:
+    """What the lock was made from."""
     setup = configparser.ConfigParser()
     setup.read(ROOT / "setup.cfg")
     lines = setup["options"]["install_requires"] + setup["options.extras_require"]["test"]
+    if lock != "requirements.lock":
+        lines = re.sub(r"#.*", "", (ROOT / lock).with_suffix(".in").read_text())
     return [Requirement(each) for each in lines.splitlines() if each.strip()]
 
 
-def pins() -> dict[str, str]:
-    text = (ROOT / "requirements.lock").read_text()
+def pins(lock: str) -> dict[str, str]:
+    text = (ROOT / lock).read_text()
     return dict(re.findall(r"^([a-z0-9.-]+)==(\S+) ", text, re.MULTILINE))
 
 
-def test_the_lock_holds_everything_that_setup_cfg_asks_for() -> None:
-    pinned = pins()
-    for each in requirements():
+@pytest.mark.parametrize("lock", LOCKS)
+def test_the_lock_holds_everything_that_is_asked_for(lock: str) -> None:
+    pinned = pins(lock)
+    for each in requirements(lock):
         name = canonicalize_name(each.name)
         assert name in pinned, f"{name} is not locked: run make lock"
-        assert each.specifier.contains(pinned[name]), f"{name} is locked outside of setup.cfg: run make lock"
-    assert "setuptools" in pinned, "scripts/setup builds with it"
+        assert each.specifier.contains(pinned[name]), f"{name} is locked at another version: run make lock"
 
 
-def test_every_pin_has_hashes_and_the_lock_names_no_index() -> None:
-    text = (ROOT / "requirements.lock").read_text()
+def test_what_builds_is_locked() -> None:
+    assert "setuptools" in pins("requirements.lock"), "scripts/setup builds with it"
+
+
+@pytest.mark.parametrize("lock", LOCKS)
+def test_every_pin_has_hashes_and_the_lock_names_no_index(lock: str) -> None:
+    text = (ROOT / lock).read_text()
     blocks = re.split(r"\n(?=[a-z0-9.-]+==)", text)[1:]
-    assert len(blocks) == len(pins())
+    assert len(blocks) == len(pins(lock))
     assert [each.split(" ")[0] for each in blocks if "--hash=sha256:" not in each] == []
     assert "://" not in text
 
 
 def test_every_dependency_has_a_reason() -> None:
     text = (ROOT / "docs" / "dependencies.md").read_text().lower()
-    assert [each.name for each in requirements() if f"| {each.name.lower()} |" not in text] == []
+    assert [
+        each.name for lock in LOCKS for each in requirements(lock) if f"| {each.name.lower()} |" not in text
+    ] == []
     packages = (ROOT / "scripts" / "debian-packages").read_text()
     assert len(re.findall(r"^[a-z0-9.+-]+", packages, re.MULTILINE)) > 5
 
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A wheel of this checkout, built in a copy of it."""
     pytest.importorskip("setuptools")
-    copy = tmp_path_factory.mktemp("wheel") / "source"
-    leave = shutil.ignore_patterns(".*", "build", "dist", "*.egg-info", "__pycache__", "tests")
-    shutil.copytree(ROOT, copy, ignore=leave, symlinks=True)
-    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"]
-    done = subprocess.run(
-        [*command, "--no-index", "--wheel-dir", copy / "dist", copy],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    [built] = (copy / "dist").glob("*.whl")
-    return built
+    return build_wheel(tmp_path_factory.mktemp("wheel"))
 
 
 @pytest.mark.slow

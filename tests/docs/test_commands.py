@@ -243,7 +243,7 @@ def test_hints_name_commands_that_exist() -> None:
 
 
 def markdown() -> list[Path]:
-    skipped = {".venv", ".git", "build", "dist", "node_modules"}
+    skipped = {".venv", ".venv-ansible", ".git", "build", "dist", "node_modules"}
     return sorted(each for each in ROOT.rglob("*.md") if not skipped & {*each.relative_to(ROOT).parts})
 
 
