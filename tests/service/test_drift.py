@@ -127,12 +127,12 @@ def edit_xml(stage: Stage, change: Callable[[str], str], domain: str = "win1") -
         connection.lookupByName(domain).undefine()
         connection.defineXML(changed)
 
-    stage._on_libvirt(redefine)
+    stage.on_libvirt(redefine)
     stage._restored += 1
 
 
 def undefine(stage: Stage, domain: str) -> None:
-    stage._on_libvirt(lambda connection: connection.lookupByName(domain).undefine())
+    stage.on_libvirt(lambda connection: connection.lookupByName(domain).undefine())
     stage._restored += 1
 
 
@@ -660,7 +660,7 @@ def unwish(daemon: Daemon, name: str) -> None:
     ledger = daemon.engine.ledger
     key = next(key for key in ledger.wishes if key.name == name)
     del ledger.wishes[key]
-    daemon.store._inner._writer.execute("DELETE FROM wishes WHERE name = ?", (name,))
+    daemon.store.inner._writer.execute("DELETE FROM wishes WHERE name = ?", (name,))
 
 
 def test_prune_removes_ours_that_nobody_wishes_and_nobody_holds(make):
