@@ -393,5 +393,5 @@ def test_a_card_that_is_gone_when_its_vfs_are_looked_at_is_the_kernels_refusal()
         return answer(*arguments, **more)
 
     sim.kernel.sriov_manage = falls_off
-    with pytest.raises(KernelRefused, match="turn on the VFs of GPU 0000:41:00.0"):
+    with pytest.raises(KernelRefused, match="turn on the VFs of GPU"):
         host.run(step)
