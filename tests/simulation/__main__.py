@@ -62,8 +62,11 @@ def crash_matrix(wanted: str, directory: Path) -> int:
             continue
         place = directory / str(number)
         place.mkdir()
-        with prepared(place, host, name) as play:
-            wrong = kill_everywhere(play, label, matrix, all_points=True)
+        try:
+            with prepared(place, host, name) as play:
+                wrong = kill_everywhere(play, label, matrix, all_points=True)
+        except AssertionError as error:
+            wrong = {"nowhere": [str(error) or "it does not work at all"]}
         print(f"{label:<40}{matrix.by_scenario[label]:>6} points{'  WRONG' if wrong else ''}", flush=True)
         for point, found in wrong.items():
             status = 1

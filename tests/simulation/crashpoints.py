@@ -21,7 +21,7 @@ from tests.support.stage import LOG, Daemon, Fuse, Killed, Saved, Stage, faults_
 from tests.support.world import WHO
 from vgpuctl import errors
 from vgpuctl.model.document import Document
-from vgpuctl.model.edit import PruneVgpus, RepairDrift
+from vgpuctl.model.edit import ApplyDocuments, PruneVgpus, RepairDrift
 from vgpuctl.model.record import OperationState
 from vgpuctl.model.step import (
     CreateGpuInstance,
@@ -31,6 +31,7 @@ from vgpuctl.model.step import (
     SetVfs,
 )
 from vgpuctl.ports.nvml import SetMode
+from vgpuctl.service.ledger import Operation
 from vgpuctl.service.messages import CancelRequested
 
 MOMENTS = ("begun", "looked", "inside", "written", "ended")
@@ -82,7 +83,7 @@ class CrashMatrix:
             numbers = "".join(f"{each:>9}" for each in (*shown, sum(cells)))
             lines.append(f"{label or step:<22}{numbers}")
         lines += ["", f"{len(cannot)} cells cannot be (.):", *cannot, f"{len(empty)} empty (-)"]
-        return lines + listed("empty", empty)
+        return lines + (listed("empty", empty) if empty else [])
 
 
 def why_not(step: str, moment: str) -> str | None:
@@ -193,12 +194,15 @@ class Play:
         daemon = Daemon(self.stage)
         try:
             daemon.settle()
+            operations = daemon.operations()
             needs_a_person = self._person(daemon)
             if self.scenario.again and self.scenario.edit is not None:
                 with contextlib.suppress(errors.GpuNotFound):  # it is done already
                     daemon.do(self.scenario.edit(self.names))
                 daemon.settle()
-            return self._wrong(daemon, needs_a_person=needs_a_person)
+            if not needs_a_person:
+                operations = daemon.operations()
+            return self._wrong(daemon, operations, needs_a_person=needs_a_person)
         finally:
             daemon.close()
 
@@ -214,25 +218,20 @@ class Play:
         if not parked and not holds:
             return False
         daemon.settle()
-        for edit in (PruneVgpus(), RepairDrift()):
+        for edit in (PruneVgpus(), RepairDrift(), ApplyDocuments(documents=daemon.documents())):
             daemon.do(edit)
             daemon.settle()
         return True
 
-    def _wrong(self, daemon: Daemon, *, needs_a_person: bool) -> list[str]:
+    def _wrong(self, daemon: Daemon, operations: list[Operation], *, needs_a_person: bool) -> list[str]:
         found = faults_of(daemon)
         documents = daemon.documents()
         if documents not in (self.before, self.target):
             found.append(f"neither old nor new: {documents}")
-        for each in daemon.operations():
+        for each in operations:
             if each.state is OperationState.NEEDS_OPERATOR and not needs_a_person:
                 found.append(f"needs an operator: {each.problem}")
-        mine = [
-            each
-            for each in daemon.operations()
-            if each.started.requester == WHO
-            and not (needs_a_person and each.started.kind in ("prune", "repair"))
-        ]
+        mine = [each for each in operations if each.started.requester == WHO]
         last = mine[0] if self.scenario.edit is not None and mine else None
         if last is not None and len(mine) > len(self.scenario.before(self.names)):
             kept = last.state is OperationState.SUCCEEDED

@@ -15,6 +15,7 @@ from tests.support.stage import Daemon, Stage
 from vgpuctl import errors
 from vgpuctl.host.watch import Hanging
 from vgpuctl.model.gpu import ObservedVgpu
+from vgpuctl.model.pci import GpuAddress
 from vgpuctl.service.messages import RunStep
 
 _SYNCED = 2
@@ -81,11 +82,18 @@ class Ground:
     """What processes that are no guests of ours have open."""
     swapped: dict[str, str] = field(default_factory=dict)
     """Cards that were taken out: their UUID, by address."""
-    disturbed: set[str] = field(default_factory=set)
-    """Where somebody else made or removed a vGPU."""
+    unseen: set[str] = field(default_factory=set)
+    """Where a vGPU has gone since the daemon last looked."""
+    ambiguous: set[str] = field(default_factory=set)
+    """Where nobody can tell whose the vGPU is.
+
+    hardware.md 1.4: one of the vendor framework is its VF and its type, so that another one that came
+    between two looks is the same one; a write that hung is done when its place has long been given up.
+    """
 
     def __post_init__(self) -> None:
         stage = self.stage
+        self.gone_type = ""
         self.libvirt = Libvirt(stage.libvirt)
         stage.hypervisor.inner = self.libvirt
         self.durable = stage.directory / "durable"
@@ -123,6 +131,10 @@ class Ground:
 
     # -- the host ---------------------------------------------------------------------------------
 
+    def seen(self) -> None:
+        """The daemon has looked."""
+        self.unseen.clear()
+
     def control(self, action: str, **arguments: Any) -> dict[str, Any] | None:
         """Do something to the simulated host; None where it refuses."""
         try:
@@ -147,8 +159,10 @@ class Ground:
 
     def reload(self) -> bool:
         """The driver is reloaded, unless somebody has a card open."""
+        gone = {str(each.parent) for each in self.vgpus()}
         if self.control("reload-driver") is None:
             return False
+        self.unseen |= gone
         self._all_is_foreign()
         self.late.clear()
         return True
@@ -195,12 +209,15 @@ class Ground:
     def make_foreign(self, gpu: str, *, autostart: bool = False) -> bool:
         """Somebody else makes a vGPU on the first free parent, which is often the one just chosen."""
         vgpu_type = self.dice.choice(self.setting.types)
+        if self.gone_type in self.setting.types and self.dice.random() < 0.7:
+            vgpu_type = self.gone_type
         more = {"autostart": True} if autostart and self.setting.has_mdevs else {}
         made = self.control("foreign", gpu=gpu, type=vgpu_type, **more)
         if made is None:
             return False
         self.stage.foreign.add((made["parent"], str(made["uuid"])))
-        self.disturbed.add(made["parent"])
+        if made["uuid"] is None and made["parent"] in self.unseen:
+            self.ambiguous.add(made["parent"])
         return True
 
     def vgpus(self) -> tuple[ObservedVgpu, ...]:
@@ -231,7 +248,8 @@ class Ground:
         except (OSError, Hanging):
             return False
         self.stage.foreign.discard((str(vgpu.parent), str(vgpu.mdev_uuid)))
-        self.disturbed.add(str(vgpu.parent))
+        self.unseen.add(str(vgpu.parent))
+        self.gone_type = str(vgpu.type_name)
         return True
 
     def take_any(self) -> bool:
@@ -243,6 +261,7 @@ class Ground:
         """Somebody runs `sriov-manage -d`."""
         if not any(str(each.address) == gpu and each.vfs for each in self.stage.sim.engine.state.boards):
             return False
+        self.unseen |= {str(each.parent) for each in self.vgpus()}
         result = self.stage.sim.kernel.sriov_manage(gpu, enable=False, timeout_s=60.0)
         if result is None or result.exit_status:
             return False
@@ -256,9 +275,9 @@ class Ground:
             if each.parked:
                 self.stage.sim.kernel.sriov_manage(str(each.address), enable=True, timeout_s=60.0)
 
-    def open_by_a_stranger(self) -> bool:
-        """A process that libvirt does not know opens a vGPU."""
-        vgpus = self.vgpus()
+    def open_by_a_stranger(self, parent: GpuAddress | None = None) -> bool:
+        """A process that libvirt does not know opens a vGPU, on that parent where there is one."""
+        vgpus = [each for each in self.vgpus() if each.parent == parent] or self.vgpus()
         if not vgpus:
             return False
         vgpu = self.dice.choice(vgpus)
@@ -270,6 +289,7 @@ class Ground:
 
     def fall_off(self, gpu: str) -> bool:
         """A card falls off the bus."""
+        self.unseen |= {str(each.parent) for each in self.vgpus()}
         if self.control("remove-gpu", gpu=gpu) is None:
             return False
         self.stage.foreign &= {(str(each.parent), str(each.mdev_uuid)) for each in self.vgpus()}

@@ -197,25 +197,25 @@ class History:
     def _one(self) -> None:
         dice, daemon = self.dice, self.daemon
         chance = dice.random()
-        if chance < 0.6 and daemon.effects:
+        if chance < 0.58 and daemon.effects:
             self.let_happen()
-        elif chance < 0.75:
+        elif chance < 0.71:
             self._ask(any_edit(dice, self.setting))
-        elif chance < 0.78:
+        elif chance < 0.74:
             running = [
                 each.id for each in daemon.engine.ledger.operations.values() if not each.state.has_ended
             ]
             if running:
                 self.turn(CancelRequested(self._ticket(), dice.choice(sorted(running))))
-        elif chance < 0.8:
+        elif chance < 0.765:
             self.turn(PauseRequested(self._ticket(), paused=dice.random() < 0.5))
-        elif chance < 0.82:
+        elif chance < 0.79:
             self.turn(SweepDue())
-        elif chance < 0.84:
+        elif chance < 0.805:
             self.turn(LookRequested(self._ticket()))
-        elif chance < 0.855:
+        elif chance < 0.82:
             self.turn(Withdrawn(dice.randint(1, self.tickets or 1)))
-        elif chance < 0.92:
+        elif chance < 0.91:
             self._guest()
         elif chance < 0.97:
             self._others()
@@ -239,7 +239,7 @@ class History:
         if name in self.guests.running and self.dice.random() < 0.6:
             self.tell(f"** guest {name} ends")
             self.guests.stop(name)
-        elif self.guests.releases and self.dice.random() < 0.6:
+        elif self.guests.releases and self.dice.random() < 0.3:
             self.hear_releases(1)
         else:
             start = self.guests.start(name, self.tickets + 1)
@@ -259,7 +259,9 @@ class History:
         dice, ground = self.dice, self.ground
         gpu = dice.choice(GPUS)
         is_busy = any(isinstance(each, RunStep) for each in self.daemon.effects)
-        deeds = ["make", "define", "open"] if is_busy else ["make", "define", "open", "take", "vfs", "reload"]
+        deeds = ["make", "define", "open", "fill"]
+        if not is_busy:
+            deeds += ["take", "take", "vfs", "reload"]
         deed = dice.choice(deeds)
         self.tell(f"** others: {deed} {gpu}")
         match deed:
@@ -269,6 +271,8 @@ class History:
                 ground.make_foreign(gpu, autostart=True)
             case "open":
                 ground.open_by_a_stranger()
+            case "fill":
+                ground.full = dice.randint(1, 3)
             case "take":
                 ground.take_any()
             case "vfs":
@@ -315,6 +319,8 @@ class History:
 
     def _perform(self, effect: EngineEffect) -> Input | None:
         """Carry out an effect; None where it does not end now."""
+        if isinstance(effect, Observe):
+            self.ground.seen()
         try:
             return self.daemon.perform(effect)
         except Hanging:
@@ -325,7 +331,7 @@ class History:
 
     def _run(self, effect: Effect) -> None:
         strike = self._strike(effect)
-        was_held = self._held_and_going(effect) is not None
+        was_going = self._goes_from_under_somebody(effect)
         try:
             if strike is None:
                 self.stage.host.run(effect)
@@ -339,33 +345,35 @@ class History:
             self.wrong.append(f"{describe(effect)}: {type(error).__name__}: {error}")
             raise internal(error) from error
         finally:
-            if was_held and self._held_and_going(effect):
+            is_race = strike is not None and strike.moment in (Moment.INSIDE, Moment.AFTER)
+            if not was_going and not is_race and self._goes_from_under_somebody(effect):
                 self.wrong.append(f"{describe(effect)}: somebody has it open, and it was told to go")
             if strike is not None and strike.happened:
                 kind = type(effect).__name__
                 self.coverage.count(kind, strike.trouble.name, strike.moment)
                 self.tell(f"** {strike.trouble.name} {strike.moment.name.lower()} {describe(effect)}")
 
-    def _held_and_going(self, effect: Effect) -> bool | None:
-        """Whether what is to be removed waits for whoever has it open; None where nobody has."""
+    def _goes_from_under_somebody(self, effect: Effect) -> bool:
+        """Whether the vGPU that is to be removed waits in the kernel for whoever has it open."""
         if not isinstance(effect, RemoveVgpu):
-            return None
+            return False
         state = self.stage.sim.engine.state
-        for board in state.boards:
-            for each in board.vgpus:
-                if (
-                    each.parent == effect.parent
-                    and each.uuid in (None, effect.vgpu)
-                    and state.holds_vgpu(each)
-                ):
-                    return each.removing
-        return None
+        return any(
+            each.uuid == effect.vgpu and each.removing and state.holds_vgpu(each)
+            for board in state.boards
+            for each in board.vgpus
+        )
 
     def _strike(self, effect: Effect) -> troubles.Strike | None:
         dice = self.dice
         if self.is_calm or dice.random() >= STRIKES.get(type(effect), _MOST):
             return None
-        trouble = self._theme if dice.random() < 0.4 else dice.choice(troubles.TROUBLES)
+        likely = troubles.LIKELY.get(type(effect), ())
+        chance = dice.random()
+        if likely and chance < 0.3:
+            trouble = troubles.named(dice.choice(likely))
+        else:
+            trouble = self._theme if chance < 0.6 else dice.choice(troubles.TROUBLES)
         can = [each for each in Moment if trouble.not_for(type(effect).__name__, each) is None]
         return troubles.Strike(self.ground, effect, trouble, dice.choice(can)) if can else None
 

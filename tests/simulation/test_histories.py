@@ -14,8 +14,8 @@ from tests.simulation.theatre import Theatre
 
 pytestmark = pytest.mark.slow
 
-SEEDS = 200
-BLOCKS = 8
+SEEDS = 300
+BLOCKS = 10
 ROOT = Path(__file__).parents[2]
 
 

@@ -16,10 +16,12 @@ from vgpuctl.model.fact import Unknown
 from vgpuctl.model.step import (
     AttachHostdev,
     CreateGpuInstance,
+    CreateVgpu,
     DestroyGpuInstance,
     DetachHostdev,
     DisableAutostart,
     Effect,
+    RemoveVgpu,
     SetMigMode,
     SetVfs,
 )
@@ -99,9 +101,11 @@ def _errno(number: int, _ground: Ground, _effect: Effect, _moment: Moment, _call
     raise OSError(number, errno.errorcode[number])
 
 
-def _hang(ground: Ground, _effect: Effect, moment: Moment, call: Call) -> bool:
+def _hang(ground: Ground, effect: Effect, moment: Moment, call: Call) -> bool:
     if moment is Moment.INSIDE:
         ground.late.append(call.again)
+        if isinstance(effect, CreateVgpu):
+            ground.ambiguous.add(str(effect.parent))
     if call.name == "order":
         raise Instead(Unknown("NVML did not answer in time"))
     raise TimeoutError(errno.ETIMEDOUT, "blocked in the kernel")
@@ -148,6 +152,10 @@ def _others(ground: Ground, effect: Effect, _moment: Moment, _call: Call) -> boo
     return ground.make_foreign(_gpu(ground, effect))
 
 
+def _open(ground: Ground, effect: Effect, _moment: Moment, _call: Call) -> bool:
+    return ground.open_by_a_stranger(getattr(effect, "parent", None))
+
+
 def _dies(how: str, ground: Ground, _effect: Effect, _moment: Moment, _call: Call) -> bool:
     raise Killed(how)
 
@@ -183,18 +191,28 @@ TROUBLES = (
     Trouble("GPU falls off", _event(Ground.fall_off)),
     Trouble("driver reload", _event(lambda ground, _gpu: ground.reload())),
     Trouble("others create", _others),
-    Trouble("others open", _event(lambda ground, _gpu: ground.open_by_a_stranger())),
+    Trouble("others open", _open),
     Trouble("disk full", _full),
     Trouble(KILL, partial(_dies, KILL)),
     Trouble(POWER, partial(_dies, POWER)),
     Trouble(SWAP, partial(_dies, SWAP)),
 )
+LIKELY = {
+    CreateVgpu: ("others create", "write hangs", "EIO", KILL),
+    RemoveVgpu: ("others open", "vGPU vanishes", "others create"),
+}
+"""What steps of a kind meet more often than the rest."""
 NAMES = tuple(each.name for each in TROUBLES)
+
+
+def named(name: str) -> Trouble:
+    """The trouble of that name."""
+    return next(each for each in TROUBLES if each.name == name)
 
 
 def why_not(step: str, trouble: str, moment: Moment) -> str | None:
     """Why a cell of the matrix cannot be reached; None where it can."""
-    return next(each for each in TROUBLES if each.name == trouble).not_for(step, moment)
+    return named(trouble).not_for(step, moment)
 
 
 class Strike:

@@ -11,6 +11,7 @@ from vgpuctl import errors
 from vgpuctl.model.document import DocumentKey
 from vgpuctl.model.edit import ApplyDocuments, DeleteVgpu, ReplaceGpu
 from vgpuctl.model.finding import Drift
+from vgpuctl.model.gpu import FrameworkKind
 from vgpuctl.model.record import (
     AllocationPut,
     OperationEnded,
@@ -23,7 +24,7 @@ from vgpuctl.model.record import (
     WishPut,
 )
 from vgpuctl.model.situation import observed_for
-from vgpuctl.model.step import CreateVgpu, Effect, RemoveVgpu
+from vgpuctl.model.step import CreateVgpu, Effect, RemoveVgpu, describe
 from vgpuctl.service.proposal import ShownPlan
 
 
@@ -37,37 +38,47 @@ def at_rest(history: History) -> list[str]:
     """What is wrong while other people, guests and exchanged cards are still there."""
     daemon, stage = history.daemon, history.stage
     stage.foreign |= history.ground.started_by_mdevctl()
+    in_doubt = unsure(daemon) | history.ground.ambiguous
     found = [*history.wrong]
     found += [f"ticket {each} was never answered" for each in sorted(history.asked - set(daemon.answers))]
     found += told_and_kept(daemon)
+    found += open_steps(daemon)
     found += history.guests.faults(daemon.engine.ledger.allocations)
     found += [
         each
         for each in faults_of(daemon, ended_well=False)
-        if not any(f"'{place}'" in each for place in unsure(daemon)) or "belongs to nobody" not in each
+        if not any(f"'{place}'" in each for place in in_doubt) or "belongs to nobody" not in each
     ]
     kernel = {key_of(each) for each in stage.observe().vgpus()}
-    taken = {
+    taken = ever_adopted(daemon)
+    taken |= {(parent, "None") for parent, _ in taken}
+    gone = stage.foreign - kernel - taken
+    found += [f"the vGPU of others on {each} is gone" for each in gone if each[0] not in in_doubt]
+    return found + taken_for_ours(history) + unreported(daemon)
+
+
+def ever_adopted(daemon: Daemon) -> set[tuple[str, str]]:
+    """The vGPUs of others that became ours."""
+    return {
         (str(each.record.allocation.parent), str(each.record.allocation.id))
         for each in daemon.store.entries(0, 100_000)
         if isinstance(each.record, AllocationPut) and each.record.allocation.adopted
     }
-    taken |= {(parent, "None") for parent, _ in taken}
-    gone = stage.foreign - kernel - taken
-    found += [f"the vGPU of others on {each} is gone" for each in gone if each[0] not in unsure(daemon)]
-    return found + taken_for_ours(history) + unreported(daemon)
 
 
 def taken_for_ours(history: History) -> list[str]:
     """What others made, and nobody adopted, and that counts as ours."""
     daemon, stage = history.daemon, history.stage
     snapshot = stage.observe()
+    in_doubt = unsure(daemon) | history.ground.ambiguous
+    if not history.setting.has_mdevs:
+        in_doubt |= {parent for parent, _ in ever_adopted(daemon)}
     found = []
     for allocation in daemon.engine.ledger.allocations.values():
         vgpu = observed_for(allocation, snapshot)
-        if vgpu is None or allocation.adopted or str(vgpu.parent) in unsure(daemon):
+        if vgpu is None or str(vgpu.parent) in in_doubt:
             continue
-        if key_of(vgpu) in stage.foreign:
+        if key_of(vgpu) in stage.foreign - ever_adopted(daemon):
             found.append(f"{allocation.name} is the vGPU of others on {key_of(vgpu)}")
     return found
 
@@ -148,9 +159,11 @@ def unsure(daemon: Daemon) -> set[str]:
         match entry.record:
             case StepStarted(operation=operation, round=round_, step=step):
                 effects[operation, round_, step.number] = step.effect
-            case StepEnded(operation=operation, round=round_, number=number, problem=dict()):
+            case StepEnded(operation=operation, round=round_, number=number, problem=dict(problem)):
                 effect = effects[operation, round_, number]
-                if isinstance(effect, (CreateVgpu, RemoveVgpu)):
+                is_vendor = getattr(effect, "framework", None) is FrameworkKind.VENDOR_VFIO
+                is_told = problem.get("code") == errors.Conflict.code
+                if is_vendor and not is_told and isinstance(effect, (CreateVgpu, RemoveVgpu)):
                     found.add(str(effect.parent))
     return found
 
@@ -163,6 +176,18 @@ def remove_foreign(history: History) -> None:
     for vgpu in snapshot.vgpus():
         if vgpu not in ours:
             history.ground.take_away(vgpu)
+
+
+def open_steps(daemon: Daemon) -> list[str]:
+    """Steps that have begun in the log and never ended there."""
+    begun: dict[tuple[UUID, int, int], Effect] = {}
+    for entry in daemon.store.entries(0, 100_000):
+        match entry.record:
+            case StepStarted(operation=operation, round=round_, step=step):
+                begun[operation, round_, step.number] = step.effect
+            case StepEnded(operation=operation, round=round_, number=number):
+                begun.pop((operation, round_, number), None)
+    return [f"{describe(each)}: it has begun, and not ended" for each in begun.values()]
 
 
 def told_and_kept(daemon: Daemon) -> list[str]:
