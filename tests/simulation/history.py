@@ -126,7 +126,7 @@ class History:
 
     def _reopen(self, failure: errors.StoreFailure) -> None:
         """A commit failed: what was decided is forgotten, steps that run are waited for (service/loop)."""
-        self.tell(f"** {failure}")
+        self.tell(f"** a commit failed: {failure.facts.get('reason')}")
         daemon = self.daemon
         effects, daemon.effects = daemon.effects, []
         for effect in effects:
