@@ -6,11 +6,11 @@ PIP_COMPILE = build/lock/bin/pip-compile --quiet --generate-hashes --allow-unsaf
     --no-emit-options --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --annotation-style line \
     $(if $(UPGRADE),--upgrade)
 
-.PHONY: help setup demo test check docs lock deb bench bench-rig clean
+.PHONY: help setup demo test check soak crash-matrix mutants docs lock deb bench bench-rig clean
 .DEFAULT_GOAL := help
 
 help:  ## this text
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup:  ## make .venv (and install what Debian packages are missing)
 	@scripts/setup
@@ -25,6 +25,18 @@ test: setup  ## all tests, linters among them; as root also those that need it
 
 check: setup  ## the quick tests, under two minutes, without root
 	$(PYTHON) -m pytest -m "not slow and not root and not rig" $(PYTEST_ARGS)
+
+SEEDS ?= 1000
+FROM ?= 0
+
+soak: setup  ## SEEDS=N random histories from seed FROM=K on, stopping at the first that goes wrong
+	$(PYTHON) -m tests.simulation soak --seeds $(SEEDS) --from $(FROM)
+
+crash-matrix: setup  ## every use case, killed at every point
+	$(PYTHON) -m tests.simulation crash-matrix
+
+mutants: setup  ## the planted bugs of tests/mutants, each to be found
+	$(PYTHON) -m tests.simulation mutants
 
 docs: setup  ## docs/reference anew, from the code
 	$(PYTHON) tools/build_reference.py

@@ -11,6 +11,7 @@ from vgpuctl.errors import (
     CardChanged,
     FactUnknown,
     GpuState,
+    KernelRefused,
     LibvirtUnreachable,
     UnsupportedHere,
     VgpuBusy,
@@ -379,3 +380,18 @@ def test_a_pass_over_the_handles_that_hangs_is_unknown(sim, monkeypatch):
             host.run(step)
     go.set()
     assert handles.asked == 1
+
+
+def test_a_card_that_is_gone_when_its_vfs_are_looked_at_is_the_kernels_refusal():
+    """Found by a history in which a card falls off the bus right after sriov-manage."""
+    sim = SimHost.in_memory("l40s", CATALOG)
+    host, step = sriov(sim, CommandResult(0, "Enabling VFs"))
+    answer = sim.kernel.sriov_manage
+
+    def falls_off(*arguments, **more):
+        sim.control("remove-gpu", {"gpu": "0"})
+        return answer(*arguments, **more)
+
+    sim.kernel.sriov_manage = falls_off
+    with pytest.raises(KernelRefused, match="turn on the VFs of GPU"):
+        host.run(step)

@@ -152,6 +152,20 @@ def test_a_gpu_that_hangs_is_unreadable_and_holds_up_no_other():
     assert host.observe().gpus[1].state is GpuState.READY
 
 
+def test_a_start_does_not_hang_with_a_gpu_that_does_not_even_say_that_it_is_there():
+    sim = SimHost.in_memory("t4,t4", CATALOG)
+    host = local(sim, gpu_timeout_s=0.2)
+    addresses = [each.address for each in host.observe().gpus]
+    sim.control("fail", {"what": "gpu", "gpu": str(addresses[0]), "hang": True})
+    seen = []
+    glimpse = threading.Thread(target=lambda: seen.append(host.glimpse(addresses)), daemon=True)
+    glimpse.start()
+    glimpse.join(20.0)
+    sim.control("heal")
+    (snapshot,) = seen
+    assert [each.state for each in snapshot.gpus] == [GpuState.UNREADABLE, GpuState.READY]
+
+
 def test_a_bus_that_hangs_at_first_sight_hides_no_other():
     sim = SimHost.in_memory("2xt4", CATALOG)
     kernel = HangingKernel(sim.kernel, "0000:41:00.0")

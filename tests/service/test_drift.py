@@ -127,12 +127,12 @@ def edit_xml(stage: Stage, change: Callable[[str], str], domain: str = "win1") -
         connection.lookupByName(domain).undefine()
         connection.defineXML(changed)
 
-    stage._on_libvirt(redefine)
+    stage.on_libvirt(redefine)
     stage._restored += 1
 
 
 def undefine(stage: Stage, domain: str) -> None:
-    stage._on_libvirt(lambda connection: connection.lookupByName(domain).undefine())
+    stage.on_libvirt(lambda connection: connection.lookupByName(domain).undefine())
     stage._restored += 1
 
 
@@ -660,7 +660,7 @@ def unwish(daemon: Daemon, name: str) -> None:
     ledger = daemon.engine.ledger
     key = next(key for key in ledger.wishes if key.name == name)
     del ledger.wishes[key]
-    daemon.store._inner._writer.execute("DELETE FROM wishes WHERE name = ?", (name,))
+    daemon.store.inner._writer.execute("DELETE FROM wishes WHERE name = ?", (name,))
 
 
 def test_prune_removes_ours_that_nobody_wishes_and_nobody_holds(make):
@@ -728,3 +728,18 @@ def test_what_repair_does_is_a_creation_like_any_other(make):
     operation = daemon.do(RepairDrift(subject="win1"))
     assert [type(each.step.effect) for each in operation.runs] == [CreateVgpu]
     assert operation.started.forward
+
+
+def test_a_place_that_is_only_named_by_a_domain_is_told_and_repaired(make):
+    """What a detach leaves that could not be undone, after a boot."""
+    stage, daemon = with_desktops(make, CARDS)
+    unwish(daemon, "win1")
+    stage.sim.control("reboot")
+    look(daemon)
+    assert ("hostdev-stray", "win1") in told(daemon)
+    (effect,) = [each for each in steps_of(daemon, RepairDrift()) if each.name == "win1"]
+    assert isinstance(effect, DetachHostdev)
+    assert daemon.do(RepairDrift()).state is OperationState.SUCCEEDED
+    daemon.settle()
+    assert "win1" not in {each.name for each in daemon.engine.ledger.allocations.values()}
+    assert told(daemon) == {}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
@@ -50,15 +50,24 @@ from vgpuctl.service.messages import (
 )
 from vgpuctl.service.proposal import ShownPlan
 from vgpuctl.sim.host import SimHost
+from vgpuctl.sim.spec import Spec
 
 _STORE = ("commit",)
 _LIBVIRT = ("attach", "detach")
-_KERNEL = ("write", "write_abandonable", "sriov_manage")
-_CHANGES = {f"after {name}" for name in (*_STORE, *_LIBVIRT, *_KERNEL)}
+_KERNEL = ("write", "write_abandonable", "replace", "sriov_manage")
+_NVML = ("order",)
+_CHANGES = {f"after {name}" for name in (*_STORE, *_LIBVIRT, *_KERNEL, *_NVML)}
+
+
+_BLOCKED_S = 60.0
 
 
 def _at_once(_name: str, work: Callable[[], None]) -> None:
     work()
+
+
+LOG = "log"
+"""Where the other rows of a matrix are the kinds of steps."""
 
 
 class Killed(BaseException):
@@ -71,41 +80,73 @@ class Fuse:
     def __init__(self, blows_at: int | None = None) -> None:
         self.blows_at = blows_at
         self.names: list[str] = []
+        self.steps: list[str] = []
+        """What each point belongs to: the kind of the step that runs there, or the log."""
+        self.step = LOG
         self.is_blown = False
 
     def instants(self) -> list[int]:
         """The points that differ: nothing outside of the daemon changes between the others."""
-        return [number for number, name in enumerate(self.names) if number == 0 or name in _CHANGES]
+        differ = {number for number, name in enumerate(self.names) if number == 0 or name in _CHANGES}
+        return sorted(differ | {number for number, name in enumerate(self.names) if "inside" in name})
 
-    def point(self, name: str) -> None:
+    def point(self, name: str, dying: Callable[[], object] = lambda: None) -> None:
+        """A point; `dying` is what the host still does when the daemon is killed there."""
         if self.is_blown:
             raise Killed(name)
         self.names.append(name)
+        self.steps.append(self.step)
         if len(self.names) - 1 == self.blows_at:
             self.is_blown = True
+            dying()
             raise Killed(name)
 
 
+class Instead(Exception):
+    """Raised around a call that answers this instead."""
+
+    def __init__(self, value: Any) -> None:
+        super().__init__(value)
+        self.value = value
+
+
+def _as_usual(*_args: Any, **_more: Any) -> None:
+    """Nothing else happens around a call."""
+
+
 class Fused:
-    """Something whose calls of those names are points, before and after."""
+    """Something whose calls of those names are points, before and after.
+
+    `instead` and `afterwards` are called around each with its name and arguments, and may raise; `inside`
+    says what a call that takes long leaves half done, by name, with the point's own name.
+    """
 
     def __init__(self, inner: Any, names: tuple[str, ...]) -> None:
-        self._inner = inner
+        self.inner = inner
         self._names = names
         self.fuse = Fuse()
         self.calls = 0
-        self.instead: Callable[..., None] = lambda *_args, **_more: None
+        self.instead: Callable[..., None] = _as_usual
+        self.afterwards: Callable[..., None] = _as_usual
+        self.inside: dict[str, Callable[..., Mapping[str, Callable[[], object]]]] = {}
 
     def __getattr__(self, name: str) -> Any:
-        found = getattr(self._inner, name)
+        found = getattr(self.inner, name)
         if name not in self._names:
             return found
 
         def call(*args: Any, **more: Any) -> Any:
             self.calls += 1
             self.fuse.point(f"before {name}")
-            self.instead(name, *args, **more)
-            result = found(*args, **more)
+            try:
+                self.instead(name, *args, **more)
+                if name in self.inside:
+                    for point, dying in self.inside[name](*args, **more).items():
+                        self.fuse.point(point, dying)
+                result = found(*args, **more)
+                self.afterwards(name, *args, **more)
+            except Instead as other:
+                result = other.value
             self.fuse.point(f"after {name}")
             return result
 
@@ -115,7 +156,7 @@ class Fused:
 class Stage:
     """A host and its libvirt, on which one daemon after the other runs."""
 
-    def __init__(self, directory: Path, cards: str, domains: int = 3) -> None:
+    def __init__(self, directory: Path, cards: Spec | str, domains: int = 3) -> None:
         self.directory = directory
         self.db = directory / "state.db"
         self.sim = SimHost.in_memory(cards)
@@ -123,16 +164,8 @@ class Stage:
         self.libvirt = LibvirtHypervisor(uri)
         self.hypervisor = Fused(self.libvirt, _LIBVIRT)
         self.kernel = Fused(self.sim.kernel, _KERNEL)
-        self.host = LocalHost(
-            kernel=self.kernel,
-            nvml=self.sim.nvml,
-            handles=self.sim.handles,
-            hypervisor=self.hypervisor,
-            catalog=CATALOG,
-            clock=self.sim.clock,
-            simulated=True,
-            gpu_timeout_s=10.0,
-        )
+        self.nvml = Fused(self.sim.nvml, _NVML)
+        self.host = self._host()
         self.ids = random.Random(1)
         # The watchers of hanging calls take a thread for each; nothing hangs here.
         self._patch = pytest.MonkeyPatch()
@@ -145,6 +178,38 @@ class Stage:
         self._patch.undo()
         self.libvirt.close()
 
+    def _host(self) -> LocalHost:
+        return LocalHost(
+            kernel=self.kernel,
+            nvml=self.nvml,
+            handles=self.sim.handles,
+            hypervisor=self.hypervisor,
+            catalog=CATALOG,
+            clock=self.sim.clock,
+            simulated=True,
+            gpu_timeout_s=10.0,
+        )
+
+    def forget(self) -> None:
+        """A daemon's memory of the host ends with it."""
+        self.host = self._host()
+        self._seen = None
+
+    def set_fuse(self, fuse: Fuse) -> None:
+        """What stands around the host is part of that daemon's life from now on."""
+        self.kernel.fuse = self.hypervisor.fuse = self.nvml.fuse = fuse
+
+    def block_at_once(self) -> None:
+        """What would block in the kernel is given up at once: nobody else runs who could end it."""
+
+        def give_up(deadline: float | None, _is_gone: Callable[[], bool]) -> None:
+            if deadline is None:
+                raise watch.Hanging("blocked in the kernel")
+            self.sim.clock.advance(_BLOCKED_S)
+            raise TimeoutError("blocked in the kernel")
+
+        self._patch.setattr(self.sim.engine, "_wait", give_up)
+
     def new_uuid(self) -> UUID:
         return UUID(int=self.ids.getrandbits(128), version=4)
 
@@ -154,7 +219,14 @@ class Stage:
         """The whole stage, while no daemon runs."""
         saved = self.directory / "saved.db"
         shutil.copy(self.db, saved) if self.db.exists() else saved.unlink(missing_ok=True)
-        return Saved(self.sim.engine.state, saved, self._xml(), self.ids.getstate(), set(self.foreign))
+        return Saved(
+            self.sim.engine.state,
+            self.sim.clock.monotonic_s(),
+            saved,
+            self._xml(),
+            self.ids.getstate(),
+            set(self.foreign),
+        )
 
     def restore(self, saved: Saved) -> None:
         for each in self.directory.glob("state.db*"):
@@ -162,26 +234,33 @@ class Stage:
         if saved.db.exists():
             shutil.copy(saved.db, self.db)
         self.sim.engine.install(saved.state)
+        self.sim.clock.put_back(saved.clock_s)
         for text in saved.xml:
-            self._on_libvirt(lambda connection, text=text: connection.defineXML(text))
+            self.on_libvirt(lambda connection, text=text: connection.defineXML(text))
         self._restored += 1
         self.ids.setstate(saved.ids)
         self.foreign = set(saved.foreign)
-        self.kernel.fuse = self.hypervisor.fuse = Fuse()
+        self.set_fuse(Fuse())
+        for each in (self.kernel, self.hypervisor, self.nvml):
+            each.instead = each.afterwards = _as_usual
+        self.forget()
 
     def _xml(self) -> tuple[str, ...]:
         flags = libvirt.VIR_DOMAIN_XML_INACTIVE | libvirt.VIR_DOMAIN_XML_SECURE
-        return self._on_libvirt(
+        return self.on_libvirt(
             lambda connection: tuple(each.XMLDesc(flags) for each in connection.listAllDomains())
         )
 
-    def _on_libvirt(self, work: Callable[[Any], Any]) -> Any:
+    def on_libvirt(self, work: Callable[[Any], Any]) -> Any:
+        """Work on a connection of libvirt's, beside the daemon."""
+        self.hypervisor.calls += 1
         return self.libvirt._link.call("testing", work, 10.0)
 
     def observe(self) -> Snapshot:
         """What the host shows; read anew only when the cards or some XML have changed."""
         key = (self.sim.engine.state, self.hypervisor.calls, self._restored)
-        if self._seen is None or self._seen[0][0] is not key[0] or self._seen[0][1:] != key[1:]:
+        is_late = any(each.vfs_ready_at is not None for each in self.sim.engine.state.boards)
+        if is_late or self._seen is None or self._seen[0][0] is not key[0] or self._seen[0][1:] != key[1:]:
             snapshot = self.host.observe()
             self._seen = ((self.sim.engine.state, *key[1:]), snapshot)
         return self._seen[1]
@@ -197,6 +276,7 @@ class Stage:
 @dataclass
 class Saved:
     state: Any
+    clock_s: float
     db: Path
     xml: tuple[str, ...]
     ids: Any
@@ -217,7 +297,8 @@ class Daemon:
 
     def __post_init__(self) -> None:
         stage = self.stage
-        stage.kernel.fuse = stage.hypervisor.fuse = self.fuse
+        stage.forget()
+        stage.set_fuse(self.fuse)
         self.store = Fused(SqliteStore(stage.db), _STORE)
         self.store.fuse = self.fuse
         self.open()
@@ -257,12 +338,14 @@ class Daemon:
             return Glimpsed(effect.number, self.stage.host.glimpse(effect.gpus))
         assert isinstance(effect, RunStep)
         problem = None
-        self.fuse.point(f"before {type(effect.step.effect).__name__}")
+        kind = self.fuse.step = type(effect.step.effect).__name__
+        self.fuse.point(f"before {kind}")
         try:
             (self.run or self.stage.host.run)(effect.step.effect)
         except errors.VgpuctlError as error:
             problem = error.to_problem()
-        self.fuse.point(f"after {type(effect.step.effect).__name__}")
+        self.fuse.point(f"after {kind}")
+        self.fuse.step = LOG
         return StepDone(effect.operation, effect.round, effect.step.number, problem)
 
     def until_idle(self) -> None:

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
+from uuid import UUID
 
 import libvirt
 
@@ -34,7 +34,8 @@ PROFILES = {
 def libvirt_file(directory: Path, domains: int) -> str:
     """The URI of a libvirt test driver with stopped domains `win1`, `win2` ..."""
     names = "".join(
-        f"<domain type='test' xmlns:test='http://libvirt.org/schemas/domain/test/1.0'><name>win{n}</name><uuid>{uuid4()}</uuid><memory>65536</memory>"
+        f"<domain type='test' xmlns:test='http://libvirt.org/schemas/domain/test/1.0'><name>win{n}</name>"
+        f"<uuid>{UUID(int=n, version=4)}</uuid><memory>65536</memory>"
         "<os><type>hvm</type></os><devices/><test:runstate>5</test:runstate></domain>"
         for n in range(1, domains + 1)
     )

@@ -21,7 +21,7 @@ class Found:
     """The GPUs of a host, sorted by address; `silent` are those that do not answer what they are."""
 
     gpus: tuple[GpuAddress, ...]
-    silent: tuple[PciAddress, ...]
+    silent: tuple[GpuAddress, ...]
 
 
 class Discovery:

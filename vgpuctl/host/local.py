@@ -9,6 +9,7 @@ from vgpuctl.errors import GpuState, LibvirtUnreachable, UnsupportedHere, VgpuBu
 from vgpuctl.host.capture import capture
 from vgpuctl.host.frameworks import TypeMemory, frameworks
 from vgpuctl.host.frameworks.passthrough import VFIO_PCI
+from vgpuctl.host.frameworks.writes import refused
 from vgpuctl.host.guard import Guard, facts_of, named, refuse_standing
 from vgpuctl.host.mdevctl import disable_autostart
 from vgpuctl.host.mig import MigSwitch
@@ -34,6 +35,7 @@ from vgpuctl.model.step import (
     SetMigMode,
     SetParams,
     SetVfs,
+    describe,
 )
 from vgpuctl.ports.clock import Clock
 from vgpuctl.ports.handles import VfioHandles
@@ -111,6 +113,13 @@ class LocalHost:
 
     def run(self, effect: Effect) -> None:
         """Carry out one effect and read it back; one that is done already is left as it is."""
+        try:
+            self._run(effect)
+        except OSError as error:
+            # A card, or a VF, can be gone at any time, also while it is read back.
+            raise refused(describe(effect), str(error.filename), error, None) from error
+
+    def _run(self, effect: Effect) -> None:
         match effect:
             case CreateVgpu():
                 self._guard.same_card(effect.gpu)

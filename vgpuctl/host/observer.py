@@ -166,12 +166,14 @@ class Observer:
     ) -> dict[GpuAddress, Sighting | str]:
         """Every GPU by address, sorted, with what was seen of it or why it could not be read."""
         seen: dict[GpuAddress, Sighting | str] = {}
+        deadline = deadline_in(self._gpu_timeout_s)
         try:
-            found = self._discovery.look(glance) if only is None else Found(_there(glance, only), ())
+            found = self._discovery.look(glance) if only is None else self._there(glance, only, deadline)
         except OSError as error:
             return dict.fromkeys(sorted(self._last, key=str), f"the PCI bus: {error.strerror}")
         every = frameworks(glance, self._clock, self._memory)
-        deadline = deadline_in(self._gpu_timeout_s)
+        if only is None:
+            deadline = deadline_in(self._gpu_timeout_s)
         calls = self._watch.each(
             {
                 f"GPU {address}": partial(look, glance, address, every, self._has_vfs)
@@ -191,6 +193,25 @@ class Observer:
             sorted(seen.items(), key=lambda item: (not isinstance(item[0], PciAddress), str(item[0])))
         )
 
+    def _there(self, glance: Glance, only: Collection[GpuAddress], deadline_s: float) -> Found:
+        """Which of these GPUs are on the host; a start must not hang with one of them."""
+        names = {f"whether {each} is there": each for each in sorted(only, key=str)}
+        calls = self._watch.each(
+            {name: partial(glance.exists, device_path(each)) for name, each in names.items()}, deadline_s
+        )
+        there: list[GpuAddress] = []
+        silent: list[GpuAddress] = []
+        for name, call in calls.items():
+            try:
+                is_there = call.result(deadline_s) if isinstance(call, Call) else None
+            except Hanging:
+                is_there = None
+            if is_there is None:
+                silent.append(names[name])
+            elif is_there:
+                there.append(names[name])
+        return Found(tuple(there), tuple(silent))
+
     def _gpu(
         self,
         address: GpuAddress,
@@ -209,10 +230,6 @@ class Observer:
 
     def _model(self, device: DeviceId) -> GpuModel | None:
         return self._catalog.find(device)
-
-
-def _there(glance: Glance, only: Collection[GpuAddress]) -> tuple[GpuAddress, ...]:
-    return tuple(each for each in sorted(only, key=str) if glance.exists(device_path(each)))
 
 
 def _libvirt(hypervisor: HypervisorPort) -> tuple[Fact[Hypervisor], Fact[tuple[Domain, ...]]]:

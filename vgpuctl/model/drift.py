@@ -288,12 +288,13 @@ class _Look:
     ) -> Iterator[Finding]:
         mine = attachments.of(allocation.id)
         at_home = [each for each in mine if domain is not None and each.domain == domain.name]
-        if wish is not None:
+        is_absent = observed_for(allocation, self.snapshot) is None
+        if wish is not None or is_absent:
             for name in dict.fromkeys(each.domain for each in mine if each not in at_home):
                 text = f"domain {name} has its hostdev, and no document gives it to that domain"
                 yield self._about(allocation, Drift.HOSTDEV_STRAY, text)
                 break
-        if observed_for(allocation, self.snapshot) is None:
+        if is_absent:
             return
         assert allocation.framework is not None
         assert allocation.parent is not None

@@ -32,3 +32,8 @@ class ManualClock:
         """Let time go by."""
         with self._lock:
             self._seconds += max(0.0, seconds)
+
+    def put_back(self, seconds: float) -> None:
+        """Begin again at `seconds`, with a host that is put back as a whole."""
+        with self._lock:
+            self._seconds = seconds

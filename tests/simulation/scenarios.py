@@ -1,22 +1,12 @@
-"""A daemon killed at any point leaves a host that the next daemon makes right.
-
-Each scenario runs once to count its points: before and after every commit, every step, and every
-write of a step to the kernel or to libvirt.  Then it runs once for each point, is killed there, and
-another daemon starts on what is left (ADR 2).
-"""
+"""Use cases that a daemon is killed in: what there was, what is asked for, what goes wrong besides."""
 
 from __future__ import annotations
 
-import contextlib
-import itertools
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
-import pytest
-
-from tests.support.stage import Daemon, Fuse, Killed, Saved, Stage, faults_of
+from tests.support.stage import Daemon, Stage
 from tests.support.world import WHO
 from vgpuctl import errors
 from vgpuctl.model.document import (
@@ -24,6 +14,7 @@ from vgpuctl.model.document import (
     DesktopVgpu,
     Document,
     GpuDocument,
+    MigWish,
     ProfileDocument,
     VgpuDocument,
 )
@@ -35,14 +26,23 @@ from vgpuctl.model.edit import (
     DeleteVgpu,
     DetachVgpu,
     Edit,
+    PruneVgpus,
+    RepairDrift,
     ReplaceGpu,
+    SetMig,
 )
-from vgpuctl.model.record import OperationState
-from vgpuctl.service.messages import CancelRequested, Submitted, SweepDue
+from vgpuctl.model.frameworks import hostdev
+from vgpuctl.model.start import DomainStart, NamedVgpu
+from vgpuctl.service.messages import Input, StartAsked, Submitted, SweepDue
 
-pytestmark = pytest.mark.slow
-
-CARDS = {"mdev": "t4:mdev,t4:mdev", "sriov-mdev": "a2:sriov-mdev", "vendor-vfio": "a2:vendor-vfio"}
+CARDS = {
+    "mdev": "t4:mdev,t4:mdev",
+    "sriov-mdev": "a2:sriov-mdev",
+    "vendor-vfio": "a2:vendor-vfio",
+    "mig": "a30:sriov-mdev",
+}
+PLAIN = ("mdev", "sriov-mdev", "vendor-vfio")
+MIG = ("mig",)
 FIRST = "0000:41:00.0"
 
 
@@ -62,6 +62,7 @@ TYPES = {
     "mdev": Names("T4-4Q", "T4-4C", "T4-8Q", sriov=False),
     "sriov-mdev": Names("A2-4Q", "A2-4C", "A2-8Q"),
     "vendor-vfio": Names("A2-4Q", "A2-4C", "A2-8Q", desktops=False),
+    "mig": Names("A30-1-6C", "A30-1-6CME", "A30-2-12C"),
 }
 
 
@@ -109,6 +110,15 @@ class Scenario:
     needs_desktops: bool = False
     again: bool = False
     """Whether who got no answer asks again: without it nothing can be right."""
+    starts: str | None = None
+    """The domain that is started."""
+    hosts: tuple[str, ...] = PLAIN
+
+    def input(self, daemon: Daemon, names: Names) -> Input:
+        """What comes in, with ticket 1."""
+        if self.starts is not None:
+            return asked(daemon, self.starts)
+        return SweepDue() if self.edit is None else Submitted(1, WHO, self.edit(names))
 
 
 def applied(make: Callable[[Names], tuple[Document, ...]]) -> Callable[[Names], tuple[Edit, ...]]:
@@ -140,6 +150,51 @@ def started_by_others(stage: Stage, names: Names) -> None:
     for _ in range(2):
         made = stage.sim.control("foreign", {"gpu": FIRST, "type": names.small, "autostart": True})
         stage.foreign.add((made["parent"], str(made["uuid"])))
+
+
+def vanished(stage: Stage, names: Names) -> None:
+    """Somebody removes the first vGPU, behind our back."""
+    vgpu = stage.observe().vgpus()[0]
+    stage.sim.kernel.write(f"sys/bus/mdev/devices/{vgpu.mdev_uuid}/remove", "1")
+
+
+def driver_reloaded(stage: Stage, names: Names) -> None:
+    stage.sim.control("reload-driver", {})
+
+
+def unwished(stage: Stage, names: Names) -> None:
+    """What an operation that could not be undone leaves: a vGPU of ours without a document."""
+    daemon = Daemon(stage)
+    key = next(each for each in daemon.engine.ledger.wishes if each.name == "a-1")
+    daemon.store.inner._writer.execute("DELETE FROM wishes WHERE name = ?", (key.name,))
+    daemon.close()
+
+
+def asked(daemon: Daemon, name: str) -> StartAsked:
+    """libvirt's hook asks whether a domain may start."""
+    domains = daemon.stage.observe().domains
+    assert isinstance(domains, tuple)
+    domain = next(each for each in domains if each.name == name)
+    named = []
+    for place in daemon.engine.ledger.allocations.values():
+        assert place.framework is not None
+        assert place.parent is not None
+        named.append(NamedVgpu(place.id, hostdev(place.framework, place.id, place.parent).source))
+    start = DomainStart(domain=name, uuid=domain.uuid, token="start-1", vgpus=tuple(named))
+    return StartAsked(1, start, {domain.uuid: "start-1"})
+
+
+def cut(**layout: Any) -> GpuDocument:
+    return GpuDocument(name=FIRST, mig=MigWish(**layout))
+
+
+def on_instances(names: Names) -> tuple[Document, ...]:
+    """MIG on, three instances, a vGPU for itself and a desktop's."""
+    return (
+        cut(profiles=(("1g.6gb", 2), ("2g.12gb", 1))),
+        a(names),
+        DesktopDocument(name="win1", vgpus=(DesktopVgpu(name="w", type=names.big),)),
+    )
 
 
 SCENARIOS = {
@@ -216,116 +271,45 @@ SCENARIOS = {
         needs_desktops=True,
     ),
     "cancel": Scenario(edit=lambda names: ApplyDocuments(documents=mixed(names)), cancel=True),
+    "repair": Scenario(
+        before=applied(mixed), arrange=driver_reloaded, edit=lambda names: RepairDrift(), again=True
+    ),
+    "prune leftovers": Scenario(
+        before=lambda names: (CreateVgpus(type=names.small, name="a", count=2),),
+        arrange=unwished,
+        edit=lambda names: PruneVgpus(),
+        again=True,
+    ),
+    "start": Scenario(
+        before=lambda names: (AttachVgpu(domain="win1", type=names.small),),
+        arrange=vanished,
+        starts="win1",
+        needs_desktops=True,
+    ),
+    "cut": Scenario(edit=lambda names: ApplyDocuments(documents=on_instances(names)), hosts=MIG),
+    "cut anew": Scenario(
+        before=lambda names: (SetMig(gpu=FIRST, mig=MigWish(profiles=(("2g.12gb", 2),))),),
+        edit=lambda names: SetMig(gpu=FIRST, mig=MigWish(profiles=(("1g.6gb", 4),))),
+        hosts=MIG,
+    ),
+    "MIG off": Scenario(
+        before=lambda names: (SetMig(gpu=FIRST, mig=MigWish(profiles=(("2g.12gb", 2),))),),
+        edit=lambda names: SetMig(gpu=FIRST, mig=MigWish(enabled=False)),
+        hosts=MIG,
+    ),
+    "reboot with MIG": Scenario(before=applied(on_instances), arrange=lost_before, hosts=MIG),
+    "instance refused": Scenario(
+        before=lambda names: (SetMig(gpu=FIRST, mig=MigWish(profiles=(("2g.12gb", 2),))),),
+        edit=lambda names: SetMig(gpu=FIRST, mig=MigWish(profiles=(("1g.6gb", 4),))),
+        trouble=lambda stage: stage.sim.control("fail", {"what": "nvml-order", "count": 1}) and None,
+        hosts=MIG,
+    ),
 }
 
 CASES = [
-    pytest.param((framework, name), id=f"{framework} {name}")
-    for framework, (name, scenario) in itertools.product(CARDS, SCENARIOS.items())
-    if TYPES[framework].desktops or not scenario.needs_desktops
+    (host, name)
+    for host in CARDS
+    for name, scenario in SCENARIOS.items()
+    if host in scenario.hosts and (TYPES[host].desktops or not scenario.needs_desktops)
 ]
-
-
-@dataclass
-class Play:
-    """A scenario on a stage, again and again."""
-
-    stage: Stage
-    scenario: Scenario
-    names: Names
-    saved: Saved = field(init=False)
-    before: tuple[Document, ...] = ()
-    target: tuple[Document, ...] = ()
-
-    def prepare(self) -> None:
-        daemon = Daemon(self.stage)
-        for edit in self.scenario.before(self.names):
-            assert daemon.do(edit).state is OperationState.SUCCEEDED
-        self.before = daemon.documents()
-        daemon.close()
-        self.scenario.arrange(self.stage, self.names)
-        self.saved = self.stage.save()
-        daemon = Daemon(self.stage)
-        if self.scenario.edit is not None:
-            assert daemon.do(self.scenario.edit(self.names)).state is OperationState.SUCCEEDED
-        self.target = daemon.documents()
-        daemon.close()
-
-    def act(self, fuse: Fuse) -> None:
-        """One daemon's life, up to its death where the fuse blows."""
-        self.stage.restore(self.saved)
-        self.stage.hypervisor.instead = lambda *_args, **_more: None
-        self.scenario.trouble(self.stage)
-        daemon = Daemon(self.stage, fuse)
-        try:
-            if self.scenario.edit is None:
-                daemon.turn(SweepDue())
-            else:
-                daemon.turn(Submitted(1, WHO, self.scenario.edit(self.names)))
-            if self.scenario.cancel:
-                while 1 not in daemon.answers:
-                    daemon.turn(daemon.perform(daemon.effects.pop(0)))
-                daemon.turn(CancelRequested(2, daemon.answers[1].value))
-            daemon.until_idle()
-        except Killed:
-            pass
-        finally:
-            daemon.store.fuse = Fuse()
-            daemon.close()
-
-    def go_on(self, fuse: Fuse | None = None) -> list[str]:
-        """The next daemon's life, and what is wrong after it."""
-        daemon = Daemon(self.stage, fuse or Fuse())
-        try:
-            daemon.settle()
-            if self.scenario.again and self.scenario.edit is not None:
-                with contextlib.suppress(errors.GpuNotFound):  # it is done already
-                    daemon.do(self.scenario.edit(self.names))
-                daemon.settle()
-            found = faults_of(daemon)
-            documents = daemon.documents()
-            if documents not in (self.before, self.target):
-                found.append(f"neither old nor new: {documents}")
-            for each in daemon.operations():
-                if each.state is OperationState.NEEDS_OPERATOR:
-                    found.append(f"needs an operator: {each.problem}")
-            mine = [each for each in daemon.operations() if each.started.requester == WHO]
-            last = mine[0] if self.scenario.edit is not None and mine else None
-            if last is not None and len(mine) > len(self.scenario.before(self.names)):
-                kept = last.state is OperationState.SUCCEEDED
-                if documents != (self.target if kept else self.before):
-                    found.append(f"{last.state}, and not so")
-        except Killed:
-            return []
-        else:
-            return found
-        finally:
-            daemon.store.fuse = Fuse()
-            daemon.close()
-
-
-@pytest.fixture
-def play(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Play]:
-    framework, name = request.param
-    stage = Stage(tmp_path, CARDS[framework])
-    made = Play(stage, SCENARIOS[name], TYPES[framework])
-    try:
-        made.prepare()
-        yield made
-    finally:
-        stage.close()
-
-
-@pytest.mark.parametrize("play", CASES, indirect=True)
-def test_killed_at_any_point(play: Play, record_property: Callable[[str, object], None]):
-    counting = Fuse()
-    play.act(counting)
-    assert not play.go_on(), "without a kill"
-    wrong: dict[str, list[str]] = {}
-    for number in counting.instants():
-        play.act(Fuse(number))
-        found = play.go_on()
-        if found:
-            wrong[f"{number} {counting.names[number]}"] = found
-    record_property("points", len(counting.names))
-    print(f"{len(counting.names)} points, {len(counting.instants())} instants")
-    assert not wrong
+"""Every scenario on every host where it can be."""

@@ -1,0 +1,117 @@
+"""What clients ask for: every kind of edit, of names that overlap."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+from tests.simulation.settings import GPUS, Setting
+from vgpuctl.model.document import (
+    DesktopDocument,
+    DesktopVgpu,
+    Document,
+    GpuDocument,
+    MigWish,
+    ProfileDocument,
+    VgpuDocument,
+)
+from vgpuctl.model.edit import (
+    AdoptVgpus,
+    ApplyDocuments,
+    AttachVgpu,
+    CreateVgpus,
+    DeleteVgpu,
+    DetachVgpu,
+    Edit,
+    PruneVgpus,
+    RepairDrift,
+    ReplaceGpu,
+    SetMig,
+)
+
+DOMAINS = ("win1", "win2", "win3")
+
+
+def any_edit(dice: random.Random, setting: Setting) -> Edit:
+    """Something that a client asks for."""
+    name, domain, gpu = dice.choice("abc"), dice.choice(DOMAINS), dice.choice(GPUS)
+    vgpu_type = dice.choice(setting.types)
+    edits: list[Callable[[], Edit]] = [
+        lambda: CreateVgpus(type=vgpu_type, name=name),
+        lambda: CreateVgpus(type=vgpu_type, name=name, count=dice.randint(2, 4)),
+        lambda: DeleteVgpu(vgpu=name),
+        lambda: DeleteVgpu(vgpu=f"{name}-1"),
+        lambda: ApplyDocuments(documents=(_profile(dice, vgpu_type), VgpuDocument(name=name, profile="p"))),
+        lambda: ApplyDocuments(
+            documents=(VgpuDocument(name=name, type=vgpu_type),), prune=dice.random() < 0.3
+        ),
+        lambda: ApplyDocuments(documents=_mixed(dice, setting)),
+        lambda: AdoptVgpus(sole_starter=dice.random() < 0.5),
+        lambda: RepairDrift(subject=dice.choice((None, name, gpu))),
+        PruneVgpus,
+        lambda: ReplaceGpu(old=gpu, new=gpu),
+    ]
+    if setting.desktops:
+        edits += [
+            lambda: AttachVgpu(domain=domain, type=vgpu_type),
+            lambda: AttachVgpu(domain=domain, vgpu=name),
+            lambda: DetachVgpu(domain=domain),
+            lambda: ApplyDocuments(documents=(_profile(dice, vgpu_type), _desktop(dice, domain, name))),
+        ]
+    if setting.has_vfs:
+        edits.append(lambda: ApplyDocuments(documents=(GpuDocument(name=gpu, vfs=dice.random() < 0.7),)))
+    if setting.profiles:
+        edits += [lambda: SetMig(gpu=gpu, mig=_mig(dice, setting))] * 4
+    return dice.choice(edits)()
+
+
+def first_edits(dice: random.Random, setting: Setting) -> list[Edit]:
+    """What was wished before the troubles began."""
+    edits: list[Edit] = [
+        ApplyDocuments(documents=(GpuDocument(name=each),)) for each in GPUS if setting.has_vfs
+    ]
+    if setting.profiles and dice.random() < 0.7:
+        edits = [SetMig(gpu=each, mig=_mig(dice, setting)) for each in GPUS]
+    edits.append(ApplyDocuments(documents=_mixed(dice, setting)))
+    if setting.desktops:
+        edits.append(AttachVgpu(domain="win2", type=dice.choice(setting.types)))
+    return edits
+
+
+def _profile(dice: random.Random, vgpu_type: str) -> ProfileDocument:
+    params = (("frame_rate_limiter", "0"),) if dice.random() < 0.5 else ()
+    return ProfileDocument(name="p", types=(vgpu_type,), params=params)
+
+
+def _desktop(dice: random.Random, domain: str, name: str) -> DesktopDocument:
+    own = DesktopVgpu(name=domain, profile="p")
+    return DesktopDocument(
+        name=domain, vgpus=(own if dice.random() < 0.5 else DesktopVgpu(name=name, vgpu=name),)
+    )
+
+
+def _mixed(dice: random.Random, setting: Setting) -> tuple[Document, ...]:
+    """A vGPU for itself, one of a profile with parameters, a desktop's."""
+    first, second = dice.choice(setting.types), dice.choice(setting.types)
+    documents: tuple[Document, ...] = (
+        VgpuDocument(name="a", type=first),
+        VgpuDocument(name="b", profile="p"),
+        _profile(dice, second),
+    )
+    if setting.desktops:
+        documents += (DesktopDocument(name="win1", vgpus=(DesktopVgpu(name="a", vgpu="a"),)),)
+    return documents
+
+
+def _mig(dice: random.Random, setting: Setting) -> MigWish:
+    small, big = setting.profiles
+    return dice.choice(
+        (
+            MigWish(),
+            MigWish(profiles=((small, 4),)),
+            MigWish(profiles=((small, 2), (big, 1))),
+            MigWish(profiles=((big, 2),)),
+            MigWish(vgpus=((setting.types[0], 2),)),
+            MigWish(enabled=False),
+        )
+    )
