@@ -208,6 +208,8 @@ class Host:
     def __init__(self, cards: str = CARDS, **parameters: object) -> None:
         self.nvsim = Nvsim()
         self._clean()
+        # It may be behind by minutes: it waits a while for each device that came, and has gone since.
+        run("systemctl", "restart", "libvirtd.service")
         self.nvsim.load(cards, **parameters)
         event_loop.ensure_running()
         self.connect()

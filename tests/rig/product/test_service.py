@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,6 +31,7 @@ from tests.rig.desktops import (
 
 pytestmark = pytest.mark.rig
 
+CONFIGURATION = Path("/etc/vgpuctl/vgpuctl.toml")
 EXPOSURE_MAX = 40
 """Of systemd-analyze security, times ten."""
 
@@ -94,6 +97,49 @@ def test_a_killed_daemon_comes_back_and_nothing_has_changed(host: Host) -> None:
     until(lambda: state() == before, "the same state")
     assert host.nvsim.writes() == writes
     assert all(host.libvirt.lookupByName(each).isActive() for each in TYPES)
+
+
+def test_a_stopped_process_is_started_anew_by_the_watchdog(host: Host) -> None:
+    before, writes, pid = state(), host.nvsim.writes(), main_pid()
+    os.kill(pid, signal.SIGSTOP)
+    until(lambda: main_pid() not in (0, pid), "the watchdog")
+    until(lambda: told_by_systemd("ActiveState")["ActiveState"] == "active", "being ready")
+    until(lambda: state() == before, "the same state")
+    assert host.nvsim.writes() == writes
+
+
+def test_a_bad_configuration_is_not_taken_at_a_reload(host: Host) -> None:
+    del host
+    pid = main_pid()
+    CONFIGURATION.parent.mkdir(exist_ok=True)
+    CONFIGURATION.write_text("repair = 'sometimes'\n")
+    try:
+        run("systemctl", "reload", "vgpuctl.service")
+        log = ("journalctl", "-u", "vgpuctl.service", "-n", "50", "--output=cat", "--no-pager")
+        until(lambda: "the old one stays" in run(*log), "the refusal in the log")
+        assert (main_pid(), get("host")["repair"]) == (pid, "auto")
+        CONFIGURATION.write_text("repair = 'ask'\n")
+        run("systemctl", "reload", "vgpuctl.service")
+        until(lambda: get("host")["repair"] == "ask", "the new policy")
+    finally:
+        CONFIGURATION.unlink()
+        run("systemctl", "reload", "vgpuctl.service")
+    until(lambda: get("host")["repair"] == "auto", "the old policy")
+    assert main_pid() == pid
+
+
+def test_whoever_calls_starts_it_and_is_known(host: Host) -> None:
+    """Its socket is systemd's; who asks is seen by the kernel's credentials all the same."""
+    del host
+    run("systemctl", "stop", "vgpuctl.service")
+    assert len(get("vgpus")) == len(TYPES)
+    assert main_pid() != 0
+    reader = ("setpriv", "--reuid=nobody", "--regid=vgpuctl-ro", "--clear-groups", "vgpuctl")
+    assert "sriov-mdev" in run(*reader, "vgpu", "list")
+    run(*reader, "vgpu", "create", "--type", TYPES["mdev"], status=6)
+    stranger = ("setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups", "vgpuctl")
+    run(*stranger, "vgpu", "list", status=6)
+    assert len(get("vgpus")) == len(TYPES)
 
 
 def test_a_daemon_killed_in_the_middle_of_a_write_takes_it_up(host: Host) -> None:

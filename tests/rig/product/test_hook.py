@@ -33,7 +33,7 @@ from tests.rig.desktops import (
 
 pytestmark = pytest.mark.rig
 
-SOURCE: Final = Path(__file__).parents[2] / "packaging/libvirt/qemu_hook.py"
+SOURCE: Final = Path(__file__).parents[3] / "packaging/libvirt/qemu_hook.py"
 HOOK: Final = Path("/etc/libvirt/hooks/qemu.d/vgpuctl")
 SAVED: Final = Path("/var/lib/libvirt/qemu/save")
 VENDOR: Final = TYPES["vendor-vfio"]

@@ -13,7 +13,7 @@ import pytest
 
 pytestmark = pytest.mark.slow
 
-TOP = Path(__file__).parents[2]
+TOP = Path(__file__).parents[3]
 CARDS = "t4:mdev@41,a2:vendor-vfio@81"
 TYPES = {"mdev": "T4-4Q", "vendor-vfio": "A2-4Q"}
 HOOK = "/etc/libvirt/hooks/qemu.d/vgpuctl"

@@ -1,0 +1,1 @@
+"""vgpuctl installed in the rig as on a host: with systemd, libvirt, desktops."""
