@@ -65,7 +65,7 @@ def told_by_systemd(*properties: str) -> dict[str, str]:
 
 def test_the_units_are_sound(host: Host) -> None:
     del host
-    run("systemd-analyze", "verify", "vgpuctl.service", "vgpuctl.socket", "vgpuctl-ready.target")
+    run("systemd-analyze", "verify", "--man=no", "vgpuctl.service", "vgpuctl.socket", "vgpuctl-ready.target")
     run("systemd-analyze", "security", "--no-pager", f"--threshold={EXPOSURE_MAX}", "vgpuctl.service")
     assert told_by_systemd("Type", "WatchdogUSec", "NRestarts") == {
         "Type": "notify",
