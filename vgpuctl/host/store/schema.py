@@ -107,7 +107,8 @@ def way_back(path: Path) -> str:
     return (
         f"Stop the daemon and move {path.name}, {path.name}-wal and {path.name}-shm in {path.parent} away, "
         "then put a backup in their place. Without a backup start with an empty store: the vGPUs on the "
-        "host stay as they are; apply your documents again and adopt the vGPUs (vgpuctl adopt --all)."
+        "host stay as they are; adopt them (vgpuctl adopt --all), and take vgpuctl export for your new "
+        "documents: the old ones would ask for each vGPU a second time."
     )
 
 
