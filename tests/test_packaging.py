@@ -13,7 +13,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from tests.support.wheel import build_wheel
+from tests.rig import payload
 
 ROOT = Path(__file__).parents[1]
 
@@ -70,7 +70,7 @@ def test_every_dependency_has_a_reason() -> None:
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pytest.importorskip("setuptools")
-    return build_wheel(tmp_path_factory.mktemp("wheel"))
+    return payload.wheel(tmp_path_factory.mktemp("wheel"))
 
 
 @pytest.mark.slow

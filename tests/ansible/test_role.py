@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.ansible.controller import ENVIRONMENT, Controller, Run
-from tests.support.wheel import build_wheel
+from tests.rig.payload import wheel
 from vgpuctl.api.documents import parse_documents
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
@@ -51,7 +51,7 @@ PLAYBOOK = """
 def test_it_installs_a_wheel_and_the_second_time_changes_nothing(controller: Controller, tmp_path: Path):
     """All but what needs a systemd that runs."""
     here = controller.directory
-    (here / "playbook.yml").write_text(PLAYBOOK.format(wheel=build_wheel(tmp_path)))
+    (here / "playbook.yml").write_text(PLAYBOOK.format(wheel=wheel(tmp_path)))
     (here / "hosts").write_text(
         f"hv ansible_connection=local ansible_python_interpreter={ENVIRONMENT / 'bin/python'}\n"
     )
