@@ -14,7 +14,7 @@ from tests.rig.cache import Cache, default_directory, key_of
 from tests.rig.commands import run
 from tests.rig.debian import archive
 
-PLACE = "/work"
+PLACE = "/shown"
 """Where a root has a directory of this machine."""
 LIMIT_S = 600
 

@@ -10,6 +10,7 @@ import pytest
 
 from tests.packaging.conftest import TOP, Host, Package, run
 from tests.support.hook import domain, mdev_hostdev
+from tools.roots import PLACE
 from vgpuctl import __version__
 from vgpuctl.cli.main import cli
 
@@ -148,7 +149,7 @@ def test_state_and_hook_outlive_an_upgrade(package: Package, host: Host) -> None
     host.do(f"{SERVE} {CREATE}; kill $!; wait $!")
     host.do("echo 'log_level = \"debug\"' >/etc/vgpuctl/vgpuctl.toml")
     # an upgrade that is cut off before the new version is configured
-    host.do(f"dpkg --unpack /work/{package.newer().file.name}")
+    host.do(f"dpkg --unpack {PLACE}/{package.newer().file.name}")
     assert host.found("/etc") == host.found("/etc", "*vgpuctl*")
     assert HOOK in host.found("/etc")
     assert host.do("dpkg --configure vgpuctl").count("vgpuctl: ") == 0
@@ -158,7 +159,7 @@ def test_state_and_hook_outlive_an_upgrade(package: Package, host: Host) -> None
 
 
 def test_what_a_removal_leaves_and_what_a_purge_leaves(package: Package, new_host: Host) -> None:
-    before = set(new_host.do("find / -xdev -path /work -prune -o -print").splitlines())
+    before = set(new_host.do(f"find / -xdev -path {PLACE} -prune -o -print").splitlines())
     new_host.install(package)
     new_host.do(f"{SERVE} {CREATE}; kill $!; wait $!")
     new_host.do("echo '# mine' >/etc/vgpuctl/profiles/mine.yaml")
@@ -172,7 +173,7 @@ def test_what_a_removal_leaves_and_what_a_purge_leaves(package: Package, new_hos
     assert "/etc/vgpuctl/profiles stays" in said
     assert new_host.found() == ["/etc/vgpuctl"]
     new_host.do("rm -r /etc/vgpuctl")
-    new = set(new_host.do("find / -xdev -path /work -prune -o -print").splitlines()) - before
+    new = set(new_host.do(f"find / -xdev -path {PLACE} -prune -o -print").splitlines()) - before
     kept = r"/(etc/(group|gshadow|systemd|libvirt)|var/(cache|log|lib/(systemd|dpkg))|tmp|run)\b"
     assert [each for each in new if not re.match(kept, each)] == []
 
@@ -180,7 +181,7 @@ def test_what_a_removal_leaves_and_what_a_purge_leaves(package: Package, new_hos
 def test_the_hook_refuses_nothing_once_the_program_is_gone(package: Package, host: Host) -> None:
     vgpu = UUID(int=7, version=4)
     (package.file.parent / "win1.xml").write_text(domain("win1", UUID(int=9, version=4), mdev_hostdev(vgpu)))
-    ask = f"{HOOK} win1 prepare begin - </work/win1.xml"
+    ask = f"{HOOK} win1 prepare begin - <{PLACE}/win1.xml"
     assert "not there" in host.do(ask, status=1)
     host.do(f"cp -p {HOOK} /srv/hook; dpkg --remove vgpuctl; install -D /srv/hook {HOOK}")
     assert host.do(ask) == ""
@@ -211,4 +212,4 @@ for typed, word in ((b"vgpuctl vg", b"vgpuctl vgpu "), (b"del", b"delete "), (b"
 def test_bash_completes(package: Package, host: Host) -> None:
     """In an interactive bash with bash-completion: commands, and names that the daemon knows."""
     (package.file.parent / "complete.py").write_text(COMPLETE)
-    host.do(f"{SERVE} {CREATE} >/dev/null && python3 /work/complete.py")
+    host.do(f"{SERVE} {CREATE} >/dev/null && python3 {PLACE}/complete.py")

@@ -188,6 +188,18 @@ def hostdev_xml(row: dict[str, Any]) -> str:
     return f"<hostdev mode='subsystem' {kind}><source><address {where}/></source></hostdev>"
 
 
+def domain_xml(name: str, machine: str = OLD_MACHINE, *, devices: str = "") -> str:
+    """A domain without an operating system, and with room for two devices."""
+    return f"""<domain type='kvm'><name>{name}</name>
+<memory unit='MiB'>64</memory><vcpu>1</vcpu>
+<os><type arch='x86_64' machine='{machine}'>hvm</type></os><features><acpi/></features>
+<devices><emulator>/usr/bin/qemu-system-x86_64</emulator><controller type='usb' model='none'/>
+<controller type='pci' index='0' model='pcie-root'/>
+<controller type='pci' index='1' model='pcie-root-port'/>
+<controller type='pci' index='2' model='pcie-root-port'/>
+<memballoon model='none'/>{devices}</devices></domain>"""
+
+
 class Events:
     """What libvirt says of devices that guests let go of, as somebody else hears it."""
 
@@ -247,14 +259,7 @@ class Host:
 
     def define(self, name: str, machine: str = OLD_MACHINE, *, devices: str = "") -> str:
         """Define a domain without an operating system; its XML, as libvirt keeps it."""
-        return self.define_xml(f"""<domain type='kvm'><name>{name}</name>
-<memory unit='MiB'>64</memory><vcpu>1</vcpu>
-<os><type arch='x86_64' machine='{machine}'>hvm</type></os><features><acpi/></features>
-<devices><emulator>/usr/bin/qemu-system-x86_64</emulator><controller type='usb' model='none'/>
-<controller type='pci' index='0' model='pcie-root'/>
-<controller type='pci' index='1' model='pcie-root-port'/>
-<controller type='pci' index='2' model='pcie-root-port'/>
-<memballoon model='none'/>{devices}</devices></domain>""")
+        return self.define_xml(domain_xml(name, machine, devices=devices))
 
     def define_xml(self, text: str) -> str:
         """Define a domain; its XML, as libvirt keeps it."""

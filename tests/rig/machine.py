@@ -134,16 +134,23 @@ class Machine:
         if hard:
             self._monitor.do("system_reset")
         else:
-            self.sh("systemctl reboot")
+            self._last_word("systemctl reboot")
         deadline = time.monotonic() + _BOOT_S
         while True:
             self._wait_for_agent(deadline)
-            status, now = self.sh("cat /proc/sys/kernel/random/boot_id")
-            if status == 0 and now != before:
+            if self._last_word("cat /proc/sys/kernel/random/boot_id") not in (None, before):
                 return
             if time.monotonic() > deadline:
                 raise self.failure("it did not boot again")
             time.sleep(0.5)
+
+    def _last_word(self, command: str) -> str | None:
+        """What a command prints; None from a guest that goes down before it can say so."""
+        try:
+            status, output = self.sh(command, timeout_s=15)
+        except TimeoutError:
+            return None
+        return output if status == 0 else None
 
     def stop(self) -> None:
         """End QEMU and what waits for it."""

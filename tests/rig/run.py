@@ -30,7 +30,8 @@ _LOOK_S: Final = 10.0
 _MACHINES: Final = 4
 _DRAIN_S: Final = 10.0
 _BROKEN_KERNEL: Final = re.compile(
-    r"BUG: |Oops|general protection fault|refcount_t: |WARNING: CPU|possible circular locking|slab corruption"
+    r"Kernel panic|BUG: |Oops|general protection fault|refcount_t: |WARNING: CPU|"
+    r"possible circular locking|slab corruption"
 )
 _building: dict[str, threading.Lock] = defaultdict(threading.Lock)
 
@@ -138,14 +139,16 @@ class GuestRun(threading.Thread):
         for number in range(1, _MACHINES + 1):
             self._current = self._stopped_answering = None
             left = [each for each in self._ids if each not in self._done]
+            directory = artefacts(self.name) / f"machine-{number}"
             try:
-                end = self._some(left, artefacts(self.name) / f"machine-{number}")
+                end = self._some(left, directory)
             except (MachineError, TimeoutError) as error:
                 end = str(error)
                 self._stopped_answering = self._stopped_answering or end.partition("\n")[0]
             if self._given_up or self._stopped_answering is None or self._done.issuperset(self._ids):
                 break
             stops[self._current] += 1
+            self._complain(directory / "console.log")
             self.replaced.append(f"{self._stopped_answering}, in {self._current or 'no test'}")
             with self._changed:
                 if self._current is not None and stops[self._current] == 1:
@@ -227,5 +230,9 @@ class GuestRun(threading.Thread):
         for name, command in (("dmesg", "dmesg"), ("journal", "journalctl -b --no-pager -o short-monotonic")):
             _, output = machine.sh(command, timeout_s=120)
             (directory / f"{name}.log").write_text(output)
-        log = (directory / "dmesg.log").read_text().splitlines()
-        self.complaints += [line for line in log if _BROKEN_KERNEL.search(line)]
+        self._complain(directory / "dmesg.log")
+
+    def _complain(self, log: Path) -> None:
+        """Note what the kernel says there that no test may leave behind."""
+        lines = log.read_text(errors="replace").splitlines() if log.exists() else []
+        self.complaints += [line for line in lines if _BROKEN_KERNEL.search(line)]

@@ -102,8 +102,21 @@ def test_a_machine_that_stops_answering_is_replaced_and_the_test_tried_once_more
 
 def test_a_machine_that_ends_is_replaced_as_well(guest):
     found, reports = guest(ends=["test_b"])
+    assert found.complaints == []
     assert [each["machine"] for name in IDS for each in reports[name]] == [1, 2, 2]
     assert found.replaced == ["the machine ended before it answered, in test_b"]
+
+
+def test_a_kernel_that_panicked_is_a_complaint(guest, monkeypatch):
+    def panics(machine):
+        panic = "[    1.0] Kernel panic - not syncing: Fatal exception"
+        (machine.directory / "console.log").write_text(f"[    0.9] all is well\n{panic}\n")
+        return "RIP=..."
+
+    monkeypatch.setattr(Stand, "processors", panics)
+    found, reports = guest("test_b")
+    assert reports["test_b"] == [{"nodeid": "test_b", "machine": 2}]
+    assert found.complaints == ["[    1.0] Kernel panic - not syncing: Fatal exception"]
 
 
 def test_a_test_that_stops_two_machines_has_failed_and_the_others_go_on(guest):

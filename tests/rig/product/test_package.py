@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from tests.rig.desktops import domain_xml
+
 pytestmark = pytest.mark.slow
 
 TOP = Path(__file__).parents[3]
@@ -19,11 +21,6 @@ TYPES = {"mdev": "T4-4Q", "vendor-vfio": "A2-4Q"}
 HOOK = "/etc/libvirt/hooks/qemu.d/vgpuctl"
 PIECE = 1 << 20
 SLOW_S = 300.0
-DOMAIN = """<domain type='kvm'><name>{name}</name><memory unit='MiB'>64</memory><vcpu>1</vcpu>
-<os><type arch='x86_64' machine='pc-q35-6.0'>hvm</type></os><features><acpi/></features>
-<devices><emulator>/usr/bin/qemu-system-x86_64</emulator><controller type='usb' model='none'/>
-<controller type='pci' index='0' model='pcie-root'/><controller type='pci' index='1' model='pcie-root-port'/>
-<memballoon model='none'/></devices></domain>"""
 WITHOUT_A_PACKAGE = (
     "systemctl stop vgpuctl.socket vgpuctl.service; rm -rf /usr/bin/vgpuctl "
     "/usr/local/lib/python3*/dist-packages/vgpuctl "
@@ -78,7 +75,7 @@ def test_a_package_comes_and_goes_under_running_desktops(machine: Any, package: 
     machine.must("systemctl is-active 'vgpuctl-gpu-0000:41:00.0.device'")
     machine.must("systemctl restart libvirtd")
     for name, vgpu_type in TYPES.items():
-        machine.must("cat >/root/domain.xml", stdin=DOMAIN.format(name=name).encode())
+        machine.must("cat >/root/domain.xml", stdin=domain_xml(name).encode())
         machine.must("virsh -q define /root/domain.xml")
         machine.must(f"vgpuctl attach {name} --type {vgpu_type}", timeout_s=SLOW_S)
         machine.must(f"virsh -q start {name}", timeout_s=SLOW_S)

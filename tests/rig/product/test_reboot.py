@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from tests.rig.desktops import domain_xml
+
 pytestmark = pytest.mark.slow
 
 CARDS = "t4:mdev@41,a16:sriov-mdev@61,a2:vendor-vfio@81,t4:mdev@a1"
@@ -19,12 +21,6 @@ WELL = {"mdev": "T4-4Q", "sriov-mdev": "A16-4Q", "vendor-vfio": "A2-4Q"}
 TYPES = {**WELL, "broken": "T4-4Q", "gone": "T4-8Q"}
 PATIENCE_S = 300.0
 FOREIGN = "22222222-2222-4222-8222-222222222222"
-
-DOMAIN = """<domain type='kvm'><name>{name}</name><memory unit='MiB'>64</memory><vcpu>1</vcpu>
-<os><type arch='x86_64' machine='pc-q35-6.0'>hvm</type></os><features><acpi/></features>
-<devices><emulator>/usr/bin/qemu-system-x86_64</emulator><controller type='usb' model='none'/>
-<controller type='pci' index='0' model='pcie-root'/><controller type='pci' index='1' model='pcie-root-port'/>
-<memballoon model='none'/></devices></domain>"""
 
 
 def put(machine: Any, path: str, text: str) -> None:
@@ -74,7 +70,7 @@ def test_desktops_that_start_by_themselves_find_their_vgpus(machine: Any) -> Non
     machine.must("systemctl enable --now vgpuctl.service", timeout_s=120)
     gpus = {"mdev": "0000:41:00.0", "broken": BROKEN, "gone": GONE}
     for name, vgpu_type in TYPES.items():
-        put(machine, f"/root/{name}.xml", DOMAIN.format(name=name))
+        put(machine, f"/root/{name}.xml", domain_xml(name))
         machine.must(f"virsh -q define /root/{name}.xml && virsh -q autostart {name}")
         where = f"--gpu {gpus[name]}" if name in gpus else ""
         machine.must(f"vgpuctl attach {name} --type {vgpu_type} {where}")
