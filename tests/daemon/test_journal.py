@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 from pathlib import Path
 
@@ -10,6 +11,8 @@ import pytest
 import structlog
 
 from vgpuctl.daemon import journal, logs
+
+TOP = Path(__file__).parents[2]
 
 
 def decode(data: bytes) -> dict[str, str]:
@@ -33,6 +36,7 @@ def test_an_event_becomes_fields_that_can_be_asked_for() -> None:
         "level": "warning",
         "gpu": "0000:41:00.0",
         "operation": "o1",
+        "domain": None,
         "timestamp": "t",
     }
     fields = decode(journal.encode(journal.fields_of(event)))
@@ -40,7 +44,18 @@ def test_an_event_becomes_fields_that_can_be_asked_for() -> None:
     assert fields["VGPUCTL_OPERATION"] == "o1"
     assert fields["MESSAGE"] == "step done gpu=0000:41:00.0 operation=o1"
     assert (fields["PRIORITY"], fields["SYSLOG_IDENTIFIER"]) == ("4", "vgpuctl")
-    assert "VGPUCTL_TIMESTAMP" not in fields
+    assert fields["MESSAGE_ID"] == journal.MESSAGE_IDS["step done"]
+    assert not {"VGPUCTL_TIMESTAMP", "VGPUCTL_DOMAIN"} & set(fields)
+
+
+def test_every_event_with_an_id_is_logged_somewhere() -> None:
+    """In these words; docs/service.md has the same ids."""
+    code = "".join(path.read_text() for path in (TOP / "vgpuctl").rglob("*.py") if path.name != "journal.py")
+    page = (TOP / "docs/service.md").read_text()
+    for event, number in journal.MESSAGE_IDS.items():
+        assert re.search(rf'\(\s*"{re.escape(event)}"', code), event
+        assert f"| {event} | `{number}` |" in page
+    assert len(re.findall(r"`[0-9a-f]{32}`", page)) == len(set(journal.MESSAGE_IDS.values()))
 
 
 def test_line_breaks_do_not_forge_fields() -> None:

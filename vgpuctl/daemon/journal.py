@@ -14,6 +14,19 @@ from typing import Any
 
 SOCKET = "/run/systemd/journal/socket"
 
+MESSAGE_IDS = {
+    "operation admitted": "6b8defb2a194422584592f4e06c11401",
+    "operation ended": "b6d0f360966d4feea7ab7aeb61b0ed5c",
+    "step done": "40cdd6b5b3054cf69c6424859c7fb0b2",
+    "step failed": "74ce980c91764b8da58d33b6bb0fe7bf",
+    "drift": "7c89f0c8b7a44ebd9f4d8ae1d1be2918",
+    "drift gone": "f47854699d3049c79cd91bdf682f2623",
+    "a vGPU is missing": "bec8359c8b1c44098c71e948cce76ce6",
+    "the first restore is over": "4dfa21f1fae84df1b5f00a45cbfb9b73",
+    "libvirt is gone": "6dc343dfa7cc4b21a528d1aab0a5aca9",
+}
+"""What an event is known by, whatever words are found for it one day; docs/service.md lists them."""
+
 _OWN = ("event", "level", "timestamp", "exception")
 _PRIORITIES = {"critical": 2, "error": 3, "warning": 4, "info": 6, "debug": 7}
 
@@ -28,9 +41,13 @@ def is_stderr(environ: Mapping[str, str], fd: int = 2) -> bool:
 
 
 def fields_of(event: Mapping[str, Any]) -> dict[str, str]:
-    """A structlog event as journal fields: `gpu` becomes VGPUCTL_GPU, and all of it the MESSAGE."""
-    rest = {key: value for key, value in event.items() if key not in _OWN}
-    words = [str(event.get("event", "")), *(f"{key}={value}" for key, value in sorted(rest.items()))]
+    """A structlog event as journal fields: `gpu` becomes VGPUCTL_GPU, and all of it the MESSAGE.
+
+    What is None says nothing, and has no field.
+    """
+    rest = {key: value for key, value in event.items() if key not in _OWN and value is not None}
+    what = str(event.get("event", ""))
+    words = [what, *(f"{key}={value}" for key, value in sorted(rest.items()))]
     message = " ".join(words)
     if "exception" in event:
         message += f"\n{event['exception']}"
@@ -39,6 +56,8 @@ def fields_of(event: Mapping[str, Any]) -> dict[str, str]:
         "PRIORITY": str(_PRIORITIES.get(str(event.get("level")), 6)),
         "SYSLOG_IDENTIFIER": "vgpuctl",
     }
+    if what in MESSAGE_IDS:
+        fields["MESSAGE_ID"] = MESSAGE_IDS[what]
     fields.update({f"VGPUCTL_{_field_name(key)}": str(value) for key, value in rest.items()})
     return fields
 

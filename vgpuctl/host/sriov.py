@@ -116,7 +116,8 @@ class SriovManage:
         """Start the runner: the detached process, or None when it is a systemd unit."""
         if self._systemd_run is not None:
             unit = f"vgpuctl-sriov-manage-{address.replace(':', '-')}-{uuid4().hex[:8]}"
-            options = ("--quiet", "--collect", f"--unit={unit}", "--property=KillMode=mixed", "--")
+            what = f"--description={' '.join(command[-3:])}, for vgpuctl"
+            options = ("--quiet", "--collect", f"--unit={unit}", what, "--property=KillMode=mixed", "--")
             status, _ = helper.run((self._systemd_run, *options, *command), _SYSTEMD_RUN_TIMEOUT_S)
             if status == 0:
                 return None

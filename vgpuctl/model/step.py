@@ -182,6 +182,14 @@ def guests_of(effect: AttachHostdev | DetachHostdev) -> tuple[str, ...]:
     return (effect.domain,) if Affect.LIVE in effect.affect else ()
 
 
+def subjects_of(effect: Effect) -> dict[str, str]:
+    """What a log or a query can find it by: `gpu`, `domain`, `vgpu` (its name), as far as it has them."""
+    found = {"vgpu": getattr(effect, "name", None), "domain": getattr(effect, "domain", None)}
+    if (gpu := getattr(effect, "gpu", None)) is not None:
+        found["gpu"] = str(gpu.address)
+    return {key: value for key, value in found.items() if value is not None}
+
+
 def describe(effect: Effect) -> str:
     """One line for people."""
     match effect:

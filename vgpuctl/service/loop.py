@@ -27,11 +27,12 @@ from vgpuctl.model.record import (
     DriftFound,
     DriftGone,
     Noticed,
+    OperationEnded,
     OperationStarted,
     Record,
 )
 from vgpuctl.model.snapshot import Snapshot
-from vgpuctl.model.step import describe
+from vgpuctl.model.step import describe, subjects_of
 from vgpuctl.ports.clock import Clock
 from vgpuctl.ports.hook import HookDesk
 from vgpuctl.ports.host import Host
@@ -260,7 +261,7 @@ class Loop:
             records, effects = self.engine.take()
             if records:
                 self.revision = self._store.commit(records, self._clock.now())
-                _tell_drift(records)
+                _tell(records)
             self.changed.notify_all()
         self._publish(records)
         for effect in effects:
@@ -353,8 +354,9 @@ class Loop:
 
     def _step(self, effect: RunStep) -> None:
         step = effect.step
-        kind, _, name = step.lane.partition("/")
-        bound = log.bind(operation=str(effect.operation), step=describe(step.effect), **{kind: name})
+        bound = log.bind(
+            operation=str(effect.operation), step=describe(step.effect), **subjects_of(step.effect)
+        )
         problem: dict[str, Any] | None = None
         try:
             self._host.run(step.effect)
@@ -369,14 +371,22 @@ class Loop:
         self._inbox.put(StepDone(effect.operation, effect.round, step.number, problem))
 
 
-def _tell_drift(records: list[Record]) -> None:
-    """Say in the daemon's log, too, what is not as it should be, and what is again."""
+def _tell(records: list[Record]) -> None:
+    """Say in the daemon's log, too, what has ended, what is not as it should be, and what is again."""
     for record in records:
-        if isinstance(record, DriftFound):
-            found = record.finding
-            log.warning("drift", code=found.code, subject=found.subject, gpu=found.gpu, detail=found.detail)
-        elif isinstance(record, DriftGone):
-            log.info("drift gone", code=record.code, subject=record.subject)
+        match record:
+            case OperationEnded(problem=problem):
+                level = log.warning if problem else log.info
+                why = {"code": problem["code"], "reason": problem.get("detail")} if problem else {}
+                level("operation ended", operation=str(record.id), state=str(record.state), **why)
+            case DriftFound(finding=found):
+                log.warning(
+                    "drift", code=found.code, subject=found.subject, gpu=found.gpu, detail=found.detail
+                )
+            case DriftGone():
+                log.info("drift gone", code=record.code, subject=record.subject)
+            case _:
+                pass
 
 
 def _ticket_of(item: Input) -> int | None:

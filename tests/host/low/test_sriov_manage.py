@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -194,6 +195,7 @@ class TestSystemd:
         assert host.run(systemd_run=systemd_run) == CommandResult(0, "enabled\n")
         assert "--unit=vgpuctl-sriov-manage-0000-41-00.0-" in host.trace("options")
         assert "--collect" in host.trace("options")
+        assert re.search(r"--description=\S+sriov-manage -e 0000:41:00.0, for vgpuctl", host.trace("options"))
 
     def test_without_a_working_systemd_it_is_detached(self, host, tmp_path):
         broken = tmp_path / "systemd-run"
