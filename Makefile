@@ -6,7 +6,7 @@ PIP_COMPILE = build/lock/bin/pip-compile --quiet --generate-hashes --allow-unsaf
     --no-emit-options --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --annotation-style line \
     $(if $(UPGRADE),--upgrade)
 
-.PHONY: help setup demo test check soak crash-matrix mutants docs lock deb bench bench-rig clean
+.PHONY: help setup demo lab test check soak crash-matrix mutants docs lock deb bench bench-rig clean
 .DEFAULT_GOAL := help
 
 help:  ## this text
@@ -17,6 +17,9 @@ setup:  ## make .venv (and install what Debian packages are missing)
 
 demo: setup  ## the main job, step by step (on NVIDIA hardware it only looks)
 	@$(PYTHON) scripts/demo
+
+lab: setup  ## a shell on a simulated hypervisor with a libvirt of its own, as root
+	@$(PYTHON) scripts/lab
 
 test: setup  ## all tests, linters among them; as root also those that need it
 	@scripts/setup --rig
@@ -61,6 +64,6 @@ bench-rig: setup  ## measure in the rig, as root
 	$(PYTHON) -m benchmarks.rig
 
 clean:  ## remove whatever was made here
-	rm -rf .venv .venv-ansible .demo build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache \
+	rm -rf .venv .venv-ansible .demo .lab build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache \
 	    .hypothesis
 	find . -name __pycache__ -not -path './.git/*' -prune -exec rm -rf {} +

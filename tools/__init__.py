@@ -1,1 +1,1 @@
-"""What builds parts of the repository, and its packages."""
+"""What builds parts of the repository and its packages, and what the scripts share."""

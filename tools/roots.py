@@ -24,6 +24,10 @@ mkdir -p "$LAYER/root$PLACE"
 mount --bind "$SHOWN" "$LAYER/root$PLACE"
 mount -t proc proc "$LAYER/root/proc"
 mount --rbind /dev "$LAYER/root/dev"
+if [ "$NETWORK" ]; then
+    mount --rbind /sys "$LAYER/root/sys"
+    cp --dereference --remove-destination /etc/resolv.conf "$LAYER/root/etc/resolv.conf"
+fi
 chroot "$LAYER/root" /bin/sh -c "cd / && $COMMAND"
 """
 
@@ -39,17 +43,32 @@ class Root:
         """A root that begins as this one is now; this one must not be written to any more."""
         return Root((self.layer / "upper", *self.below), layer)
 
-    def run(self, command: str, shown: Path, **variables: str) -> subprocess.CompletedProcess[str]:
-        """Run a line of sh, as root and without a network, with the directory `shown` at PLACE."""
+    def run(
+        self, command: str, shown: Path, *, network: bool = False, stdin: str = "", **variables: str
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a line of sh, as root, with the directory `shown` at PLACE.
+
+        With `network` it has this machine's, and /sys.
+        """
         for each in ("upper", "work", "root"):
             (self.layer / each).mkdir(parents=True, exist_ok=True)
         places = {"LAYER": self.layer, "SHOWN": shown, "LOWER": ":".join(map(str, self.below))}
         return subprocess.run(
-            ["unshare", "--mount", "--pid", "--net", "--fork", "--kill-child", "sh", "-euc", _ENTER],
+            [
+                "unshare",
+                "--mount",
+                "--pid",
+                *([] if network else ["--net"]),
+                "--fork",
+                "--kill-child",
+                "sh",
+                "-euc",
+                _ENTER,
+            ],
             env=_environment(variables)
             | {key: str(path) for key, path in places.items()}
-            | {"PLACE": PLACE, "COMMAND": command},
-            stdin=subprocess.DEVNULL,
+            | {"PLACE": PLACE, "COMMAND": command, "NETWORK": "yes" if network else ""},
+            input=stdin,
             capture_output=True,
             text=True,
             check=False,
@@ -68,7 +87,7 @@ def made(release: str, purpose: str, packages: tuple[str, ...], layer: Path) -> 
     def make(path: Path) -> None:
         run(
             *("mmdebstrap", "--quiet", "--mode=root", "--variant=minbase"),
-            f"--include={','.join(packages)}",
+            *([f"--include={','.join(packages)}"] if packages else []),
             '--aptopt=Apt::Install-Recommends "false"',
             *(release, path / "tree", archive()),
         )

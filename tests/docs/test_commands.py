@@ -2,7 +2,8 @@
 
 A line of a code block that begins with `vgpuctl` (or `$ vgpuctl`) is run, in order, against a daemon on
 simulated cards; `vgpuctl daemon --simulate CARDS &` starts one on those cards.  `<!-- not run -->` above a
-block keeps it from being run, `<!-- file: NAME -->` makes it a file for the commands below.
+block keeps it from being run, `<!-- file: NAME -->` makes it a file for the commands below; what stands under
+`<!-- lab -->` tests/e2e/test_newcomer.py runs.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from vgpuctl.cli.session import Session
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-MARK = re.compile(r"<!-- (not run|file: (\S+)) -->")
+MARK = re.compile(r"<!-- (not run|lab|file: (\S+)) -->")
 START = re.compile(r"vgpuctl daemon --simulate (\S+) &")
 DESKTOPS = ("win11-042", "win11-043")
 
