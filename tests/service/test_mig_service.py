@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from tests.support.stage import Daemon, Fuse, Killed, Stage, faults_of, show
@@ -147,6 +149,16 @@ def test_turning_it_off_again(daemon):
     operation = daemon.do(SetMig(gpu=GPU, mig=MigWish(enabled=False)))
     assert operation.state is OperationState.SUCCEEDED, operation.problem
     assert effects(operation) == [SetVfs, SetMigMode, SetVfs]
+    assert daemon.stage.observe().gpus[0].mig is False
+
+
+def test_turning_it_off_where_no_vfs_go_with_which_the_instances_would(daemon):
+    vfs_off = wish(daemon, counts=((1, 1),), level="profiles")
+    daemon.do(ApplyDocuments(documents=(replace(vfs_off, vfs=False),)))
+    assert len(instances(daemon)) == 1
+    operation = daemon.do(SetMig(gpu=GPU, mig=MigWish(enabled=False)))
+    assert operation.state is OperationState.SUCCEEDED, operation.problem
+    assert effects(operation) == [DestroyGpuInstance, SetMigMode]
     assert daemon.stage.observe().gpus[0].mig is False
 
 

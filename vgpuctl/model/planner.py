@@ -22,7 +22,7 @@ from vgpuctl.model.domain import Hostdev, PciSource, alias_for
 from vgpuctl.model.fact import Unknown
 from vgpuctl.model.frameworks import passthrough
 from vgpuctl.model.gpu import FrameworkKind, Gpu, GpuState, ObservedVgpu
-from vgpuctl.model.mig.cutting import cutting, mode_change
+from vgpuctl.model.mig.cutting import clearing, cutting, mode_change
 from vgpuctl.model.pci import GpuAddress
 from vgpuctl.model.plan import GpuLayout, Plan, Problem
 from vgpuctl.model.situation import Situation, find_gpu, identity_of, observed_for
@@ -255,6 +255,9 @@ class _Planner:
         if gpu.mig != document.mig.enabled:
             effect = mode_change(self.situation, self.cards, gpu.address, enabled=document.mig.enabled)
             self._set_vfs(gpu, enabled=False, reason="MIG mode changes only while its VFs are off")
+            for instance in () if effect.enabled else clearing(self.cards[gpu.address]):
+                self._check(instance)
+                self._add(instance, "MIG mode is not turned off while it has GPU instances")
             self._check(effect)
             self._add(effect, reason)
             self.incomplete = True

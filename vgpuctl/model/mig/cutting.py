@@ -112,6 +112,17 @@ def cutting(situation: Situation, card: Card, wish: MigWish) -> Cut:
     return Cut(layout=layout, geometry=geometry, from_hardware=from_hardware, effects=effects)
 
 
+def clearing(card: Card) -> tuple[DestroyGpuInstance, ...]:
+    """What leaves a card without instances; raises where it is not known what stands.
+
+    Turning VFs off takes them along; where VFs are off already the driver says IN_USE until they are gone.
+    """
+    instances = instances_of(card)
+    if isinstance(instances, errors.VgpuctlError):
+        raise instances
+    return tuple(_destroy(card.gpu, each) for each in instances)
+
+
 def geometry_of(card: Card, catalog: Catalog) -> tuple[Geometry, bool]:
     """The placements by the driver's word (True), else by the catalogue's; raises UnsupportedHere."""
     said = Geometry.of(known(card.gpu.gi_profiles) or ())
