@@ -6,19 +6,15 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from tests.rig.cache import key_of
-from tests.rig.debian import archive
+from tests.support.package import built
 from tools import roots
-from tools.roots import cache
 
-TOP = Path(__file__).parents[2]
-EXTRAS = ("bash-completion", "man-db", "udev")
+EXTRAS = ("bash-completion", "fish", "man-db", "udev", "zsh")
 """What a root has beside the package's own dependencies: programs that use what it brings."""
 
 
@@ -89,20 +85,7 @@ def package(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     if os.geteuid() != 0 or missing:
         pytest.skip(f"packages are built as root, with {', '.join(missing) or 'nothing more'}")
     release = request.param
-    key = key_of(release, archive(), *made_from())
-    built = cache().layer(f"{release}-package", key, lambda path: build(release, path))
-    return Package(release, Path(shutil.copy(next(built.glob("*.deb")), tmp_path_factory.mktemp(release))))
-
-
-def made_from() -> list[Path]:
-    """What a package comes from."""
-    names = "docs mdev-profiles packaging templates tools vgpuctl CHANGELOG.md LICENSE README.md"
-    builders = sorted((TOP / "tests" / "rig").glob("*.py"))
-    return [*(TOP / each for each in names.split()), TOP / "requirements.lock", TOP / "setup.cfg", *builders]
-
-
-def build(release: str, out: Path) -> None:
-    run(sys.executable, TOP / "tools" / "build_deb.py", "--out", out, release)
+    return Package(release, Path(shutil.copy(built(release), tmp_path_factory.mktemp(release))))
 
 
 @pytest.fixture(scope="session")

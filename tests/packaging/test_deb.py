@@ -8,8 +8,9 @@ from uuid import UUID
 
 import pytest
 
-from tests.packaging.conftest import TOP, Host, Package, run
+from tests.packaging.conftest import Host, Package, run
 from tests.support.hook import domain, mdev_hostdev
+from tests.support.package import TOP
 from tools.roots import PLACE
 from vgpuctl import __version__
 from vgpuctl.cli.main import cli
@@ -188,28 +189,52 @@ def test_the_hook_refuses_nothing_once_the_program_is_gone(package: Package, hos
 
 
 COMPLETE = r"""
-import os, pty, select, sys, time
+import os, pty, re, select, sys
+shell, *arguments = sys.argv[1:]
 pid, fd = pty.fork()
 if pid == 0:
     os.environ.update(PS1="ready> ", TERM="dumb")
-    os.execvp("bash", ["bash", "--norc", "-i"])
+    os.execvp(shell, [shell, *arguments])
+seen = b""
 def until(text):
-    seen = b""
-    while text not in seen:
+    global seen
+    while text not in (plain := re.sub(rb"\x1b\[[^a-zA-Z]*[a-zA-Z]|\x1b[=>]|.\x08", b"", seen)):
         if not select.select([fd], [], [], 60)[0]:
             sys.exit(f"{text} does not come, only {seen}")
         seen += os.read(fd, 65536)
-    print(seen.decode(), end="")
+    seen = plain.partition(text)[2]
 until(b"ready> ")
-os.write(fd, b". /usr/share/bash-completion/bash_completion; echo lo''aded\n")
+load = {
+    "bash": b". /usr/share/bash-completion/bash_completion",
+    "zsh": b"autoload -Uz compinit; compinit -u -D",
+}[shell]
+os.write(fd, load + b"; echo lo''aded\n")
 until(b"loaded")
-for typed, word in ((b"vgpuctl vg", b"vgpuctl vgpu "), (b"del", b"delete "), (b"rend", b"render-1 ")):
+until(b"ready> ")
+for typed, word in (
+    (b"vgpuctl vg", b"vgpuctl vgpu "),
+    (b"del", b"delete "),
+    (b"rend", b"render-1 "),
+    (b"\x15vgpuctl gpu sh", b"vgpuctl gpu show "),
+    (b"0000:4", b"0000:41:00.0 "),
+):
     os.write(fd, typed + b"\t")
     until(word)
 """
 
 
-def test_bash_completes(package: Package, host: Host) -> None:
-    """In an interactive bash with bash-completion: commands, and names that the daemon knows."""
+@pytest.mark.parametrize("shell", ["bash --norc -i", "zsh -f -i"])
+def test_a_shell_completes(package: Package, host: Host, shell: str) -> None:
+    """An interactive one, as users have it: commands, and names that the daemon knows."""
     (package.file.parent / "complete.py").write_text(COMPLETE)
-    host.do(f"{SERVE} {CREATE} >/dev/null && python3 {PLACE}/complete.py")
+    host.do(f"{SERVE} {CREATE} >/dev/null && python3 {PLACE}/complete.py {shell}")
+
+
+def test_fish_completes(host: Host) -> None:
+    """By the command with which fish shows what it would offer."""
+    offered = host.do(
+        f"{SERVE} {CREATE} >/dev/null && fish --command '"
+        'for each in "vgpuctl vg" "vgpuctl vgpu del" "vgpuctl vgpu delete rend" "vgpuctl gpu show 0000:4"; '
+        'complete --do-complete $each | string replace --regex \\t.\\* ""; end; true\''
+    )
+    assert offered.split() == ["vgpu", "delete", "render-1", "0000:41:00.0"]

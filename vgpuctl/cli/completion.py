@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import click
-from click.shell_completion import BashComplete, get_completion_class
+from click.shell_completion import get_completion_class
 
 from vgpuctl.cli.command import Command
 
@@ -28,6 +28,10 @@ _vgpuctl_completion_with_colons() {
 complete -o nosort -F _vgpuctl_completion_with_colons vgpuctl
 """
 
+_FIRST_TIME = "$zsh_eval_context[-1] == loadautofunc"
+_EACH_TIME = "$zsh_eval_context[-1] == (loadautofunc|shfunc)"
+"""click's script completes when zsh loads it from fpath, and would only register itself the next time."""
+
 
 @click.command(
     cls=Command,
@@ -45,4 +49,9 @@ def completion(context: click.Context, shell: str) -> None:
     if kind is None:
         raise click.UsageError(f"no completion for {shell}")
     script = kind(context.find_root().command, {}, "vgpuctl", "_VGPUCTL_COMPLETE").source()
-    click.echo(script + _COLONS if kind is BashComplete else script)
+    match shell:
+        case "bash":
+            script += _COLONS
+        case "zsh":
+            script = script.replace(_FIRST_TIME, _EACH_TIME)
+    click.echo(script)
