@@ -166,7 +166,32 @@ def test_a_failure_has_code_hint_and_place(controller: Controller, shared: Daemo
         assert result["hint"] is None or result["hint"] in result["msg"]
         assert result["where"] == ([] if place is None else [place])
     assert (run["desktop"]["code"], run["desktop"]["where"]) == ("domain-not-found", ["wim1"])
+    assert "win1" in run["desktop"]["hint"]
     assert documents(shared) == {}
+
+
+SOURCES = {
+    "desktops.yaml": (["source is the text of documents"], []),
+    "kind: [": (["is not YAML"], ["line 2"]),
+    "{kind: Vgpu, nam: x, typ: T4-4Q}": (
+        ["apiVersion: is required", "nam: unknown key; did you mean", "typ: unknown key"],
+        None,
+    ),
+}
+
+
+def test_all_that_is_wrong_with_a_source_is_said(controller: Controller, shared: Daemon):
+    """A task shows its message, and little else of what it returns."""
+    tasks = "\n".join(
+        f"- {{name: task {n}, ignore_errors: true, vgpuctl.vgpuctl.apply: {{source: {source!r}}}}}"
+        for n, source in enumerate(SOURCES)
+    )
+    run = done_well(controller.tasks(shared.socket, tasks))
+    for n, (says, where) in enumerate(SOURCES.values()):
+        result = run[f"task {n}"]
+        assert (result["state"], result["code"]) == ("failed", "invalid-input")
+        assert [each for each in says if each not in result["msg"]] == []
+        assert where is None or result["where"] == where
 
 
 def test_a_step_that_fails_is_undone_and_named(controller: Controller, daemon: Daemon):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from uuid import UUID
@@ -210,7 +210,7 @@ class Situation:
         if found is None and isinstance(self.snapshot.hypervisor, Unknown):
             raise errors.LibvirtUnreachable(self.snapshot.hypervisor.reason)
         if found is None:
-            raise errors.DomainNotFound(f"libvirt has no domain {name!r}", domain=name)
+            raise no_domain(name, domains)
         return found
 
     def is_anywhere(self, allocation: Allocation) -> bool:
@@ -313,6 +313,13 @@ def names_gpu(reference: str, address: GpuAddress, uuid: str | None) -> bool:
     """Whether an address or a UUID means the GPU of that address and UUID."""
     wanted = reference.strip().lower()
     return bool(wanted) and wanted in (str(address), f"0000{address}", (uuid or "").lower())
+
+
+def no_domain(reference: str, domains: Iterable[Domain]) -> errors.DomainNotFound:
+    """That none of the domains has this name or UUID, with near names."""
+    near = nearest(reference, [each.name for each in domains])
+    hint = f"did you mean {' or '.join(near)}?" if near else "vgpuctl domain list shows them"
+    return errors.DomainNotFound(f"libvirt has no domain {reference!r}", hint=hint, domain=reference)
 
 
 def profile_named(wishes: Wishes, name: str) -> ProfileDocument:

@@ -24,7 +24,7 @@ from vgpuctl.model.domain import Domain
 from vgpuctl.model.fact import Unknown
 from vgpuctl.model.frameworks import passthrough
 from vgpuctl.model.gpu import ObservedVgpu
-from vgpuctl.model.situation import profile_named
+from vgpuctl.model.situation import no_domain, profile_named
 from vgpuctl.model.snapshot import Snapshot
 from vgpuctl.model.typename import lookup, nearest
 
@@ -94,11 +94,7 @@ def find_domain(snapshot: Snapshot, reference: str) -> Domain:
             return domain
     if isinstance(snapshot.hypervisor, Unknown):
         raise errors.LibvirtUnreachable(snapshot.hypervisor.reason)
-    near = nearest(reference, [each.name for each in snapshot.domains])
-    raise errors.DomainNotFound(
-        f"libvirt has no domain {reference!r}",
-        hint=f"did you mean {' or '.join(near)}?" if near else "vgpuctl domain list shows them",
-    )
+    raise no_domain(reference, snapshot.domains)
 
 
 def find_wish(context: Context, reference: str) -> VgpuWish:

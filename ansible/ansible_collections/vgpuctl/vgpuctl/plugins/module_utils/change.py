@@ -90,6 +90,9 @@ def _attempt(module, daemon, edit):
         first = Problem.of(plan["problems"][0])
         first.where = [each["subject"] for each in plan["problems"]]
         first.facts = dict(first.facts, problems=plan["problems"])
+        others = len(plan["problems"]) - 1
+        if others:
+            first.message += f" (and {others} more, see where and facts)"
         raise first
     if not module.params["touch_running"]:
         _refuse_running(daemon, plan)

@@ -15,6 +15,8 @@ REPLY_S = 60.0
 RESTART_GRACE_S = 30.0
 """For so long a daemon that went away is waited for: it goes on with its operations when it is back."""
 
+FAULTS_SHOWN = 10
+
 GOING_ON = ("running", "rolling-back")
 
 
@@ -36,10 +38,17 @@ class Problem(Exception):
     def of(cls, document):
         """The problem that a problem document, or an entry of a plan's `problems`, describes."""
         facts = document.get("facts") or {}
-        where = [_place(fault) for fault in facts.get("faults") or []]
+        faults = facts.get("faults") or []
+        where = [_place(fault) for fault in faults]
         if document.get("subject"):
             where.append(document["subject"])
         message = document.get("detail") or document.get("title") or "the daemon gave no reason"
+        if len(faults) > 1:
+            message = "; ".join(
+                "{}: {}".format(_place(fault), fault["message"]) for fault in faults[:FAULTS_SHOWN]
+            )
+            if len(faults) > FAULTS_SHOWN:
+                message += f"; and {len(faults) - FAULTS_SHOWN} more"
         return cls(document.get("code", "internal"), message, document.get("hint"), where, facts)
 
     def as_result(self):
@@ -190,8 +199,9 @@ def _target(segments, params):
 
 
 def _place(fault):
+    line = "line {}".format(fault["line"]) if fault.get("line") else None
     parts = [each for each in (fault.get("document"), fault.get("path")) if each]
-    return ": ".join(parts) or fault.get("message", "")
+    return ": ".join(parts) or line or fault.get("message", "")
 
 
 def _ended_well(operation):

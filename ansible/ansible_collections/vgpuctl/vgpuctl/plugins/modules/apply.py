@@ -60,6 +60,7 @@ from ansible_collections.vgpuctl.vgpuctl.plugins.module_utils.change import (
     make,
     module_of,
 )
+from ansible_collections.vgpuctl.vgpuctl.plugins.module_utils.daemon import Problem
 
 
 def main():
@@ -76,7 +77,18 @@ def main():
     edit = dict(given(module.params, ("source", "prune")), action="apply")
     if module.params["documents"] is not None:
         edit["documents"] = [dict({"apiVersion": API_VERSION}, **each) for each in module.params["documents"]]
-    make(module, lambda _daemon: edit)
+    make(module, lambda _daemon: _sensible(edit))
+
+
+def _sensible(edit):
+    source = edit.get("source")
+    if source and "\n" not in source and ":" not in source:
+        raise Problem(
+            "invalid-input",
+            f"source is the text of documents, and {source!r} is none",
+            f"lookup('ansible.builtin.file', {source!r}) is what stands in the file of that name",
+        )
+    return edit
 
 
 if __name__ == "__main__":
