@@ -13,6 +13,7 @@ from tests.support.daemon import TOP
 
 ENVIRONMENT = TOP / ".venv-ansible"
 SOURCE = TOP / "ansible/ansible_collections/vgpuctl/vgpuctl"
+TIMEOUT_S = 600
 MANAGED_PYTHON = "/usr/bin/python3" if Path("/usr/bin/python3").exists() else sys.executable
 """Of the managed host, and so not ours: modules have nothing but its standard library."""
 
@@ -47,6 +48,7 @@ class Controller:
             "HOME": str(ENVIRONMENT / "home"),
             "ANSIBLE_COLLECTIONS_PATH": str(collections),
             "ANSIBLE_CALLBACK_PLUGINS": str(TOP / "tests/ansible/callback"),
+            "ANSIBLE_CONNECTION_PLUGINS": str(TOP / "tests/ansible/connection"),
             "ANSIBLE_CALLBACKS_ENABLED": "results",
             "ANSIBLE_LOCALHOST_WARNING": "False",
             "ANSIBLE_NOCOLOR": "1",
@@ -69,7 +71,7 @@ class Controller:
             capture_output=True,
             text=True,
             check=False,
-            timeout=280,
+            timeout=TIMEOUT_S,
         )
 
     def play(self, playbook: str, *arguments: str) -> Run:

@@ -48,6 +48,8 @@ def test_what_is_built_has_the_units_and_the_hook_themselves(built: Path):
     units = ("vgpuctl.service", "vgpuctl.socket", "vgpuctl-ready.target")
     kept = {f"systemd/{name}": packaging / "systemd" / name for name in units} | {
         "tmpfiles/vgpuctl.conf": packaging / "systemd/vgpuctl.tmpfiles",
+        "sysusers/vgpuctl.conf": packaging / "systemd/vgpuctl.sysusers",
+        "udev/60-vgpuctl.rules": packaging / "systemd/vgpuctl.udev",
         "hook/vgpuctl": packaging / "libvirt/qemu_hook.py",
     }
     for name, path in kept.items():

@@ -12,6 +12,7 @@ import pytest
 
 from tests.ansible.controller import ENVIRONMENT, Controller, Run
 from tests.rig.payload import wheel
+from tests.support.daemon import TOP
 from vgpuctl.api.documents import parse_documents
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
@@ -83,6 +84,20 @@ def test_it_installs_a_wheel_and_the_second_time_changes_nothing(controller: Con
     assert os.access(here / "opt/vgpuctl/bin/vgpuctl", os.X_OK)
     assert (here / "local/bin/vgpuctl").readlink() == Path("/opt/vgpuctl/bin/vgpuctl")
     assert os.access(etc / "libvirt/hooks/qemu.d/vgpuctl", os.X_OK)
+    laid_down = {
+        "tmpfiles.d/vgpuctl.conf": "tmpfiles",
+        "sysusers.d/vgpuctl.conf": "sysusers",
+        "udev/rules.d/60-vgpuctl.rules": "udev",
+    }
+    for path, kind in laid_down.items():
+        assert (etc / path).read_bytes() == (TOP / f"packaging/systemd/vgpuctl.{kind}").read_bytes()
+    share = here / "local/share"
+    assert "complete -o nosort" in (share / "bash-completion/completions/vgpuctl").read_text()
+    assert (share / "zsh/site-functions/_vgpuctl").read_text().startswith("#compdef vgpuctl")
+    assert (
+        "complete --no-files --command vgpuctl"
+        in (share / "fish/vendor_completions.d/vgpuctl.fish").read_text()
+    )
     groups = {each.split(":")[0]: each.split(":")[3] for each in (etc / "group").read_text().splitlines()}
     assert (groups["vgpuctl"], groups["vgpuctl-ro"]) == ("daemon", "games")
 

@@ -13,6 +13,7 @@ _SYSTEM = (
     "libvirt-daemon-system libvirt-clients libvirt-daemon-driver-qemu qemu-system-x86 seabios ovmf "
     "libxml2-utils mdevctl python3 python3-libvirt python3-pip-whl busybox-static cpio"
 )
+_FOR_ANSIBLE = "python3-apt"  # what its module apt imports
 _BUILD = "gcc make libc6-dev linux-headers-amd64"
 _MODULES = (
     "virtio_pci virtio_blk virtio_console virtio_rng virtio_net ext4 overlay loop fuse tun vhost_net "
@@ -42,7 +43,7 @@ class Guest:
 
 
 GUESTS: Final = {
-    TRIXIE: Guest(TRIXIE, python="3.13"),
+    TRIXIE: Guest(TRIXIE, python="3.13", packages=(*_SYSTEM.split(), _FOR_ANSIBLE)),
     BOOKWORM: Guest(BOOKWORM, python="3.11"),
 }
 """Debian 13 (kernel 6.12, libvirt 11, QEMU 10) is the main guest, Debian 12 (6.1, 9.0, 7.2) the old one."""
