@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 TOP = Path(__file__).resolve().parents[1]
-BIN = Path(sys.executable).parent
+BIN = TOP / ".venv/bin"
 _TRIES = 300
 _PAUSE_S = 0.1
 
