@@ -190,7 +190,7 @@ def test_a_driver_reload_brings_everything_back(host: Host) -> None:
         assert (vgpu(each)["state"], problem["code"]) == ("absent", "not-restored")
         assert "vgpuctl repair" in problem["hint"]
         vgpuctl("repair", each, "--yes")
-    assert {row["name"]: row["uuid"] for row in vgpus(state="present")} == before
+    until(lambda: {row["name"]: row["uuid"] for row in vgpus(state="present")} == before, "all of them")
     for each in TYPES:
         pid = host.start(each)
         shown(each, holders=[{"pid": pid, "command": "qemu-system-x86", "domain": each}])
