@@ -108,7 +108,7 @@ GPU = Resource(
         Field(
             "gpu_instances",
             "[object]",
-            "What is cut: id, profile, start, size, compute_instances, vgpus.",
+            "What is cut: id, profile, start, size, compute_instances (names), vgpus.",
             nullable=True,
         ),
         Field("mixed_size", "boolean", "Whether mixed-size mode is on.", nullable=True),

@@ -14,7 +14,15 @@ from vgpuctl.model.allocation import GpuIdentity
 from vgpuctl.model.fact import Unknown, known
 from vgpuctl.model.gpu import FrameworkKind, Holder
 from vgpuctl.model.pci import PciAddress
-from vgpuctl.model.step import CreateGpuInstance, CreateVgpu, DestroyGpuInstance, SetMigMode, SetVfs
+from vgpuctl.model.step import (
+    CreateComputeInstance,
+    CreateGpuInstance,
+    CreateVgpu,
+    DestroyComputeInstance,
+    DestroyGpuInstance,
+    SetMigMode,
+    SetVfs,
+)
 from vgpuctl.ports.nvml import NvmlDone
 from vgpuctl.sim.host import SimHost
 
@@ -150,6 +158,87 @@ def test_compute_instances_of_somebodys_are_left_alone(rig):
     rig.sim.control("mig-cut", {"gpu": str(PF), "profile": "2g.20gb", "compute": True})
     with pytest.raises(errors.VgpuBusy, match="compute instances"):
         rig.destroy(3)
+
+
+def share(rig, number: int = 1, **more) -> CreateComputeInstance:
+    return CreateComputeInstance(
+        gpu=rig.identity,
+        profile="2g.20gb",
+        profile_id=14,
+        start=0,
+        compute="1c.2g.20gb",
+        number=number,
+        **more,
+    )
+
+
+def unshare(rig, number: int) -> DestroyComputeInstance:
+    return DestroyComputeInstance(
+        gpu=rig.identity,
+        instance=3,
+        profile="2g.20gb",
+        profile_id=14,
+        start=0,
+        compute="1c.2g.20gb",
+        compute_id=number,
+    )
+
+
+def shares(rig) -> list[int]:
+    return [each.id for each in rig.gpu.gpu_instances[0].compute_instances]
+
+
+def test_compute_instances_are_made_and_destroyed_once(rig):
+    rig.mode()
+    with pytest.raises(errors.Conflict, match="has no GPU instance"):
+        rig.host.run(share(rig))
+    rig.create()
+    for number in (1, 1, 2):
+        rig.host.run(share(rig, number))
+    assert shares(rig) == [0, 1]
+    with pytest.raises(errors.NoCapacity):
+        rig.host.run(share(rig, 3))
+    with pytest.raises(errors.VgpuBusy, match="compute instances"):
+        rig.destroy(3)
+    for number in (0, 0, 1):
+        rig.host.run(unshare(rig, number))
+    rig.destroy(3)
+    assert rig.cut() == []
+
+
+@pytest.mark.parametrize("framework", [FrameworkKind.VENDOR_VFIO, FrameworkKind.SRIOV_MDEV])
+def test_compute_instances_are_left_alone_under_a_running_guest(framework):
+    """hardware.md 3.3.1; an idle vGPU is no guest."""
+    rig = Rig(f"a100-80:{framework}")
+    rig.mode()
+    rig.vfs()
+    rig.create()
+    rig.vgpu(framework)
+    rig.host.run(share(rig))
+    held = {"vgpu": str(UUID(int=1, version=4))} if framework is FrameworkKind.SRIOV_MDEV else {}
+    rig.sim.control("hold", {**(held or {"parent": str(VF)}), "domain": "win1"})
+    for effect in (share(rig, 2), unshare(rig, 0)):
+        with pytest.raises(errors.VgpuBusy, match=r"win1|qemu"):
+            rig.host.run(effect)
+    assert shares(rig) == [0]
+
+
+def test_a_guest_that_is_not_known_counts_as_one(rig):
+    rig.mode()
+    rig.vfs()
+    rig.create()
+    rig.vgpu()
+    rig.sim.control("fail", {"what": "holders"})
+    with pytest.raises(errors.FactUnknown):
+        rig.host.run(share(rig))
+
+
+def test_a_share_that_was_made_and_is_not_there_is_said(rig, monkeypatch):
+    rig.mode()
+    rig.create()
+    monkeypatch.setattr(rig.nvml, "order", lambda _order, _timeout_s: NvmlDone(code=0, text="Success"))
+    with pytest.raises(errors.ReadBackMismatch):
+        rig.host.run(share(rig))
 
 
 def test_the_mode_of_a_card_that_is_in_use_is_left_alone(rig):

@@ -11,7 +11,7 @@ from vgpuctl import errors
 from vgpuctl.model.document import MigWish
 from vgpuctl.model.fact import Unknown
 from vgpuctl.model.giprofile import Place
-from vgpuctl.model.gpu import FrameworkKind, GpuInstance, ObservedVgpu
+from vgpuctl.model.gpu import ComputeInstance, FrameworkKind, GpuInstance, ObservedVgpu
 from vgpuctl.model.mig import Geometry
 from vgpuctl.model.mig.wish import instances_for, is_met, layout_for, standing_on
 
@@ -114,7 +114,9 @@ def test_who_stands_on_an_instance():
     assert all(each.held_by for each in standing_on(replace(gpu, vgpus=(nameless,)), there))
 
 
-@pytest.mark.parametrize("compute", [1, Unknown("Insufficient Permissions")])
+@pytest.mark.parametrize(
+    "compute", [(ComputeInstance(0, "1c.3g.40gb"),), Unknown("Insufficient Permissions")]
+)
 def test_an_instance_with_compute_instances_is_somebodys(compute):
     gpu = gpu_of("a100-80", mig=True)
     (found,) = standing_on(gpu, [instance(1, "3g.40gb", 0, compute_instances=compute)])

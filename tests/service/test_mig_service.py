@@ -271,9 +271,8 @@ def test_somebody_elses_instance_is_in_the_way_only_where_it_is(daemon):
     daemon.do(SetMig(gpu=GPU, mig=MigWish()))
     profile = wish(daemon, counts=((3, 1),), level="profiles").mig.profiles[0][0]
     daemon.stage.sim.control("mig-cut", {"gpu": GPU, "profile": profile, "compute": True})
-    with pytest.raises(errors.NoCapacity, match="no room") as caught:
+    with pytest.raises(errors.NoCapacity, match="compute instances that vgpuctl did not make"):
         daemon.do(SetMig(gpu=GPU, mig=wish(daemon, counts=((1, 1),), level="profiles").mig))
-    assert "a compute instance" in caught.value.hint
     assert (
         daemon.do(SetMig(gpu=GPU, mig=wish(daemon, counts=((1, 3),)).mig)).state is OperationState.SUCCEEDED
     )

@@ -21,12 +21,15 @@ from vgpuctl.host.vfs import FILLED_S, PARKING_DRIVER, VfSwitch
 from vgpuctl.model.catalog import Catalog
 from vgpuctl.model.domain import Domain
 from vgpuctl.model.fact import Fact, Unknown
+from vgpuctl.model.mig.compute import may_stand_on
 from vgpuctl.model.pci import GpuAddress, PciAddress
 from vgpuctl.model.snapshot import Snapshot
 from vgpuctl.model.step import (
     AttachHostdev,
+    CreateComputeInstance,
     CreateGpuInstance,
     CreateVgpu,
+    DestroyComputeInstance,
     DestroyGpuInstance,
     DetachHostdev,
     DisableAutostart,
@@ -149,6 +152,14 @@ class LocalHost:
                 self._guard.same_card(effect.gpu)
                 self._refuse_occupied(effect)
                 self._mig.destroy(effect)
+            case CreateComputeInstance():
+                self._guard.same_card(effect.gpu)
+                self._refuse_guests(effect)
+                self._mig.create_compute(effect)
+            case DestroyComputeInstance():
+                self._guard.same_card(effect.gpu)
+                self._refuse_guests(effect)
+                self._mig.destroy_compute(effect)
             case AttachHostdev():
                 self._libvirt().attach(effect.domain, effect.hostdev, effect.affect)
             case DetachHostdev():
@@ -190,6 +201,19 @@ class LocalHost:
         here = [each for each in self._mig.instances(pf) if each.start == effect.start]
         vgpus = look(self._kernel, pf, self._frameworks, lambda _: True).view.vgpus
         refuse_standing(effect, here, vgpus, self._mig.profiles_of_types(pf))
+
+    def _refuse_guests(self, effect: CreateComputeInstance | DestroyComputeInstance) -> None:
+        """Raise VgpuBusy where a guest runs on the GPU instance, or may."""
+        pf = effect.gpu.address
+        here = [
+            each
+            for each in self._mig.instances(pf)
+            if (each.profile_id, each.start) == (effect.profile_id, effect.start)
+        ]
+        profiles = self._mig.profiles_of_types(pf)
+        vgpus = look(self._kernel, pf, self._frameworks, lambda _: True).view.vgpus
+        standing = [vgpu for vgpu in vgpus if any(may_stand_on(vgpu, each, profiles) for each in here)]
+        self._guard.nobody_runs_on(standing, f"on GPU instance {effect.profile}@{effect.start}")
 
     def domain_xml(self, domain: str, *, live: bool = False) -> str:
         """A domain's XML, from libvirt."""

@@ -1,7 +1,7 @@
 """From what is and what should be to a plan.  Pure: nothing here reads or writes a host.
 
-Order of a plan: hostdevs come out of domains, vGPUs go, VFs go off, MIG mode turns, VFs go on, GPU
-instances go and come, vGPUs come, hostdevs go in.
+Order of a plan: hostdevs come out of domains, vGPUs go, VFs go off, MIG mode turns, VFs go on, compute
+and GPU instances go and come, vGPUs come, hostdevs go in.
 Steps of one GPU or one domain never overlap (lanes); `needs` orders what crosses lanes and
 what frees the room that a later step takes.
 """
@@ -22,7 +22,7 @@ from vgpuctl.model.domain import Hostdev, PciSource, alias_for
 from vgpuctl.model.fact import Unknown
 from vgpuctl.model.frameworks import passthrough
 from vgpuctl.model.gpu import FrameworkKind, Gpu, GpuState, ObservedVgpu
-from vgpuctl.model.mig.cutting import cutting, mode_change
+from vgpuctl.model.mig.cutting import clearing, cutting, mode_change
 from vgpuctl.model.pci import GpuAddress
 from vgpuctl.model.plan import GpuLayout, Plan, Problem
 from vgpuctl.model.situation import Situation, find_gpu, identity_of, observed_for
@@ -254,13 +254,22 @@ class _Planner:
             raise errors.FactUnknown(f"GPU {gpu.address} cannot be read: {gpu.state_reason}")
         if gpu.mig != document.mig.enabled:
             effect = mode_change(self.situation, self.cards, gpu.address, enabled=document.mig.enabled)
+            self._clear_compute(gpu, "MIG mode takes it along")
             self._set_vfs(gpu, enabled=False, reason="MIG mode changes only while its VFs are off")
             self._check(effect)
             self._add(effect, reason)
             self.incomplete = True
+        if vfs != self.cards[gpu.address].vfs_on:
+            self._clear_compute(gpu, "sriov-manage takes it along")
         self._set_vfs(gpu, enabled=vfs, reason=reason)
         if document.mig.enabled and document.mig.has_layout:
             self._cut(gpu, document.mig)
+
+    def _clear_compute(self, gpu: Gpu, reason: str) -> None:
+        """Destroy the compute instances of ours where all GPU instances go."""
+        for effect in clearing(self.situation, self.cards[gpu.address]):
+            self._check(effect)
+            self._add(effect, reason)
 
     def _cut(self, gpu: Gpu, wish: MigWish) -> None:
         """Destroy and create GPU instances; only foretell it where the card is not yet as it will be."""

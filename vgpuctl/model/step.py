@@ -59,6 +59,31 @@ class DestroyGpuInstance:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CreateComputeInstance:
+    """Make a compute instance in the GPU instance at that place, so that it has `number` of that profile."""
+
+    gpu: GpuIdentity
+    profile: str
+    profile_id: int
+    start: int
+    compute: str
+    number: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DestroyComputeInstance:
+    """Destroy a compute instance, if it is still of that profile, in the GPU instance at that place."""
+
+    gpu: GpuIdentity
+    instance: int
+    profile: str
+    profile_id: int
+    start: int
+    compute: str
+    compute_id: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CreateVgpu:
     """Create a vGPU on an empty parent (VF, or the PF where types stand on the PF)."""
 
@@ -129,10 +154,24 @@ class DisableAutostart:
     parent: str
 
 
-GpuWide = Union[SetVfs, SetMigMode, CreateGpuInstance, DestroyGpuInstance]
+GpuWide = Union[
+    SetVfs,
+    SetMigMode,
+    CreateGpuInstance,
+    DestroyGpuInstance,
+    CreateComputeInstance,
+    DestroyComputeInstance,
+]
 """Effects on a GPU as a whole: every later step on it waits for them, and they carry no vGPU's name."""
 
-GPU_WIDE = (SetVfs, SetMigMode, CreateGpuInstance, DestroyGpuInstance)
+GPU_WIDE = (
+    SetVfs,
+    SetMigMode,
+    CreateGpuInstance,
+    DestroyGpuInstance,
+    CreateComputeInstance,
+    DestroyComputeInstance,
+)
 
 Effect = Union[GpuWide, CreateVgpu, RemoveVgpu, SetParams, AttachHostdev, DetachHostdev, DisableAutostart]
 
@@ -148,6 +187,8 @@ def lane_of(effect: Effect) -> Lane:
             | SetMigMode()
             | CreateGpuInstance()
             | DestroyGpuInstance()
+            | CreateComputeInstance()
+            | DestroyComputeInstance()
             | CreateVgpu()
             | RemoveVgpu()
             | SetParams()
@@ -194,6 +235,14 @@ def describe(effect: Effect) -> str:
             return f"create GPU instance {profile} at slice {start} of GPU {gpu.address}"
         case DestroyGpuInstance(gpu=gpu, profile=profile, start=start, instance=instance):
             return f"destroy GPU instance {instance} ({profile} at slice {start}) of GPU {gpu.address}"
+        case CreateComputeInstance(gpu=gpu, profile=profile, start=start, compute=compute):
+            return f"create compute instance {compute} in {profile} at slice {start} of GPU {gpu.address}"
+        case DestroyComputeInstance(gpu=gpu, profile=profile, start=start, compute=compute):
+            number = effect.compute_id
+            return (
+                f"destroy compute instance {number} ({compute}) in {profile} at slice {start} "
+                f"of GPU {gpu.address}"
+            )
         case CreateVgpu():
             return f"create vGPU {effect.name} ({effect.type_name}) on {effect.parent}"
         case RemoveVgpu():

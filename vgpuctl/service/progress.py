@@ -9,7 +9,6 @@ from typing import Any
 from uuid import UUID
 
 from vgpuctl import errors
-from vgpuctl.model.document import DocumentKind
 from vgpuctl.model.plan import Plan
 from vgpuctl.model.record import (
     DAEMON,
@@ -162,8 +161,7 @@ class Progress:
             self._end(run, OperationState.CANCELLED, self._held_back(operation))
             return
         rolling_back = operation.state is OperationState.ROLLING_BACK
-        desktops = any(key.kind is DocumentKind.DESKTOP for key, _ in operation.started.undo)
-        result = self._planning.left(snapshot, run.scope, frozenset(run.avoid), desktops_change=desktops)
+        result = self._planning.left(snapshot, run.scope, frozenset(run.avoid), operation)
         problem = result.problems[0].error.to_problem() if result.problems else None
         if (
             result.problems

@@ -11,7 +11,17 @@ from typing import Any
 from vgpuctl.model.fact import Fact, Unknown
 from vgpuctl.model.gpu import Holder
 from vgpuctl.ports.kernel import CommandResult, KernelLogLine, Uevent
-from vgpuctl.ports.nvml import CutInstance, DestroyInstance, NvmlDone, NvmlHost, NvmlOrder, SetMode
+from vgpuctl.ports.nvml import (
+    CutCompute,
+    CutInstance,
+    DestroyCompute,
+    DestroyInstance,
+    NvmlDone,
+    NvmlHost,
+    NvmlOrder,
+    SetMode,
+)
+from vgpuctl.sim.mig import slices_of
 from vgpuctl.sim.transport import Transport
 
 _EVENTS_WAIT_S = 0.5
@@ -124,6 +134,10 @@ class SimNvml:
                 call = ("create", gpu, order.profile_id, order.start, order.size)
             case DestroyInstance():
                 call = ("destroy", gpu, order.instance)
+            case CutCompute():
+                call = ("create-compute", gpu, order.instance, slices_of(order.compute))
+            case DestroyCompute():
+                call = ("destroy-compute", gpu, order.instance, order.compute_id)
         try:
             done: NvmlDone = self._transport.call("nvml_order", *call, timeout_s=timeout_s)
         except TimeoutError:

@@ -18,11 +18,15 @@ from vgpuctl.errors import (
 from vgpuctl.model.card.fit import USABLE, listed, refusal, state_refusal
 from vgpuctl.model.card.holders import held_refusal, holder_facts, named
 from vgpuctl.model.card.instances import (
+    create_compute_refusal,
     create_refusal,
+    destroy_compute_refusal,
     destroy_refusal,
     mig_mode_refusal,
+    with_compute,
     with_instance,
     with_mode,
+    without_compute,
     without_instance,
 )
 from vgpuctl.model.card.occupancy import (
@@ -41,8 +45,10 @@ from vgpuctl.model.gpu import FrameworkKind, Gpu, GpuState, Holder, ObservedVgpu
 from vgpuctl.model.pci import GpuAddress
 from vgpuctl.model.step import (
     AttachHostdev,
+    CreateComputeInstance,
     CreateGpuInstance,
     CreateVgpu,
+    DestroyComputeInstance,
     DestroyGpuInstance,
     DetachHostdev,
     DisableAutostart,
@@ -76,6 +82,10 @@ def allowed(card: Card, effect: Effect) -> VgpuctlError | None:
             return create_refusal(card, effect)
         case DestroyGpuInstance():
             return destroy_refusal(card, effect)
+        case CreateComputeInstance():
+            return create_compute_refusal(card, effect)
+        case DestroyComputeInstance():
+            return destroy_compute_refusal(card, effect)
         case AttachHostdev() | DetachHostdev() | DisableAutostart():
             return None
 
@@ -112,6 +122,10 @@ def after(card: Card, effect: Effect) -> Card:
             return with_instance(card, effect)
         case DestroyGpuInstance():
             return without_instance(card, effect)
+        case CreateComputeInstance():
+            return with_compute(card, effect)
+        case DestroyComputeInstance():
+            return without_compute(card, effect)
         case SetVfs() | SetMigMode() | SetParams() | AttachHostdev() | DetachHostdev() | DisableAutostart():
             return card
 
@@ -201,7 +215,7 @@ def _vfs_off_refusal(card: Card) -> VgpuctlError | None:
 def _compute_refusal(card: Card) -> VgpuctlError | None:
     """Turning VFs on or off destroys GPU instances: not those with compute instances of somebody's."""
     instances = () if isinstance(card.gpu.gpu_instances, Unknown) else card.gpu.gpu_instances
-    used = [str(each.place) for each in instances if each.compute_instances != 0]
+    used = [str(each.place) for each in instances if each.compute_instances != ()]
     if not used:
         return None
     return errors.GpuState(

@@ -11,6 +11,7 @@ from vgpuctl.model.document import MigWish
 from vgpuctl.model.fact import Unknown, known
 from vgpuctl.model.giprofile import Place
 from vgpuctl.model.gpu import Gpu, GpuInstance
+from vgpuctl.model.mig.compute import computes_as_wished
 from vgpuctl.model.mig.geometry import Geometry
 from vgpuctl.model.mig.solver import Impossible, Layout, Standing, solve, solve_places
 from vgpuctl.model.pci import GpuAddress
@@ -76,7 +77,7 @@ def is_met(wish: MigWish, gpu: Gpu) -> bool:
         return True
     have = Counter(each.profile for each in instances)
     if wish.instances is not None:
-        return {each.place for each in instances} == set(wish.instances)
+        return {each.place for each in instances} == set(wish.instances) and computes_as_wished(gpu, wish)
     if wish.profiles is not None:
         return have == Counter({name: count for name, count in wish.profiles if count})
     try:
@@ -105,10 +106,10 @@ def standing_on(
     found = []
     for each in instances:
         held_by = holders.get(each.id) if each.id is not None else None
-        if held_by is None and each.compute_instances != 0:
-            held_by = "a compute instance"
-            if isinstance(each.compute_instances, Unknown):
-                held_by = f"perhaps a compute instance ({each.compute_instances.reason})"
+        if held_by is None and isinstance(each.compute_instances, Unknown):
+            held_by = f"perhaps a compute instance ({each.compute_instances.reason})"
+        elif held_by is None and each.compute_instances:
+            held_by = "compute instances that vgpuctl did not make"
         if held_by is None:
             held_by = next((text for profile, text in anywhere if profile in (None, each.profile)), None)
         found.append(Standing(each.place, held_by))
@@ -170,6 +171,15 @@ def _type(gpu: Gpu, name: str, types: Sequence[VgpuType]) -> VgpuType:
 
 
 def _impossible(gpu: Gpu, wanted: Counter[str], found: Impossible) -> errors.NoCapacity:
+    if found.unwished and sum(dict(found.largest).values()) == wanted.total():
+        held = ", ".join(f"{each.place} ({each.held_by})" for each in found.unwished)
+        return errors.NoCapacity(
+            f"GPU {gpu.address} ({gpu.model}): the layout leaves out {held}, which is in use",
+            hint="add it to the layout, or free it first",
+            gpu=str(gpu.address),
+            largest=dict(found.largest),
+            in_the_way=_facts(found.unwished),
+        )
     fits = (
         f"; at most {told(Counter(dict(found.largest)))} of it fits" if found.largest else "; none of it fits"
     )
@@ -184,11 +194,15 @@ def _impossible(gpu: Gpu, wanted: Counter[str], found: Impossible) -> errors.NoC
         hint=hint,
         gpu=str(gpu.address),
         largest=dict(found.largest),
-        in_the_way=[
-            {"profile": each.place.profile, "start": each.place.start, "held_by": each.held_by}
-            for each in moving
-        ],
+        in_the_way=_facts(moving),
     )
+
+
+def _facts(standing: Iterable[Standing]) -> list[dict[str, object]]:
+    return [
+        {"profile": each.place.profile, "start": each.place.start, "held_by": each.held_by}
+        for each in standing
+    ]
 
 
 def told(counts: Counter[str]) -> str:
