@@ -88,7 +88,7 @@ def test_from_the_mode_to_a_vgpu_on_its_instance_and_back(host, framework):
 
 @pytest.mark.parametrize("framework", ["vendor-vfio", "sriov-mdev"])
 def test_compute_instances_are_shares_of_a_gpu_instance_and_the_hosts_until_a_guest_runs(host, framework):
-    """hardware.md 1.6.6, 3.3.1: made and destroyed on an idle instance; a GPU instance with any stays."""
+    """hardware.md 1.6.6, 3.3.2: made and destroyed on an idle instance; a GPU instance with any stays."""
     bench = host(f"a100-80:{framework}", mig=True, vfs=True)
     cut(bench, "3g.40gb", 4)
     (three,) = bench.gpu().gpu_instances

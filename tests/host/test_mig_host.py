@@ -208,7 +208,7 @@ def test_compute_instances_are_made_and_destroyed_once(rig):
 
 @pytest.mark.parametrize("framework", [FrameworkKind.VENDOR_VFIO, FrameworkKind.SRIOV_MDEV])
 def test_compute_instances_are_left_alone_under_a_running_guest(framework):
-    """hardware.md 3.3.1; an idle vGPU is no guest."""
+    """hardware.md 3.3.2; an idle vGPU is no guest."""
     rig = Rig(f"a100-80:{framework}")
     rig.mode()
     rig.vfs()

@@ -171,7 +171,7 @@ def test_compute_instances_come_and_go():
     ],
 )
 def test_compute_instances_are_never_changed_under_a_running_guest(effect, told, holders, kind):
-    """hardware.md 3.3.1; where nobody tells on which instance the guest is, on none that it may be on."""
+    """hardware.md 3.3.2; where nobody tells on which instance the guest is, on none that it may be on."""
     guest = replace(vgpu("A100D-2-20C", told), holders=holders)
     found = allowed(on_card(replace(TWO, compute_instances=SHARED), vgpus=(guest,)), effect)
     assert found is None if kind is None else isinstance(found, kind)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from tests.support.stage import Daemon, Fuse, Killed, Stage, faults_of, show
@@ -14,6 +16,8 @@ from vgpuctl.model.gpu import FrameworkKind
 from vgpuctl.model.record import OperationState
 from vgpuctl.model.step import CreateGpuInstance, CreateVgpu, DestroyGpuInstance, SetMigMode, SetVfs
 from vgpuctl.service.messages import RunStep, Submitted, SweepDue
+from vgpuctl.sim.spec import parse
+from vgpuctl.sim.state import Disputed
 
 CARDS = {
     "ampere, vendor-vfio": "cards: [{model: a100-80, framework: vendor-vfio}]",
@@ -317,3 +321,35 @@ def test_what_nvml_does_not_say_after_the_vfs_are_on_is_waited_for(daemon):
     daemon.until_idle()
     assert daemon.operation(ticket).state is OperationState.SUCCEEDED
     assert len(instances(daemon)) == 5
+
+
+@pytest.mark.parametrize("is_writable", [False, True])
+def test_a_vgpu_stands_on_the_instance_that_was_planned_where_the_driver_lets_that_be_chosen(
+    tmp_path, is_writable
+):
+    """Left to the driver, the second small one would take the empty instance that a large one needs."""
+    spec = replace(parse("rtx-pro-6000"), disputed=Disputed(gi_writable=is_writable))
+    stage = Stage(tmp_path, spec)
+    daemon = Daemon(stage)
+    layout = GpuDocument(name=GPU, mig=MigWish(profiles=(("1g.24gb+gfx", 2),)))
+    one, two = (VgpuDocument(name=each, type="DC-1-3Q") for each in "ab")
+    large = VgpuDocument(name="large", type="DC-1-24Q")
+    apply(daemon, layout, large)
+    apply(daemon, one)
+    daemon.do(DeleteVgpu(vgpu="large"))
+    operation = apply(daemon, two)
+    assert operation.state is OperationState.SUCCEEDED, operation.problem
+    assert len({each.gpu_instance_id for each in stage.observe().vgpus()}) == (1 if is_writable else 2)
+    again = show(daemon, ApplyDocuments(documents=daemon.documents()))
+    assert (again.plan.steps, again.plan.problems) == ((), ()), "wherever they are, nothing is to be done"
+    if is_writable:
+        assert apply(daemon, large).state is OperationState.SUCCEEDED
+        before = {each.type_name: each.gpu_instance_id for each in stage.observe().vgpus()}
+        stage.sim.control("reboot")
+        daemon.settle()
+        assert {each.type_name: each.gpu_instance_id for each in stage.observe().vgpus()} == before
+    else:
+        with pytest.raises(errors.NoCapacity):
+            apply(daemon, large)
+    daemon.close()
+    stage.close()

@@ -16,12 +16,12 @@ from vgpuctl import errors
 from vgpuctl.model import frameworks
 from vgpuctl.model.allocation import Allocation
 from vgpuctl.model.attachment import wanted_in
-from vgpuctl.model.card import Card, after, allowed, card_of, free_parents
+from vgpuctl.model.card import Card, after, allowed, card_of, free_parents, instance_of, landing
 from vgpuctl.model.document import Affect, DocumentKind, GpuDocument, MigWish, VgpuWish
 from vgpuctl.model.domain import Hostdev, PciSource, alias_for
 from vgpuctl.model.fact import Unknown
 from vgpuctl.model.frameworks import passthrough
-from vgpuctl.model.gpu import FrameworkKind, Gpu, GpuState, ObservedVgpu
+from vgpuctl.model.gpu import FrameworkKind, Gpu, GpuInstance, GpuState, ObservedVgpu
 from vgpuctl.model.mig.cutting import clearing, cutting, mode_change
 from vgpuctl.model.pci import GpuAddress
 from vgpuctl.model.plan import GpuLayout, Plan, Problem
@@ -383,7 +383,9 @@ class _Planner:
         params = self.situation.params(wish, allocation)
         present = observed_for(allocation, snapshot)
         if present is not None:
-            kept = replace(allocation, params=params)
+            gpu = self.cards[present.gpu].gpu
+            there = instance_of(present, gpu) or allocation.instance
+            kept = replace(allocation, params=params, instance=there)
             if kept != self.situation.allocations.get(allocation.id):
                 self.allocate[kept.id] = kept
             return self._set_params(kept, present)
@@ -427,13 +429,27 @@ class _Planner:
         if wish.domain is not None and parent != allocation.parent and isinstance(hostdev.source, PciSource):
             # Its domain's XML names the VF, and would start with whatever stands there.
             self.situation.domain(wish.domain)
-        return (self._add_creation(allocation, gpu, parent, framework, type_id),)
+        instance = landing(card, vgpu_type, allocation.instance) if vgpu_type is not None else None
+        return (self._add_creation(allocation, gpu, parent, framework, type_id, instance=instance),)
 
     def _add_creation(
-        self, allocation: Allocation, gpu: Gpu, parent: GpuAddress, framework: FrameworkKind, type_id: int
+        self,
+        allocation: Allocation,
+        gpu: Gpu,
+        parent: GpuAddress,
+        framework: FrameworkKind,
+        type_id: int,
+        *,
+        instance: GpuInstance | None = None,
     ) -> int:
         allocation = replace(
-            allocation, framework=framework, parent=parent, type_id=type_id, created_boot=None, lost=False
+            allocation,
+            framework=framework,
+            parent=parent,
+            type_id=type_id,
+            created_boot=None,
+            lost=False,
+            instance=instance.place if instance is not None else allocation.instance,
         )
         effect = CreateVgpu(
             vgpu=allocation.id,
@@ -444,6 +460,8 @@ class _Planner:
             type_id=type_id,
             type_name=allocation.type_name,
             params=allocation.params,
+            instance=instance.place if instance is not None else None,
+            instance_id=instance.id if instance is not None else None,
         )
         self._check(effect)
         self.allocate[allocation.id] = allocation

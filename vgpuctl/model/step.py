@@ -9,6 +9,7 @@ from uuid import UUID
 from vgpuctl.model.allocation import GpuIdentity
 from vgpuctl.model.document import Affect
 from vgpuctl.model.domain import Hostdev
+from vgpuctl.model.giprofile import Place
 from vgpuctl.model.gpu import FrameworkKind
 from vgpuctl.model.pci import GpuAddress
 
@@ -85,7 +86,11 @@ class DestroyComputeInstance:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CreateVgpu:
-    """Create a vGPU on an empty parent (VF, or the PF where types stand on the PF)."""
+    """Create a vGPU on an empty parent (VF, or the PF where types stand on the PF).
+
+    `instance` is the GPU instance that it is to stand on, where the driver lets that be chosen, and
+    `instance_id` its id, None where that shows only once it is cut.
+    """
 
     vgpu: UUID
     name: str
@@ -95,6 +100,8 @@ class CreateVgpu:
     type_id: int
     type_name: str
     params: str | None = None
+    instance: Place | None = None
+    instance_id: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

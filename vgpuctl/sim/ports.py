@@ -72,6 +72,11 @@ class SimKernel:
         found: bool = self._call("exists", path)
         return found
 
+    def is_writable(self, path: str) -> bool:
+        """Whether a file has a write bit in its mode."""
+        writable: bool = self._call("is_writable", path)
+        return writable
+
     def sriov_manage(self, address: str, *, enable: bool, timeout_s: float) -> CommandResult | None:
         """Run sriov-manage for a PF; None where it is not installed."""
         result: CommandResult | None = self._call("sriov_manage", address, enable, timeout_s=timeout_s)

@@ -103,6 +103,7 @@ def after(card: Card, effect: Effect) -> Card:
                 parent=effect.parent,
                 vgpu=effect.vgpu,
                 exists=True,
+                instance=effect.instance,
             )
             return with_place(without(card, effect.vgpu), occupant)
         case RemoveVgpu():

@@ -1,7 +1,7 @@
 """Compute instances: shares of a GPU instance's compute slices, made only where a document asks for them.
 
 For vGPUs the guest's driver makes its own; those of the host are for layouts that are shared out in
-advance.  Under a running guest they are the guest's affair (hardware.md 3.3.1).
+advance.  Under a running guest they are the guest's affair (hardware.md 3.3.2).
 """
 
 from __future__ import annotations
