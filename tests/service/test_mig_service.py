@@ -12,7 +12,7 @@ from vgpuctl import errors
 from vgpuctl.model.document import DesktopDocument, DesktopVgpu, GpuDocument, MigWish, VgpuDocument
 from vgpuctl.model.edit import ApplyDocuments, DeleteVgpu, ImportMigParted, MigPartedRule, SetMig
 from vgpuctl.model.giprofile import Place
-from vgpuctl.model.gpu import FrameworkKind
+from vgpuctl.model.gpu import FrameworkKind, GpuState
 from vgpuctl.model.record import OperationState
 from vgpuctl.model.step import CreateGpuInstance, CreateVgpu, DestroyGpuInstance, SetMigMode, SetVfs
 from vgpuctl.service.messages import RunStep, Submitted, SweepDue
@@ -272,7 +272,7 @@ def test_enabling_what_is_enabled_keeps_the_layout(daemon):
 
 
 def test_somebody_elses_instance_is_in_the_way_only_where_it_is(daemon):
-    daemon.do(SetMig(gpu=GPU, mig=MigWish()))
+    daemon.do(ApplyDocuments(documents=(GpuDocument(name=GPU, mig=MigWish()),)))
     profile = wish(daemon, counts=((3, 1),), level="profiles").mig.profiles[0][0]
     daemon.stage.sim.control("mig-cut", {"gpu": GPU, "profile": profile, "compute": True})
     with pytest.raises(errors.NoCapacity, match="compute instances that vgpuctl did not make"):
@@ -353,3 +353,110 @@ def test_a_vgpu_stands_on_the_instance_that_was_planned_where_the_driver_lets_th
             apply(daemon, large)
     daemon.close()
     stage.close()
+
+
+def failing(daemon, effect: type, count: int = 1) -> None:
+    """The first steps of that kind fail at the host."""
+    run, left = daemon.stage.host.run, [count]
+
+    def fail(what):
+        if isinstance(what, effect) and left[0]:
+            left[0] -= 1
+            raise errors.HostFailure("it does not")
+        run(what)
+
+    daemon.stage.host.run = fail
+
+
+@pytest.mark.parametrize("vfs", [False, True])
+@pytest.mark.parametrize("failed", [CreateGpuInstance, SetVfs])
+def test_a_first_change_that_fails_leaves_nothing_of_it(daemon, vfs, failed):
+    """No document said before what the mode and the VFs were; the steps that were done do."""
+    daemon.stage.sim.kernel.sriov_manage(GPU, enable=vfs, timeout_s=1)
+    failing(daemon, failed)
+    operation = daemon.do(SetMig(gpu=GPU, mig=wish(daemon, counts=((1, 2),), level="profiles").mig))
+    assert operation.state is OperationState.FAILED, operation.problem
+    gpu = daemon.stage.observe().gpus[0]
+    assert (gpu.mig, bool(gpu.vfs), gpu.gpu_instances) == (False, vfs, ())
+    assert daemon.documents() == ()
+
+
+def test_what_stood_before_a_change_that_fails_stands_again(daemon):
+    """Cut by somebody else, while the document left the cutting to others."""
+    daemon.do(SetMig(gpu=GPU, mig=MigWish()))
+    daemon.do(ApplyDocuments(documents=(GpuDocument(name=GPU, mig=MigWish()),)))
+    (profile, _), (three, _) = wish(daemon, counts=((1, 1), (3, 1)), level="profiles").mig.profiles
+    for _ in range(2):
+        daemon.stage.sim.control("mig-cut", {"gpu": GPU, "profile": profile})
+    before = instances(daemon)
+    failing(daemon, CreateVgpu)
+    documents = (
+        GpuDocument(name=GPU, mig=MigWish(profiles=((three, 2),))),
+        VgpuDocument(name="one", type=type_of(daemon, 3)),
+    )
+    operation = apply(daemon, *documents)
+    assert operation.state is OperationState.FAILED, operation.problem
+    assert instances(daemon) == before
+
+
+def test_what_cannot_be_taken_back_is_told(daemon):
+    failing(daemon, CreateGpuInstance)
+    run = daemon.stage.host.run
+
+    def occupied(what):
+        if isinstance(what, CreateGpuInstance):
+            daemon.stage.sim.control("hold", {"parent": GPU})
+        run(what)
+
+    daemon.stage.host.run = occupied
+    operation = daemon.do(SetMig(gpu=GPU, mig=wish(daemon, counts=((1, 1),), level="profiles").mig))
+    assert operation.state is OperationState.NEEDS_OPERATOR
+    assert operation.problem["detail"] == (
+        f"it does not; it could not be undone: GPU {GPU} is held open by nv-hostengine (pid 4201), so its "
+        f"VFs cannot be turned off; what stays: MIG mode of GPU {GPU} is on, the VFs of GPU {GPU} are on"
+    )
+    assert len(operation.problem["facts"]["stays"]) == 2
+
+
+@pytest.mark.parametrize("vfs", [False, True])
+def test_enabling_and_disabling_change_the_mode_alone(daemon, vfs):
+    daemon.stage.sim.kernel.sriov_manage(GPU, enable=vfs, timeout_s=1)
+    for enabled in (True, False):
+        operation = daemon.do(SetMig(gpu=GPU, mig=MigWish(enabled=enabled)))
+        assert operation.state is OperationState.SUCCEEDED, operation.problem
+        gpu = daemon.stage.observe().gpus[0]
+        assert (gpu.mig, bool(gpu.vfs)) == (enabled, vfs)
+    assert daemon.documents() == (GpuDocument(name=GPU, vfs=None, mig=MigWish(enabled=False)),)
+    daemon.do(SetMig(gpu=GPU, mig=wish(daemon).mig))
+    assert len(instances(daemon)) == 5
+    assert bool(daemon.stage.observe().gpus[0].vfs), "VFs that come later would take the instances along"
+
+
+def test_the_mode_goes_off_though_instances_are_cut_and_vfs_are_off(daemon):
+    """hardware.md 3.3.7"""
+    daemon.do(SetMig(gpu=GPU, mig=MigWish()))
+    profile = wish(daemon, counts=((3, 1),), level="profiles").mig.profiles[0][0]
+    daemon.stage.sim.control("mig-cut", {"gpu": GPU, "profile": profile})
+    operation = daemon.do(SetMig(gpu=GPU, mig=MigWish(enabled=False)))
+    assert operation.state is OperationState.SUCCEEDED, operation.problem
+    assert effects(operation) == [DestroyGpuInstance, SetMigMode]
+
+
+def test_a_parked_card_is_brought_back_on_the_way(daemon):
+    daemon.stage.sim.control("fail", {"what": "sriov-manage", "gpu": GPU, "count": 1})
+    daemon.stage.sim.kernel.sriov_manage(GPU, enable=True, timeout_s=1)
+    assert daemon.stage.observe().gpus[0].state is GpuState.PARKED
+    documents = (wish(daemon), VgpuDocument(name="one", type=type_of(daemon, 2)))
+    operation = apply(daemon, *documents)
+    assert operation.state is OperationState.SUCCEEDED, operation.problem
+    assert effects(operation)[:4] == [SetVfs, SetVfs, SetMigMode, SetVfs]
+    assert (len(instances(daemon)), len(daemon.stage.observe().vgpus())) == (5, 1)
+
+
+def test_a_parked_card_is_not_brought_back_unasked(daemon):
+    apply(daemon, wish(daemon))
+    daemon.stage.sim.kernel.sriov_manage(GPU, enable=False, timeout_s=1)
+    daemon.stage.sim.control("fail", {"what": "sriov-manage", "gpu": GPU, "count": 1})
+    daemon.stage.sim.kernel.sriov_manage(GPU, enable=True, timeout_s=1)
+    daemon.settle()
+    assert daemon.stage.observe().gpus[0].state is GpuState.PARKED

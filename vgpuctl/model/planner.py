@@ -22,7 +22,7 @@ from vgpuctl.model.domain import Hostdev, PciSource, alias_for
 from vgpuctl.model.fact import Unknown
 from vgpuctl.model.frameworks import passthrough
 from vgpuctl.model.gpu import FrameworkKind, Gpu, GpuInstance, GpuState, ObservedVgpu
-from vgpuctl.model.mig.cutting import clearing, cutting, mode_change
+from vgpuctl.model.mig.cutting import clearing, cutting, emptying, mode_change
 from vgpuctl.model.pci import GpuAddress
 from vgpuctl.model.plan import GpuLayout, Plan, Problem
 from vgpuctl.model.situation import Situation, find_gpu, identity_of, observed_for
@@ -245,6 +245,9 @@ class _Planner:
 
     def _set_gpu(self, gpu: Gpu, document: GpuDocument) -> None:
         reason = "as its Gpu document says"
+        if gpu.state is GpuState.PARKED and (document.vfs or document.mig is not None):
+            self._bring_back(gpu, document.mig)
+            return
         if document.mig is None:
             if document.vfs is not None:
                 self._set_vfs(gpu, enabled=document.vfs, reason=reason)
@@ -256,6 +259,9 @@ class _Planner:
             effect = mode_change(self.situation, self.cards, gpu.address, enabled=document.mig.enabled)
             self._clear_compute(gpu, "MIG mode takes it along")
             self._set_vfs(gpu, enabled=False, reason="MIG mode changes only while its VFs are off")
+            for gone in emptying(self.cards[gpu.address]):
+                self._check(gone)
+                self._add(gone, "MIG mode is not turned off with it")
             self._check(effect)
             self._add(effect, reason)
             self.incomplete = True
@@ -264,6 +270,20 @@ class _Planner:
         self._set_vfs(gpu, enabled=vfs, reason=reason)
         if document.mig.enabled and document.mig.has_layout:
             self._cut(gpu, document.mig)
+
+    def _bring_back(self, gpu: Gpu, wish: MigWish | None) -> None:
+        """Let sriov-manage finish; what the card is shows only on its driver, and is changed from there."""
+        effect = SetVfs(gpu=identity_of(gpu), enabled=True)
+        self._check(effect)
+        self._add(effect, "sriov-manage was interrupted, and brings it back to its driver")
+        self.incomplete = True
+        if wish is not None:
+            # A forecast: what it has room for once it is as wished.
+            card = self.cards[gpu.address]
+            there = replace(card.gpu, mig=wish.enabled, gpu_instances=())
+            self.cards[gpu.address] = replace(card, gpu=there)
+            if wish.enabled and wish.has_layout:
+                self._cut(there, wish)
 
     def _clear_compute(self, gpu: Gpu, reason: str) -> None:
         """Destroy the compute instances of ours where all GPU instances go."""

@@ -82,6 +82,8 @@ def _means(rule: MigPartedRule, index: int, gpu: Gpu) -> bool:
 
 def _put(result: Change, gpu: Gpu, wish: MigWish, context: Context) -> None:
     document = _document_of(gpu, context)
+    if wish.has_layout and document.vfs is None:
+        document = replace(document, vfs=True)  # VFs that come later take the instances along
     if wish == MigWish() and document.mig is not None and document.mig.enabled:
         wish = document.mig  # on it is; its layout stays
     result.put[DocumentKey(DocumentKind.GPU, document.name)] = replace(document, mig=wish)
@@ -92,4 +94,4 @@ def _document_of(gpu: Gpu, context: Context) -> GpuDocument:
     for key, wish in context.wishes.documents.items():
         if key.kind is DocumentKind.GPU and key.name in names and isinstance(wish.document, GpuDocument):
             return wish.document
-    return GpuDocument(name=str(gpu.address))
+    return GpuDocument(name=str(gpu.address), vfs=None)

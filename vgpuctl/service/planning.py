@@ -13,7 +13,7 @@ from vgpuctl.model.edit import Edit
 from vgpuctl.model.pci import GpuAddress
 from vgpuctl.model.plan import Plan, Problem
 from vgpuctl.model.planner import plan
-from vgpuctl.model.record import Requester
+from vgpuctl.model.record import OperationState, Requester
 from vgpuctl.model.situation import Situation
 from vgpuctl.model.snapshot import Snapshot
 from vgpuctl.model.step import CreateComputeInstance
@@ -22,6 +22,7 @@ from vgpuctl.service.ledger import Operation
 from vgpuctl.service.proposal import ShownPlan, propose
 from vgpuctl.service.restore import Restoration
 from vgpuctl.service.turn import Turn
+from vgpuctl.service.wayback import with_former_gpus
 
 NOWHERE: frozenset[GpuAddress] = frozenset()
 
@@ -81,11 +82,14 @@ class Planning:
         """
         undo = operation.started.undo if operation is not None else ()
         runs = operation.runs if operation is not None else ()
+        wishes = self._turn.ledger.in_force()
         try:
+            if operation is not None and operation.state is OperationState.ROLLING_BACK:
+                wishes = with_former_gpus(wishes, operation, snapshot, self._turn.now())
             return plan(
                 Situation(
                     snapshot=snapshot,
-                    wishes=self._turn.ledger.in_force(),
+                    wishes=wishes,
                     allocations=self._places(snapshot),
                     catalog=self._catalog,
                     now=self._turn.now(),

@@ -35,6 +35,7 @@ from vgpuctl.service.planning import Planning
 from vgpuctl.service.run import Run
 from vgpuctl.service.turn import Turn
 from vgpuctl.service.underway import UnderWay
+from vgpuctl.service.wayback import what_stays
 
 RETRIES = 2
 """How often an operation tries another place after the host refused one."""
@@ -298,12 +299,19 @@ class Progress:
 
     def _give_up(self, run: Run, problem: dict[str, Any]) -> None:
         operation = self._turn.ledger.operations[run.operation]
-        text = f"{problem.get('detail')}; it could not be undone"
+        cause = (operation.problem or problem).get("detail")
+        why = problem.get("detail")
+        text = f"{cause}; it could not be undone" + (f": {why}" if why != cause else "")
+        latest = self._observations.latest
+        stays = what_stays(self._turn.ledger.in_force(), operation, latest) if latest is not None else []
+        if stays:
+            text += f"; what stays: {', '.join(stays)}"
         error = errors.NeedsOperator(
             text,
             hint=f"vgpuctl operation show {run.operation} tells how far it came",
             cause=operation.problem or problem,
             undoing=problem,
+            stays=stays,
         )
         self._end(run, OperationState.NEEDS_OPERATOR, error.to_problem())
 

@@ -112,8 +112,12 @@ def after(card: Card, effect: Effect) -> Card:
             )
             gpu = replace(card.gpu, vgpus=vgpus, creatable=_creatable_without(card, effect.type_id))
             return replace(without(card, effect.vgpu), gpu=gpu)
-        case SetVfs(enabled=True) if not card.vfs_on:
-            return replace(card, gpu=replace(_emptied(card), mixed_size=False), vfs_on=True)
+        case SetVfs(enabled=True) if not card.vfs_on or card.gpu.state is GpuState.PARKED:
+            gpu = replace(_emptied(card), mixed_size=False)
+            if gpu.state is GpuState.PARKED:
+                # sriov-manage brings it back to its driver; framework and VFs show only then.
+                gpu = replace(gpu, state=GpuState.VFS_OFF, framework=None, vfs=())
+            return replace(card, gpu=gpu, vfs_on=True)
         case SetVfs(enabled=False) if card.vfs_on:
             gpu = replace(_emptied(card), state=GpuState.VFS_OFF, framework=None, vfs=(), mixed_size=False)
             return replace(card, gpu=gpu, vfs_on=False)
@@ -189,6 +193,8 @@ def _holders_of(card: Card, effect: RemoveVgpu) -> Fact[tuple[Holder, ...]]:
 
 
 def _vfs_on_refusal(card: Card) -> VgpuctlError | None:
+    if card.gpu.state is GpuState.PARKED:
+        return held_refusal(card.gpu, "sriov-manage cannot bring it back")
     if card.vfs_on:
         return None
     if not (card.gpu.vfs_max or (card.model is not None and card.model.vfs)) or (

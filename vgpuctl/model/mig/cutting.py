@@ -168,6 +168,14 @@ def clearing(situation: Situation, card: Card) -> tuple[DestroyComputeInstance, 
     return tuple(found)
 
 
+def emptying(card: Card) -> tuple[DestroyGpuInstance, ...]:
+    """Every GPU instance that is left when VFs are off: the mode is refused with one (hardware.md 3.3.7)."""
+    instances = instances_of(card)
+    if isinstance(instances, errors.VgpuctlError):
+        return ()
+    return tuple(_destroy(card.gpu, each) for each in instances)
+
+
 def geometry_of(card: Card, catalog: Catalog) -> tuple[Geometry, bool]:
     """The placements by the driver's word (True), else by the catalogue's; raises UnsupportedHere."""
     said = Geometry.of(known(card.gpu.gi_profiles) or ())
