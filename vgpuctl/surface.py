@@ -248,7 +248,11 @@ PLAN = Resource(
         Field("steps", "[step]", "In an order in which they could run."),
         Field("changes", "[object]", "Documents that change: key, before, after."),
         Field("vgpus", "[object]", "Places chosen: name, type, gpu, vf."),
-        Field("mig", "[object]", "GPU instances by GPU: slices, kept, destroyed, created, source."),
+        Field(
+            "mig",
+            "[object]",
+            "GPU instances by GPU: slices, kept, destroyed, created, compute_instances, source.",
+        ),
         Field("touches", "[string]", "Domains whose running guest would notice."),
         Field("problems", "[object]", "What cannot be done: subject, code, detail, hint."),
         Field("incomplete", "boolean", "Whether more steps follow once these are done."),

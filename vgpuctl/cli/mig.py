@@ -93,8 +93,9 @@ def _layout_options(function: Any) -> Any:
 @pass_session
 def plan(session: Session, *, gpu: str, layout: str) -> None:
     """Show what a layout would change: instances kept, destroyed and created, and whom it touches."""
+    wish = mig_of(layout)
     client = session.client()
-    show_dry_run(session, client, _edit(address_of(session, client, gpu), mig_of(layout)))
+    show_dry_run(session, client, _edit(address_of(session, client, gpu), wish))
 
 
 @mig.command(
@@ -141,7 +142,9 @@ def mig_of(layout: str) -> Item:
     for each in parts:
         name, colon, count = each.rpartition(":")
         if not colon or not count.isdecimal():
-            raise click.UsageError(f"--layout: {each!r} is neither NAME:COUNT nor PROFILE@SLICE")
+            raise click.UsageError(
+                f"--layout: {each!r} is neither NAME:COUNT such as 2g.20gb:2, nor PROFILE@SLICE"
+            )
         counts[name] = counts.get(name, 0) + int(count)
     if not counts:
         raise click.UsageError("--layout says nothing")

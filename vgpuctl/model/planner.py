@@ -264,7 +264,6 @@ class _Planner:
                 self._add(gone, "MIG mode is not turned off with it")
             self._check(effect)
             self._add(effect, reason)
-            self.incomplete = True
         if vfs != self.cards[gpu.address].vfs_on:
             self._clear_compute(gpu, "sriov-manage takes it along")
         self._set_vfs(gpu, enabled=vfs, reason=reason)

@@ -11,7 +11,7 @@ from vgpuctl import errors
 from vgpuctl.model.card import Card, supported_types
 from vgpuctl.model.card.instances import has_nvswitch, instances_of, resets
 from vgpuctl.model.catalog import NVIDIA, Catalog
-from vgpuctl.model.document import MigWish
+from vgpuctl.model.document import ComputeWish, MigWish
 from vgpuctl.model.fact import Unknown, known
 from vgpuctl.model.giprofile import Place
 from vgpuctl.model.gpu import ComputeInstance, Gpu, GpuInstance
@@ -41,6 +41,7 @@ class Cut:
     geometry: Geometry
     from_hardware: bool
     effects: tuple[MigEffect, ...]
+    compute: tuple[ComputeWish, ...] = ()
 
     def told(self, gpu: Gpu, *, later: bool) -> GpuLayout:
         """The layout as a plan shows it; `later`, what stands goes on the way there."""
@@ -53,6 +54,7 @@ class Cut:
             slices=self.geometry.memory_slices,
             layout=layout,
             from_hardware=self.from_hardware,
+            compute=self.compute,
         )
 
 
@@ -148,7 +150,13 @@ def cutting(situation: Situation, card: Card, wish: MigWish) -> Cut:
         effects += [
             _create_compute(gpu, place, new.profile_id, profile, number) for profile, number in share.created
         ]
-    return Cut(layout=layout, geometry=geometry, from_hardware=from_hardware, effects=tuple(effects))
+    return Cut(
+        layout=layout,
+        geometry=geometry,
+        from_hardware=from_hardware,
+        effects=tuple(effects),
+        compute=wish.compute,
+    )
 
 
 def clearing(situation: Situation, card: Card) -> tuple[DestroyComputeInstance, ...]:

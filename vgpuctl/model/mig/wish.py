@@ -154,20 +154,27 @@ def _profile(gpu: Gpu, name: str, geometry: Geometry) -> str:
 def _type(gpu: Gpu, name: str, types: Sequence[VgpuType]) -> VgpuType:
     folded = name.casefold()
     found = next((each for each in types if each.name.casefold() == folded), None)
-    backed = [each.name for each in types if each.kind is TypeKind.MIG_BACKED]
+    backed = list(dict.fromkeys(each.name for each in types if each.kind is TypeKind.MIG_BACKED))
     if found is None:
         near = nearest(name, backed)
         raise errors.TypeUnknown(
             f"GPU {gpu.address} ({gpu.model}) has no vGPU type {name}",
-            hint=f"did you mean {' or '.join(near)}?" if near else None,
+            hint=f"did you mean {' or '.join(near)}?"
+            if near
+            else f"its MIG-backed types are {_some(backed)}",
             near=list(near),
         )
     if found.kind is not TypeKind.MIG_BACKED:
         raise errors.InvalidInput(
             f"{found.name} is not MIG-backed: it takes no GPU instance",
-            hint=f"such are {', '.join(backed[:8])}",
+            hint=f"such are {_some(backed)}",
         )
     return found
+
+
+def _some(names: list[str], most: int = 8) -> str:
+    more = len(names) - most
+    return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
 
 
 def _impossible(gpu: Gpu, wanted: Counter[str], found: Impossible) -> errors.NoCapacity:
