@@ -66,7 +66,7 @@ def test_vgpus_of_one_size_share_a_time_sliced_instance():
         ({"vgpus": (("A100D-2-21C", 1),)}, errors.TypeUnknown, "has no vGPU type A100D-2-21C"),
         ({"vgpus": (("H100-2-20C", 1),)}, errors.TypeUnknown, "has no vGPU type H100-2-20C"),
         ({"vgpus": (("A100D-10C", 1),)}, errors.InvalidInput, "A100D-10C is not MIG-backed"),
-        ({"vgpus": (("A100D-4-40C", 2),)}, errors.NoCapacity, "no room for 2 x 4g.40gb"),
+        ({"vgpus": (("A100D-4-40C", 2),)}, errors.NoCapacity, "2 x A100D-4-40C, which take 2 x 4g.40gb"),
         (
             {"instances": (Place(1, "2g.20gb"),)},
             errors.InvalidInput,

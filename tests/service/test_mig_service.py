@@ -9,6 +9,7 @@ import pytest
 from tests.support.stage import Daemon, Fuse, Killed, Stage, faults_of, show
 from tests.support.world import WHO
 from vgpuctl import errors
+from vgpuctl.model.catalog import Catalog
 from vgpuctl.model.document import DesktopDocument, DesktopVgpu, GpuDocument, MigWish, VgpuDocument
 from vgpuctl.model.edit import ApplyDocuments, DeleteVgpu, ImportMigParted, MigPartedRule, SetMig
 from vgpuctl.model.giprofile import Place
@@ -460,3 +461,59 @@ def test_a_parked_card_is_not_brought_back_unasked(daemon):
     daemon.stage.sim.kernel.sriov_manage(GPU, enable=True, timeout_s=1)
     daemon.settle()
     assert daemon.stage.observe().gpus[0].state is GpuState.PARKED
+
+
+class Driver(Catalog):
+    """A driver that knows the GPU instances of cards which the catalogue has no placements for."""
+
+    def mig_profiles(self, model):
+        alike = super().mig_profiles(self.keyed("b200"))
+        names = sorted({each.gi_profile for each in model.types if each.gi_profile}, key=self._order)
+        return tuple(
+            replace(each, name=name)
+            for each, name in zip(sorted(alike, key=lambda each: self._order(each.name)), names, strict=True)
+        )
+
+    @staticmethod
+    def _order(name: str) -> tuple[str, bool, int]:
+        slices, _, rest = name.partition("g.")
+        return slices, "+" in rest, int(rest.partition("gb")[0])
+
+
+@pytest.mark.parametrize("key", ["b300", "gb200", "gh200", "h20"])
+@pytest.mark.parametrize("level", ["instances", "profiles", "vgpus"])
+def test_the_drivers_own_placements_are_enough_to_cut_a_card(tmp_path, key, level):
+    """hardware.md 3.1.2: nobody has printed those of these cards; NVML says them, with MIG off too."""
+    model = Catalog().keyed(key)
+    assert Catalog().mig_profiles(model) == ()
+    stage = Stage(tmp_path, key, source=Driver())
+    daemon = Daemon(stage)
+    one, three = (
+        next(each for each in model.types if (each.gi_profile or "").startswith(slices)) for slices in "13"
+    )
+    wanted = {
+        "instances": MigWish(instances=(Place(0, one.gi_profile), Place(4, three.gi_profile))),
+        "profiles": MigWish(profiles=((one.gi_profile, 1), (three.gi_profile, 1))),
+        "vgpus": MigWish(vgpus=((one.name, 1), (three.name, 1))),
+    }[level]
+    shown = show(daemon, SetMig(gpu=GPU, mig=wanted)).plan
+    assert [each.from_hardware for each in shown.layouts] == [True]
+    operation = apply(daemon, GpuDocument(name=GPU, mig=wanted), VgpuDocument(name="one", type=one.name))
+    assert operation.state is OperationState.SUCCEEDED, operation.problem
+    assert sorted(each.profile for each in instances(daemon)) == sorted([one.gi_profile, three.gi_profile])
+    with pytest.raises(errors.NoCapacity, match="at most"):
+        daemon.do(SetMig(gpu=GPU, mig=MigWish(profiles=((one.gi_profile, 1), (three.gi_profile, 3)))))
+    daemon.close()
+    stage.close()
+
+
+def test_a_plan_for_what_cannot_be_had_goes_no_part_of_the_way(daemon):
+    (problem,) = (
+        shown := show(daemon, SetMig(gpu=GPU, mig=MigWish(profiles=(("7g.80gb", 2),))))
+    ).plan.problems
+    assert "has no room for 2 x 7g.80gb; at most 1 x 7g.80gb" in problem.error.message
+    assert (shown.plan.steps, shown.plan.layouts, shown.plan.incomplete) == ((), (), False)
+
+
+def test_a_plan_that_turns_only_the_mode_promises_no_more(daemon):
+    assert not show(daemon, SetMig(gpu=GPU, mig=MigWish())).plan.incomplete

@@ -229,10 +229,15 @@ class _Planner:
             assert isinstance(wish.document, GpuDocument)
             try:
                 gpu = find_gpu(self.situation.snapshot, wish.document.name)
+                before = self.cards[gpu.address], len(self.steps), len(self.layouts), self.incomplete
                 try:
                     self._set_gpu(gpu, wish.document)
-                except errors.FactUnknown as error:
-                    self.unsure[gpu.address] = error
+                except errors.VgpuctlError as error:
+                    # Half of the way to what cannot be had is not worth a step.
+                    self.cards[gpu.address], steps, layouts, self.incomplete = before
+                    del self.steps[steps:], self.layouts[layouts:]
+                    if isinstance(error, errors.FactUnknown):
+                        self.unsure[gpu.address] = error
                     raise
             except errors.VgpuctlError as error:
                 self.problems.append(Problem(str(key), error))

@@ -41,7 +41,8 @@ def layout_for(
                 _profile(gpu, name, geometry)
         found = solve(geometry, wanted, standing, keep_more=wish.vgpus is not None)
     if isinstance(found, Impossible):
-        raise _impossible(gpu, wanted, found)
+        asked = told(Counter(dict(wish.vgpus or ())))
+        raise _impossible(gpu, wanted, found, f"{asked}, which take {told(wanted)}" if wish.vgpus else None)
     return found
 
 
@@ -177,7 +178,7 @@ def _some(names: list[str], most: int = 8) -> str:
     return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
 
 
-def _impossible(gpu: Gpu, wanted: Counter[str], found: Impossible) -> errors.NoCapacity:
+def _impossible(gpu: Gpu, wanted: Counter[str], found: Impossible, asked: str | None) -> errors.NoCapacity:
     if found.unwished and sum(dict(found.largest).values()) == wanted.total():
         held = ", ".join(f"{each.place} ({each.held_by})" for each in found.unwished)
         return errors.NoCapacity(
@@ -197,7 +198,7 @@ def _impossible(gpu: Gpu, wanted: Counter[str], found: Impossible) -> errors.NoC
     if moving:
         hint = "in the way: " + ", ".join(f"{each.place} ({each.held_by})" for each in moving)
     return errors.NoCapacity(
-        f"GPU {gpu.address} ({gpu.model}) has no room for {told(wanted)}{fits}",
+        f"GPU {gpu.address} ({gpu.model}) has no room for {asked or told(wanted)}{fits}",
         hint=hint,
         gpu=str(gpu.address),
         largest=dict(found.largest),
