@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -12,6 +14,7 @@ from vgpuctl import errors
 from vgpuctl.host.local import LocalHost
 from vgpuctl.model.allocation import GpuIdentity
 from vgpuctl.model.fact import Unknown, known
+from vgpuctl.model.giprofile import Place
 from vgpuctl.model.gpu import FrameworkKind, Holder
 from vgpuctl.model.pci import PciAddress
 from vgpuctl.model.step import (
@@ -25,6 +28,8 @@ from vgpuctl.model.step import (
 )
 from vgpuctl.ports.nvml import NvmlDone
 from vgpuctl.sim.host import SimHost
+from vgpuctl.sim.spec import Spec, parse
+from vgpuctl.sim.state import Disputed
 
 PF = PciAddress.parse("0000:41:00.0")
 VF = PciAddress.parse("0000:41:00.4")
@@ -35,7 +40,7 @@ TYPE = 700
 class Rig:
     """A host with one simulated card."""
 
-    def __init__(self, cards: str = "a100-80:vendor-vfio") -> None:
+    def __init__(self, cards: Spec | str = "a100-80:vendor-vfio") -> None:
         self.sim = SimHost.in_memory(cards)
         self.nvml = self.sim.nvml
         self.host = LocalHost(
@@ -85,7 +90,7 @@ class Rig:
             )
         )
 
-    def vgpu(self, framework: FrameworkKind = FrameworkKind.VENDOR_VFIO, name: int = 1) -> None:
+    def vgpu(self, framework: FrameworkKind = FrameworkKind.VENDOR_VFIO, name: int = 1, **more: Any) -> None:
         self.host.run(
             CreateVgpu(
                 vgpu=UUID(int=name, version=4),
@@ -95,6 +100,7 @@ class Rig:
                 parent=VF,
                 type_id=TYPE,
                 type_name="A100D-2-20C",
+                **more,
             )
         )
 
@@ -357,3 +363,17 @@ def test_a_step_waits_while_the_vfs_of_another_gpu_are_turned(rig):
     step.join(30)
     other.join(30)
     assert rig.cut() == ["2g.20gb@0"]
+
+
+@pytest.mark.parametrize("is_writable", [False, True])
+def test_nothing_is_tried_on_a_file_that_is_not_for_writing(is_writable):
+    """hardware.md 1.2.4"""
+    rig = Rig(replace(parse("a100-80:vendor-vfio"), disputed=Disputed(gi_writable=is_writable)))
+    rig.mode()
+    rig.vfs()
+    rig.create()
+    rig.create(start=2)
+    before = rig.sim.kernel.operations["write"]
+    rig.vgpu(instance=Place(2, "2g.20gb"))
+    assert rig.sim.kernel.operations["write"] - before == (2 if is_writable else 1)
+    assert rig.gpu.vgpus[0].gpu_instance_id == (4 if is_writable else 3)
