@@ -12,9 +12,8 @@ from typing import Any
 
 from benchmarks.rig.table import tables
 from tests.rig.guests import TRIXIE
-from tests.rig.machine import running
 from tests.rig.plugin import unavailable
-from tests.rig.run import started
+from tests.rig.run import one_machine
 
 LONGEST_S = 4 * 3600.0
 
@@ -29,7 +28,7 @@ def main() -> int:
         print(why, file=sys.stderr)
         return 1
     results: dict[str, Any] = {}
-    with tempfile.TemporaryDirectory() as work, running(lambda: started(TRIXIE, Path(work))) as machine:
+    with tempfile.TemporaryDirectory() as work, one_machine(TRIXIE, Path(work)) as machine:
         status, output = machine.sh(
             f"cd /srv/tree && python3 -m benchmarks.rig.inside {given.rounds} {' '.join(given.names)}",
             timeout_s=LONGEST_S,

@@ -154,13 +154,13 @@ def wait_until_ready(wanted: Iterable[Place]) -> None:
 
 
 def wait_until_made(wanted: Iterable[Place], timeout_s: float) -> bool:
-    """Wait until all are there; looks a hundred times a second."""
+    """Wait until all are there; looks a hundred times a second, and only at one that is not."""
     deadline = time.monotonic() + timeout_s
-    left = list(wanted)
-    while left := [each for each in left if not each.is_made]:
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(_POLL_S)
+    for each in wanted:
+        while not each.is_made:
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(_POLL_S)
     return True
 
 

@@ -7,8 +7,7 @@ import tempfile
 from pathlib import Path
 
 from tests.rig.guests import GUESTS, TRIXIE
-from tests.rig.machine import running
-from tests.rig.run import layers_of, started
+from tests.rig.run import layers_of, one_machine
 
 
 def main(arguments: list[str]) -> int:
@@ -20,7 +19,7 @@ def main(arguments: list[str]) -> int:
     if verb == "build":
         print(layers_of(guest))
         return 0
-    with tempfile.TemporaryDirectory() as work, running(lambda: started(guest, Path(work))) as machine:
+    with tempfile.TemporaryDirectory() as work, one_machine(guest, Path(work)) as machine:
         while True:
             print(f"{guest}# ", end="", file=sys.stderr, flush=True)
             line = sys.stdin.readline()

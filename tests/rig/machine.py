@@ -16,8 +16,7 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -261,16 +260,6 @@ class Machine:
             if state in ("failed", "cancelled"):
                 raise self.failure(f"saving the machine: {state}")
             time.sleep(0.2)
-
-
-@contextmanager
-def running(make: Callable[[], Machine]) -> Iterator[Machine]:
-    """A machine for a `with` block."""
-    machine = make()
-    try:
-        yield machine
-    finally:
-        machine.stop()
 
 
 class _Monitor:

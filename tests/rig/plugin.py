@@ -67,14 +67,10 @@ def machine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Any]:
     """A guest of the test's own, with vgpuctl installed; TRIXIE, or what it is parametrised with."""
     if why := unavailable():
         _cannot(why)
-    from tests.rig.run import layers_of, machine_slot, started
+    from tests.rig.run import one_machine
 
-    guest = getattr(request, "param", TRIXIE)
-    layers_of(guest)
-    with machine_slot():
-        found = started(guest, tmp_path / "machine")
+    with one_machine(getattr(request, "param", TRIXIE), tmp_path / "machine") as found:
         yield found
-        found.stop()
 
 
 def _cannot(why: str) -> None:

@@ -77,6 +77,18 @@ def started(guest: str, directory: Path) -> Machine:
     return machine
 
 
+@contextmanager
+def one_machine(guest: str, directory: Path) -> Iterator[Machine]:
+    """A machine of that guest for a `with` block, when there is a slot for it."""
+    layers_of(guest)
+    with machine_slot():
+        machine = started(guest, directory)
+        try:
+            yield machine
+        finally:
+            machine.stop()
+
+
 class GuestRun(threading.Thread):
     """The tests with these node ids, in that guest; `reports_of` waits for one of them.
 

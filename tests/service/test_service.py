@@ -699,3 +699,30 @@ def test_adopting_leaves_every_xml_as_it_is(one: World):
     assert one.succeed(AdoptVgpus())["steps"] == []
     assert one.xml("win1") == before
     assert one.names(domain="win1", state="present")
+
+
+def test_what_happens_while_the_host_is_looked_at_is_looked_at_afterwards(one: World):
+    looks: list[threading.Event] = []
+    begun = threading.Semaphore(0)
+
+    class Slow:
+        def __init__(self, host):
+            self._host = host
+
+        def observe(self):
+            looks.append(threading.Event())
+            begun.release()
+            assert looks[-1].wait(20)
+            return self._host.observe()
+
+        def __getattr__(self, name):
+            return getattr(self._host, name)
+
+    one.restart(Slow)
+    assert begun.acquire(timeout=20)
+    for _ in range(3):
+        one.service.wake()
+        assert not begun.acquire(timeout=0.3), "two looks at once"
+    looks[0].set()
+    assert begun.acquire(timeout=20), "nobody looks at what happened meanwhile"
+    looks[1].set()

@@ -41,6 +41,7 @@ class HookFiles:
         self._directory = directory
         self._hook = root / HOOK_FILE
         self._nonce = ""
+        self._book = ""
         self._uncalled: str | None = None
         self.renew()
 
@@ -100,7 +101,10 @@ class HookFiles:
                 "type_id": each.type_id,
                 "vf": str(each.parent) if is_on_vf and is_made else None,
             }
-        self._write("book", json.dumps({"boot_id": boot_id, "vgpus": vgpus}))
+        book = json.dumps({"boot_id": boot_id, "vgpus": vgpus})
+        is_there = (self._directory / "book").exists()
+        if not (is_there and book == self._book) and self._write("book", book):
+            self._book = book
         self._forget_all_but(tokens)
 
     def _forget_all_but(self, tokens: set[str]) -> None:
@@ -122,10 +126,12 @@ class HookFiles:
         except OSError:
             return False
 
-    def _write(self, name: str, text: str) -> None:
+    def _write(self, name: str, text: str) -> bool:
         beside = self._directory / f".{name}"
         try:
             beside.write_text(text, encoding="utf-8")
             beside.replace(self._directory / name)
         except OSError as error:
             _log.warning("the hook cannot be told", file=name, reason=str(error))
+            return False
+        return True

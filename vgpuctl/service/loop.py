@@ -130,6 +130,9 @@ class Loop:
         self._in_flight = 0
         self._next_sweep = 0.0
         self._rested = 0.0
+        self._is_looking = False
+        self._sweep_waits = False
+        """Whether a sweep became due while the host was looked at; what it is about may be newer."""
         self._stopping = False
         self.is_starting = False
         """Whether somebody waits for the first restore."""
@@ -212,10 +215,9 @@ class Loop:
 
     def _run(self) -> None:
         while True:
+            self._take_up_sweep()
             items = self._gather()
-            if self._clock.monotonic_s() >= self._next_sweep and not self._stopping:
-                pause_s = PROBE_S if self.is_starting else SWEEP_S
-                self._next_sweep = self._clock.monotonic_s() + pause_s
+            if self._is_sweep_due():
                 items.append(SweepDue())
             if items:
                 try:
@@ -233,6 +235,21 @@ class Loop:
                     self.changed.notify_all()
                 return
 
+    def _is_sweep_due(self) -> bool:
+        now = self._clock.monotonic_s()
+        if now < self._next_sweep or self._stopping:
+            return False
+        self._next_sweep = now + (PROBE_S if self.is_starting else SWEEP_S)
+        self._sweep_waits = self._is_looking
+        return not self._sweep_waits
+
+    def _take_up_sweep(self) -> None:
+        """The sweep that waited for an observation, after some rest."""
+        if self._sweep_waits and not self._is_looking:
+            self._sweep_waits = False
+            due = 0.0 if self.is_starting else self._rested
+            self._next_sweep = min(self._next_sweep, due)
+
     def _gather(self) -> list[Input]:
         """Everything that has come in; waits for the first, or until a sweep is due."""
         self.beat_s = self._clock.monotonic_s()
@@ -245,6 +262,8 @@ class Loop:
                     items.append(first)
                     if isinstance(first, StepDone):
                         self._in_flight -= 1
+                    elif isinstance(first, Observed):
+                        self._is_looking = False
                 first = self._inbox.get_nowait()
         except queue.Empty:
             return items
@@ -268,6 +287,7 @@ class Loop:
                 case Answer():
                     self._answer(effect)
                 case Observe(number=number):
+                    self._is_looking = True
                     self._threads.run("observe", partial(self._observe, number))
                 case Glimpse():
                     self._threads.run("glimpse", partial(self._glimpse, effect))
