@@ -118,7 +118,6 @@ def test_the_fewest_are_destroyed_from_every_layout_to_every_multiset(key):
             check(key, solve(geometry(key), dict(wanted), standing), start, wanted)
 
 
-
 def test_an_instance_that_somebody_stands_on_is_never_destroyed_and_others_no_more_than_needed():
     dice = random.Random(13)
     wishes = list(layouts("a100-80"))

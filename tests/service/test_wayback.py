@@ -72,7 +72,7 @@ NONE = GpuDocument(name=KEY.name, vfs=None)
         ((), (), None),
         ((ON,), (), replace(NONE, mig=MigWish(enabled=False))),
         ((VFS_OFF, ON, VFS_ON, cut(0)), (0,), GpuDocument(name=KEY.name, mig=MigWish(enabled=False))),
-        ((VFS_ON,), (), replace(NONE, vfs=False)),
+        ((VFS_ON,), (), None),
         ((gone(1), cut(0)), (0, 5), replace(NONE, mig=at(1, 5))),
         ((gone(1), cut(0), gone(0)), (5,), replace(NONE, mig=at(1, 5))),
         ((gone(1), cut(0), gone(0), cut(1)), (1, 5), replace(NONE, mig=at(1, 5))),
@@ -97,7 +97,7 @@ def test_what_stays_is_named():
         f"MIG mode of GPU {CARD.address} is on",
         f"GPU {CARD.address} has 1g.10gb@0",
     ]
-    assert what_stays(Wishes(), operation(VFS_ON), snapshot(mig=False)) == [
+    assert what_stays(Wishes(), operation(ON, VFS_ON), snapshot(mig=False)) == [
         f"the VFs of GPU {CARD.address} are on"
     ]
     assert what_stays(Wishes(), operation(gone(1), cut(0)), snapshot(0)) == [

@@ -80,11 +80,12 @@ def _changed(
 def _former(document: GpuDocument, done: Sequence[Effect], gpu: Gpu) -> GpuDocument:
     mode = next((each.enabled for each in done if isinstance(each, SetMigMode)), None)
     vfs = next((each.enabled for each in done if isinstance(each, SetVfs)), None)
-    if document.vfs is None and vfs is not None:
-        document = replace(document, vfs=not vfs)
-    if document.mig is None and mode is not None:
-        return replace(document, mig=MigWish(enabled=not mode))
-    if mode is None and (document.mig is None or document.mig == MigWish()):
+    if mode is not None:
+        if document.vfs is None and vfs is not None:
+            document = replace(document, vfs=not vfs)
+        return document if document.mig is not None else replace(document, mig=MigWish(enabled=not mode))
+    # VFs that alone were turned on hurt nobody, and may have found users.
+    if document.mig is None or document.mig == MigWish():
         return replace(document, mig=_cut_before(done, gpu) or document.mig)
     return document
 
