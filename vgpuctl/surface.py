@@ -255,7 +255,7 @@ PLAN = Resource(
         ),
         Field("touches", "[string]", "Domains whose running guest would notice."),
         Field("problems", "[object]", "What cannot be done: subject, code, detail, hint."),
-        Field("incomplete", "boolean", "Whether more steps follow once these are done."),
+        Field("incomplete", "boolean", "Whether the host is read again after them, and more may follow."),
         Field("notes", "[string]", "Worth knowing; it stands in nothing's way."),
     ),
 )

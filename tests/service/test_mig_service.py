@@ -16,7 +16,7 @@ from vgpuctl.model.giprofile import Place
 from vgpuctl.model.gpu import FrameworkKind, GpuState
 from vgpuctl.model.record import OperationState
 from vgpuctl.model.step import CreateGpuInstance, CreateVgpu, DestroyGpuInstance, SetMigMode, SetVfs
-from vgpuctl.service.messages import RunStep, Submitted, SweepDue
+from vgpuctl.service.messages import Observe, RunStep, Submitted, SweepDue
 from vgpuctl.sim.spec import parse
 from vgpuctl.sim.state import Disputed
 
@@ -515,5 +515,13 @@ def test_a_plan_for_what_cannot_be_had_goes_no_part_of_the_way(daemon):
     assert (shown.plan.steps, shown.plan.layouts, shown.plan.incomplete) == ((), (), False)
 
 
-def test_a_plan_that_turns_only_the_mode_promises_no_more(daemon):
-    assert not show(daemon, SetMig(gpu=GPU, mig=MigWish())).plan.incomplete
+def test_who_asks_after_a_change_of_mode_sees_what_it_came_to(daemon):
+    """The last step closes NVML for a while: the operation ends with a look at the host after it."""
+    ticket = daemon.submit(SetMig(gpu=GPU, mig=MigWish()))
+    last = None
+    while daemon.effects:
+        effect = daemon.effects.pop(0)
+        last = effect if isinstance(effect, (RunStep, Observe)) else last
+        daemon.turn(daemon.perform(effect))
+    assert daemon.operation(ticket).state is OperationState.SUCCEEDED
+    assert isinstance(last, Observe)

@@ -33,7 +33,7 @@ def lines(plan: Item, paint: Paint) -> Iterator[str]:
         yield paint.bold("Steps:")
         yield from table(_STEP_FIELDS, plan["steps"], paint, indent=2)
         if plan.get("incomplete"):
-            yield "  ... more steps follow once these are done and the host has been read again"
+            yield "  ... then the host is read again, and what is left is planned"
         yield ""
     for layout in plan.get("mig") or []:
         yield paint.bold(f"GPU instances of {plain(layout.get('gpu'))}:")

@@ -269,6 +269,8 @@ class _Planner:
                 self._add(gone, "MIG mode is not turned off with it")
             self._check(effect)
             self._add(effect, reason)
+            # Whoever asks next is to see what the driver says of the other mode.
+            self.incomplete = True
         if vfs != self.cards[gpu.address].vfs_on:
             self._clear_compute(gpu, "sriov-manage takes it along")
         self._set_vfs(gpu, enabled=vfs, reason=reason)
