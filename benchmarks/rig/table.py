@@ -32,7 +32,7 @@ def _columns(found: dict[str, Any]) -> Iterator[dict[str, list[float | None]]]:
     if not isinstance(first, dict):
         yield {f"{way} (s)": times for way, times in rounds.items()}
         return
-    for part in ("all", "others", "others, one hung"):
+    for part in first:
         yield {f"{way}: {part} (s)": [each[part] for each in times] for way, times in rounds.items()}
 
 
