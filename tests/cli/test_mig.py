@@ -32,7 +32,7 @@ A100 = canned.make(
     gpu_instances=[
         instance(3, "2g.20gb", 0, 2, vgpus=["cad-1"]),
         instance(9, "1g.10gb+me", 2, 1),
-        instance(2, "3g.40gb", 4, 4, compute_instances=["1c.3g.40gb", "2c.3g.40gb"]),
+        instance(2, "3g.40gb", 4, 4, compute_instances=["1c.3g.40gb"] * 3),
     ],
     device_id="10de:20b5/10de:1533",
 )
@@ -44,7 +44,7 @@ PICTURE = """\
   0        1        2        3        4        5        6        7
   3  2g.20gb     slices 0-1  cad-1
   9  1g.10gb+me  slice 2     free
-  2  3g.40gb     slices 4-7  compute instances 1c.3g.40gb, 2c.3g.40gb
+  2  3g.40gb     slices 4-7  compute instances 3 x 1c.3g.40gb
 """
 
 
@@ -144,7 +144,7 @@ def test_export_as_mig_parted(vgpuctl: Run, daemon: FakeDaemon) -> None:
                 {
                     "devices": [0],
                     "mig-enabled": True,
-                    "mig-devices": {"1c.3g.40gb": 1, "1g.10gb+me": 1, "2c.3g.40gb": 1, "2g.20gb": 1},
+                    "mig-devices": {"1c.3g.40gb": 3, "1g.10gb+me": 1, "2g.20gb": 1},
                 },
                 {"devices": [2, 3], "mig-enabled": False, "mig-devices": {}},
             ]

@@ -237,7 +237,8 @@ def refuse_standing(
         if isinstance(each.compute_instances, Unknown):
             raise FactUnknown(f"whether {where} has compute instances: {each.compute_instances.reason}")
         if each.compute_instances:
-            raise VgpuBusy(f"{where} has compute instances", hint="nvidia-smi mig -dci", holders=[])
+            hint = f"nvidia-smi mig -dci -gi {each.id} -i {step.gpu.address}"
+            raise VgpuBusy(f"{where} has compute instances", hint=hint, holders=[])
         for vgpu in vgpus:
             if not may_stand_on(vgpu, each, profiles):
                 continue

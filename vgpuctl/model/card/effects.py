@@ -222,12 +222,14 @@ def _vfs_off_refusal(card: Card) -> VgpuctlError | None:
 def _compute_refusal(card: Card) -> VgpuctlError | None:
     """Turning VFs on or off destroys GPU instances: not those with compute instances of somebody's."""
     instances = () if isinstance(card.gpu.gpu_instances, Unknown) else card.gpu.gpu_instances
-    used = [str(each.place) for each in instances if each.compute_instances != ()]
+    used = [each for each in instances if each.compute_instances != ()]
     if not used:
         return None
+    places = listed([str(each.place) for each in used])
+    numbers = ",".join(str(each.id) for each in used)
     return errors.GpuState(
-        f"GPU {card.gpu.address} has compute instances in {listed(used)}, which sriov-manage would destroy",
-        hint="destroy them first: nvidia-smi mig -dci",
+        f"GPU {card.gpu.address} has compute instances in {places}, which sriov-manage would destroy",
+        hint=f"destroy them first: nvidia-smi mig -dci -gi {numbers} -i {card.gpu.address}",
         gpu=str(card.gpu.address),
     )
 
