@@ -6,7 +6,7 @@ PIP_COMPILE = build/lock/bin/pip-compile --quiet --generate-hashes --allow-unsaf
     --no-emit-options --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --annotation-style line \
     $(if $(UPGRADE),--upgrade)
 
-.PHONY: help setup demo lab test check soak crash-matrix mutants docs lock deb bench bench-rig clean
+.PHONY: help setup demo lab test check soak crash-matrix mutants rig-mutants docs lock deb bench bench-rig clean
 .DEFAULT_GOAL := help
 
 help:  ## this text
@@ -40,6 +40,10 @@ crash-matrix: setup  ## every use case, killed at every point
 
 mutants: setup  ## the planted bugs of tests/mutants, each to be found
 	$(PYTHON) -m tests.simulation mutants
+
+rig-mutants: setup  ## those of the simulated driver, in the rig, as root
+	@scripts/setup --rig
+	$(PYTHON) -m tests.rig mutants
 
 docs: setup  ## docs/reference anew, from the code
 	$(PYTHON) tools/build_reference.py

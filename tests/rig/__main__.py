@@ -1,4 +1,4 @@
-"""The rig by hand: `python -m tests.rig build|shell [GUEST]`."""
+"""The rig by hand: `python -m tests.rig build|shell [GUEST]`, `python -m tests.rig mutants [NAME]`."""
 
 from __future__ import annotations
 
@@ -6,12 +6,15 @@ import sys
 import tempfile
 from pathlib import Path
 
+from tests.rig import mutants
 from tests.rig.guests import GUESTS, TRIXIE
 from tests.rig.run import layers_of, one_machine
 
 
 def main(arguments: list[str]) -> int:
-    """Build a guest's layers, or run commands from stdin in one, one a line."""
+    """Build a guest's layers; run commands from stdin in one, one a line; look for planted bugs."""
+    if arguments[:1] == ["mutants"]:
+        return mutants.run(*arguments[1:2])
     verb, guest = (*arguments, TRIXIE)[:2] if arguments else ("", "")
     if verb not in ("build", "shell") or guest not in GUESTS:
         print(__doc__, file=sys.stderr)

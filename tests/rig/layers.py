@@ -40,10 +40,12 @@ _BOOTED_WITHOUT = (
 class Layers:
     """Where the layers of one guest lie.
 
-    `modules` has our kernel modules and the kernel's samples, and libnvidia-ml.so.1.
+    `kernel` has the tree in which modules are made; `modules` has ours and the kernel's samples, and
+    libnvidia-ml.so.1.
     """
 
     guest: Guest
+    kernel: Path
     image: Path
     golden: Path
     modules: Path
@@ -72,7 +74,7 @@ def build(guest: Guest, cache: Cache) -> Layers:
             HERE / "nvml",
             REPOSITORY / "mdev-profiles" / "catalog",
         ),
-        lambda path: _modules(kernel_path, path),
+        lambda path: build_modules(kernel_path, path),
     )
     image = cache.layer(
         f"{name}-image",
@@ -91,10 +93,10 @@ def build(guest: Guest, cache: Cache) -> Layers:
         key_of(image.name, HERE / "machine.py", _qemu_version(), str(guest.mib)),
         lambda path: Machine.save(guest, image, path),
     )
-    return Layers(guest, image, golden, modules)
+    return Layers(guest, kernel_path, image, golden, modules)
 
 
-def _modules(kernel: Path, path: Path) -> None:
+def build_modules(kernel: Path, path: Path, sources: Path = HERE) -> None:
     """Our modules and the kernel's samples for the guest's kernel, and the simulated NVML library."""
     version = (kernel / "version").read_text()
     tree = kernel / "build"
@@ -105,7 +107,7 @@ def _modules(kernel: Path, path: Path) -> None:
             f"obj-m := {' '.join(f'{each}.o' for each in SAMPLES)}\n"
         )
         for name in ("nvsim", "nvml"):
-            shutil.copytree(HERE / name, Path(work) / name)
+            shutil.copytree(sources / name, Path(work) / name)
         tables = Path(work) / "nvsim" / "nvsim_tables.h"
         run(sys.executable, "-m", "tests.rig.nvsim.tables", tables, at=REPOSITORY)
         for name in ("samples", "nvsim"):

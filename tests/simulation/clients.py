@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from dataclasses import replace
 
 from tests.simulation.settings import GPUS, Setting
 from vgpuctl.model.document import (
+    ComputeWish,
     DesktopDocument,
     DesktopVgpu,
     Document,
@@ -28,6 +30,7 @@ from vgpuctl.model.edit import (
     ReplaceGpu,
     SetMig,
 )
+from vgpuctl.model.giprofile import Place
 
 DOMAINS = ("win1", "win2", "win3")
 
@@ -105,6 +108,8 @@ def _mixed(dice: random.Random, setting: Setting) -> tuple[Document, ...]:
 
 def _mig(dice: random.Random, setting: Setting) -> MigWish:
     small, big = setting.profiles
+    first, second = Place(0, big), Place(2, big)
+    half = ComputeWish(first, ((f"1c.{big}", 1),))
     return dice.choice(
         (
             MigWish(),
@@ -112,6 +117,8 @@ def _mig(dice: random.Random, setting: Setting) -> MigWish:
             MigWish(profiles=((small, 2), (big, 1))),
             MigWish(profiles=((big, 2),)),
             MigWish(vgpus=((setting.types[0], 2),)),
+            MigWish(instances=(first, second), compute=(half,)),
+            MigWish(instances=(first,), compute=(replace(half, counts=((f"1c.{big}", 2),)),)),
             MigWish(enabled=False),
         )
     )

@@ -4,6 +4,8 @@ A patch in tests/mutants begins with what it breaks, and with how it is found:
 
     found by: seeds 40            one of the seeds below 40 is wrong
     found by: kills mdev create   some point of that scenario is
+
+Those of the simulated driver, in tests/mutants/rig, are looked for in the rig (tests/rig/mutants.py).
 """
 
 from __future__ import annotations
@@ -33,7 +35,7 @@ class Mutant:
 
     @property
     def found_by(self) -> tuple[str, str]:
-        """`seeds` and how many, or `kills` and the scenario."""
+        """`seeds` and how many, or `kills` and the scenario; `tests` and which, in the rig."""
         lines = self.path.read_text(encoding="utf-8").splitlines()
         told = next(each.removeprefix(_FOUND_BY) for each in lines if each.startswith(_FOUND_BY))
         how, _, much = told.partition(" ")
@@ -47,9 +49,9 @@ class Mutant:
         return ["crash-matrix", "--only", much]
 
 
-def mutants(wanted: str = "") -> list[Mutant]:
-    """Every planted bug, by number."""
-    return [Mutant(each) for each in sorted(PATCHES.glob("*.patch")) if wanted in each.stem]
+def mutants(wanted: str = "", directory: Path = PATCHES) -> list[Mutant]:
+    """Every planted bug of a directory, by number."""
+    return [Mutant(each) for each in sorted(directory.glob("*.patch")) if wanted in each.stem]
 
 
 def copy_to(directory: Path) -> None:
