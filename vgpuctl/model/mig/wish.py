@@ -85,6 +85,16 @@ def is_met(wish: MigWish, gpu: Gpu) -> bool:
         return True
 
 
+def has_unwished(wish: MigWish, gpu: Gpu) -> bool:
+    """Whether instances stand there that the layout does not have; one for vGPUs keeps what is more."""
+    instances = known(gpu.gpu_instances) or ()
+    if wish.instances is not None:
+        return not {each.place for each in instances} <= set(wish.instances)
+    if wish.profiles is not None:
+        return not Counter(each.profile for each in instances) <= Counter(dict(wish.profiles))
+    return False
+
+
 def standing_on(
     gpu: Gpu, instances: Sequence[GpuInstance], names: Mapping[GpuAddress, str] | None = None
 ) -> list[Standing]:
