@@ -404,3 +404,14 @@ def test_an_instance_too_many_is_told_and_taken_away_when_asked(stage, daemon):
     assert daemon.do(RepairDrift()).state is OperationState.SUCCEEDED
     assert told(daemon) == {}
     assert len(instances(daemon)) == 2
+
+
+def test_instances_that_stand_without_vfs_do_not_keep_the_mode_on(stage, daemon):
+    """Cut before the VFs came on: sriov-manage does not take them along."""
+    apply(daemon, GpuDocument(name=GPU, vfs=False, mig=MigWish()))
+    cut = wish(daemon, counts=((2, 1),), level="profiles").mig.profiles[0][0]
+    stage.sim.control("mig-cut", {"gpu": GPU, "profile": cut})
+    operation = apply(daemon, GpuDocument(name=GPU, vfs=False, mig=MigWish(enabled=False)))
+    assert operation.state is OperationState.SUCCEEDED, operation.problem
+    assert [type(each.step.effect) for each in operation.runs] == [DestroyGpuInstance, SetMigMode]
+    assert stage.observe().gpus[0].mig is False

@@ -19,10 +19,10 @@ from vgpuctl.model.attachment import wanted_in
 from vgpuctl.model.card import Card, after, allowed, card_of, free_parents
 from vgpuctl.model.document import Affect, DocumentKind, GpuDocument, MigWish, VgpuWish
 from vgpuctl.model.domain import Hostdev, PciSource, alias_for
-from vgpuctl.model.fact import Unknown
+from vgpuctl.model.fact import Unknown, known
 from vgpuctl.model.frameworks import passthrough
 from vgpuctl.model.gpu import FrameworkKind, Gpu, GpuState, ObservedVgpu
-from vgpuctl.model.mig.cutting import cutting, mode_change
+from vgpuctl.model.mig.cutting import cutting, destruction, mode_change
 from vgpuctl.model.pci import GpuAddress
 from vgpuctl.model.plan import GpuLayout, Plan, Problem
 from vgpuctl.model.situation import Situation, find_gpu, identity_of, observed_for
@@ -255,6 +255,11 @@ class _Planner:
         if gpu.mig != document.mig.enabled:
             effect = mode_change(self.situation, self.cards, gpu.address, enabled=document.mig.enabled)
             self._set_vfs(gpu, enabled=False, reason="MIG mode changes only while its VFs are off")
+            # sriov-manage takes GPU instances along; with VFs off already they are in the way.
+            for each in known(self.cards[gpu.address].gpu.gpu_instances) or ():
+                gone = destruction(gpu, each)
+                self._check(gone)
+                self._add(gone, "MIG mode goes off only without GPU instances")
             self._check(effect)
             self._add(effect, reason)
             self.incomplete = True

@@ -106,7 +106,7 @@ def cutting(situation: Situation, card: Card, wish: MigWish) -> Cut:
         _check_remaining(gpu, geometry, layout)
     by_place = {each.place: each for each in instances}
     effects: tuple[DestroyGpuInstance | CreateGpuInstance, ...] = (
-        *(_destroy(gpu, by_place[each]) for each in layout.destroyed),
+        *(destruction(gpu, by_place[each]) for each in layout.destroyed),
         *(_create(gpu, geometry, each) for each in layout.created),
     )
     return Cut(layout=layout, geometry=geometry, from_hardware=from_hardware, effects=effects)
@@ -158,7 +158,8 @@ def _refuse_neighbours(card: Card, cards: Mapping[GpuAddress, Card]) -> None:
         )
 
 
-def _destroy(gpu: Gpu, instance: GpuInstance) -> DestroyGpuInstance:
+def destruction(gpu: Gpu, instance: GpuInstance) -> DestroyGpuInstance:
+    """The step that destroys an observed instance."""
     assert instance.id is not None, "only what was observed is destroyed"
     return DestroyGpuInstance(
         gpu=identity_of(gpu),
