@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 
-from tests.simulation.settings import GPUS, Setting
+from tests.simulation.settings import FIRST, GPUS, SECOND, Setting
 from vgpuctl.model.document import (
     DesktopDocument,
     DesktopVgpu,
@@ -28,7 +28,19 @@ from vgpuctl.model.edit import (
     ReplaceGpu,
     SetMig,
 )
+from vgpuctl.model.step import (
+    AttachHostdev,
+    CreateGpuInstance,
+    DestroyGpuInstance,
+    DetachHostdev,
+    DisableAutostart,
+    RemoveVgpu,
+    SetMigMode,
+    SetParams,
+    SetVfs,
+)
 
+MIG_STEPS = (SetMigMode.__name__, CreateGpuInstance.__name__, DestroyGpuInstance.__name__)
 DOMAINS = ("win1", "win2", "win3")
 
 
@@ -65,8 +77,51 @@ def any_edit(dice: random.Random, setting: Setting) -> Edit:
     return dice.choice(edits)()
 
 
-def first_edits(dice: random.Random, setting: Setting) -> list[Edit]:
-    """What was wished before the troubles began."""
+def leading_to(step: str, dice: random.Random, setting: Setting) -> Edit | None:
+    """Something that comes to steps of that kind, of a GPU on the first; None where most edits do."""
+    domain, vgpu_type = dice.choice(DOMAINS), setting.types[0]
+    match step:
+        case SetVfs.__name__:
+            return ApplyDocuments(documents=(GpuDocument(name=FIRST, vfs=dice.random() < 0.5),))
+        case SetMigMode.__name__:
+            return SetMig(gpu=FIRST, mig=MigWish(enabled=dice.random() < 0.5))
+        case CreateGpuInstance.__name__ | DestroyGpuInstance.__name__:
+            small, big = setting.profiles
+            layout = dice.choice((((small, 4),), ((big, 2),), ((small, 2),), ((big, 1),)))
+            return SetMig(gpu=FIRST, mig=MigWish(profiles=layout))
+        case SetParams.__name__:
+            params = (("frame_rate_limiter", str(dice.randint(0, 9))),)
+            profile = ProfileDocument(name="p", types=(vgpu_type,), params=params)
+            return ApplyDocuments(documents=(profile, VgpuDocument(name="b", profile="p")))
+        case AttachHostdev.__name__:
+            return AttachVgpu(domain=domain, type=vgpu_type)
+        case DetachHostdev.__name__:
+            return DetachVgpu(domain=domain)
+        case DisableAutostart.__name__:
+            return AdoptVgpus(sole_starter=True)
+        case RemoveVgpu.__name__:
+            name = dice.choice("ab")
+            return dice.choice((DeleteVgpu(vgpu=name), CreateVgpus(type=vgpu_type, name=name)))
+        case _:
+            return None
+
+
+def first_edits(step: str, dice: random.Random, setting: Setting) -> list[Edit]:
+    """What was wished before the troubles began.
+
+    Where the seed aims at a change of a whole GPU, the first one is for that, and the second carries vGPUs.
+    """
+    if step in (SetVfs.__name__, *MIG_STEPS):
+        first: list[Edit] = []
+        if setting.profiles:
+            first.append(SetMig(gpu=SECOND, mig=MigWish(profiles=((setting.profiles[0], 4),))))
+        if step == CreateGpuInstance.__name__:
+            first.append(SetMig(gpu=FIRST, mig=MigWish()))
+        elif step == DestroyGpuInstance.__name__:
+            first.append(SetMig(gpu=FIRST, mig=MigWish(profiles=((setting.profiles[1], 2),))))
+        own = CreateVgpus(type=setting.types[0], name="a", gpu=SECOND)
+        desktop = AttachVgpu(domain="win2", type=setting.types[0], gpu=SECOND)
+        return [*first, own, *([desktop] if setting.desktops else [])]
     edits: list[Edit] = [
         ApplyDocuments(documents=(GpuDocument(name=each),)) for each in GPUS if setting.has_vfs
     ]
