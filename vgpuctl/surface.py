@@ -108,7 +108,7 @@ GPU = Resource(
         Field(
             "gpu_instances",
             "[object]",
-            "What is cut: id, profile, start, size, compute_instances, vgpus.",
+            "What is cut: id, profile, start, size, compute_instances (names), vgpus.",
             nullable=True,
         ),
         Field("mixed_size", "boolean", "Whether mixed-size mode is on.", nullable=True),
@@ -248,10 +248,14 @@ PLAN = Resource(
         Field("steps", "[step]", "In an order in which they could run."),
         Field("changes", "[object]", "Documents that change: key, before, after."),
         Field("vgpus", "[object]", "Places chosen: name, type, gpu, vf."),
-        Field("mig", "[object]", "GPU instances by GPU: slices, kept, destroyed, created, source."),
+        Field(
+            "mig",
+            "[object]",
+            "GPU instances by GPU: slices, kept, destroyed, created, compute_instances, source.",
+        ),
         Field("touches", "[string]", "Domains whose running guest would notice."),
         Field("problems", "[object]", "What cannot be done: subject, code, detail, hint."),
-        Field("incomplete", "boolean", "Whether more steps follow once these are done."),
+        Field("incomplete", "boolean", "Whether the host is read again after them, and more may follow."),
         Field("notes", "[string]", "Worth knowing; it stands in nothing's way."),
     ),
 )

@@ -148,6 +148,23 @@ REFUSED = {
 }
 
 
+SHARED = """
+- name: shared
+  vgpuctl.vgpuctl.gpu:
+    gpu: "2"
+    mig:
+      instances:
+        - {profile: 2g.20gb, start: 0, compute_instances: {1c.2g.20gb: "{{ '1' }}"}}
+        - {profile: 3g.40gb, start: 4}
+"""
+
+
+def test_compute_instances_where_a_task_asks_for_them(controller: Controller, daemon: Daemon):
+    ran = thrice(controller, daemon, SHARED, ["shared"])
+    shares = {each["start"]: each["compute_instances"] for each in ran["shared"]["gpu"]["gpu_instances"]}
+    assert shares == {0: ["1c.2g.20gb"], 4: []}
+
+
 @pytest.mark.parametrize("mode", [(), ("--check",)], ids=["run", "check"])
 def test_a_failure_has_code_hint_and_place(controller: Controller, shared: Daemon, mode):
     """In check mode just as in a run."""

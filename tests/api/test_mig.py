@@ -8,7 +8,7 @@ from vgpuctl.api.documents import dump_documents, parse_documents
 from vgpuctl.api.edits import parse_edit
 from vgpuctl.api.migparted import parse_mig_parted
 from vgpuctl.errors import InvalidInput
-from vgpuctl.model.document import GpuDocument, MigWish
+from vgpuctl.model.document import ComputeWish, GpuDocument, MigWish
 from vgpuctl.model.edit import MigPartedRule, SetMig
 from vgpuctl.model.giprofile import Place
 
@@ -40,6 +40,19 @@ def faults(text: str) -> list[str]:
             "mig: {instances: [{profile: 1g.24gb+me.all, start: 3}, {profile: 1g.24gb-me, start: 0}]}",
             MigWish(instances=(Place(0, "1g.24gb-me"), Place(3, "1g.24gb+me.all"))),
         ),
+        (
+            (
+                "mig: {instances: [{profile: 3g.40gb, start: 4, compute_instances: {1C.3g.40gb: 2}},"
+                " {profile: 2g.20gb, start: 0, compute_instances: {}}, {profile: 1g.10gb, start: 2}]}"
+            ),
+            MigWish(
+                instances=(Place(0, "2g.20gb"), Place(2, "1g.10gb"), Place(4, "3g.40gb")),
+                compute=(
+                    ComputeWish(Place(0, "2g.20gb"), ()),
+                    ComputeWish(Place(4, "3g.40gb"), (("1c.3g.40gb", 2),)),
+                ),
+            ),
+        ),
     ],
 )
 def test_the_three_levels_go_in_and_out(text, wish):
@@ -62,6 +75,10 @@ def test_without_mig_it_is_left_alone():
         ("mig: {profiles: {2g.20gb: two}}", "mig.profiles"),
         ("mig: {instances: [{profile: 2g.20gb}]}", "mig.instances[0].start"),
         ("mig: {layout: 3}", "mig.layout"),
+        (
+            "mig: {instances: [{profile: 3g.40gb, start: 0, compute_instances: {half: 1}}]}",
+            "'half' is no name here; a compute-instance profile is named like 1c.3g.40gb",
+        ),
     ],
 )
 def test_faults_are_told_with_their_path(text, fault):
@@ -103,6 +120,13 @@ def test_mig_parteds_configurations():
         ),
         MigPartedRule(filters=(0x233110DE,), indices=None, mig=MigWish(profiles=())),
     )
+    shared = FILE.replace('"2g.20gb": 1, "1g.10gb+me": 1', '"1c.3g.40gb": 3, "2c.3g.40gb": 0')
+    assert parse_mig_parted(shared, "custom").rules[0] == MigPartedRule(
+        filters=(0x20B510DE, 0x233110DE),
+        indices=(0, 2),
+        mig=MigWish(profiles=(("1g.10gb", 2),)),
+        compute=(("1c.3g.40gb", 3),),
+    )
     assert parse_mig_parted(FILE, "all-disabled").rules[0].mig == MigWish(enabled=False)
 
 
@@ -118,8 +142,8 @@ def test_which_configuration_is_to_be_said(config):
         ("{devices: all}", "mig-enabled: must be true or false"),
         ("{devices: some, mig-enabled: true}", "devices: must be all, or a list of indices"),
         ("{devices: all, mig-enabled: true, device-filter: A100}", "is no PCI id such as 0x233010DE"),
-        ("{devices: all, mig-enabled: true, mig-devices: {1c.3g.20gb: 1}}", "is a compute instance"),
-        ("{devices: all, mig-enabled: true, mig-devices: {all: 1}}", "is no GPU-instance profile"),
+        ("{devices: all, mig-enabled: true, mig-devices: {1c3g.20gb: 1}}", "is no profile"),
+        ("{devices: all, mig-enabled: true, mig-devices: {all: 1}}", "is no profile"),
         ("{devices: all, mig-enabled: true, mig-devices: {1g.10gb: many}}", "must be a number"),
         ("{devices: all, mig-enabled: false, mig-devices: {1g.10gb: 1}}", "has no place where mig-enabled"),
         ("{devices: all, mig-enabled: true, hooks: 1}", "hooks: is not known here"),

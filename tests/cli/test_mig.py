@@ -17,7 +17,7 @@ GPU = "0000:41:00.0"
 
 def instance(number: int, profile: str, start: int, size: int, **more: Any) -> dict[str, Any]:
     facts = {"id": number, "profile": profile, "start": start, "size": size}
-    return {**facts, "compute_instances": 0, "vgpus": [], **more}
+    return {**facts, "compute_instances": [], "vgpus": [], **more}
 
 
 A100 = canned.make(
@@ -32,7 +32,7 @@ A100 = canned.make(
     gpu_instances=[
         instance(3, "2g.20gb", 0, 2, vgpus=["cad-1"]),
         instance(9, "1g.10gb+me", 2, 1),
-        instance(2, "3g.40gb", 4, 4, compute_instances=2),
+        instance(2, "3g.40gb", 4, 4, compute_instances=["1c.3g.40gb"] * 3),
     ],
     device_id="10de:20b5/10de:1533",
 )
@@ -44,7 +44,7 @@ PICTURE = """\
   0        1        2        3        4        5        6        7
   3  2g.20gb     slices 0-1  cad-1
   9  1g.10gb+me  slice 2     free
-  2  3g.40gb     slices 4-7  2 compute instances
+  2  3g.40gb     slices 4-7  compute instances 3 x 1c.3g.40gb
 """
 
 
@@ -116,9 +116,9 @@ def test_a_plan_shows_what_becomes_of_the_instances(vgpuctl: Run, daemon: FakeDa
     }
     daemon.answers["POST", "/v1/plans"] = {**canned.MATCH, "mig": [layout]}
     shown = vgpuctl("mig", "plan", "--gpu", GPU, "--layout", "2g.20gb:1,3g.40gb:1").out
-    assert "- destroyed: 1g.10gb at 6" in shown
-    assert "+ created: 3g.40gb at 4" in shown
-    assert "kept: 2g.20gb at 0" in shown
+    assert "- destroyed: 1g.10gb@6" in shown
+    assert "+ created: 3g.40gb@4" in shown
+    assert "kept: 2g.20gb@0" in shown
     assert "placements are the catalogue's" in shown
 
 
@@ -144,7 +144,7 @@ def test_export_as_mig_parted(vgpuctl: Run, daemon: FakeDaemon) -> None:
                 {
                     "devices": [0],
                     "mig-enabled": True,
-                    "mig-devices": {"1g.10gb+me": 1, "2g.20gb": 1, "3g.40gb": 1},
+                    "mig-devices": {"1c.3g.40gb": 3, "1g.10gb+me": 1, "2g.20gb": 1},
                 },
                 {"devices": [2, 3], "mig-enabled": False, "mig-devices": {}},
             ]
@@ -153,3 +153,36 @@ def test_export_as_mig_parted(vgpuctl: Run, daemon: FakeDaemon) -> None:
     daemon.answers["GET", "/v1/gpus"] = [{**A100, "gpu_instances": None}]
     result = vgpuctl("export", "--format", "mig-parted")
     assert (result.status, result.out) == (7, "")
+
+
+def test_documents_and_shares_are_told_in_the_words_of_a_layout(
+    vgpuctl: Run, daemon: FakeDaemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And no line is longer than the terminal is wide."""
+    monkeypatch.setattr("vgpuctl.cli.planview.width_of", lambda _stream: 80)
+    shared = {"profile": "3g.40gb", "start": 4, "compute_instances": {"1c.3g.40gb": 1, "3g.40gb": 1}}
+    before = {"enabled": True, "profiles": {"1g.10gb": 3, "2g.20gb": 2}}
+    after = {"enabled": True, "instances": [{"profile": "3g.40gb", "start": 0}, shared]}
+    layout = {
+        "gpu": GPU,
+        "slices": 8,
+        "destroyed": [{"profile": "1g.10gb+me", "start": each} for each in range(7)],
+        "compute_instances": [shared],
+    }
+    problem = {
+        "subject": f"Gpu/{GPU}",
+        "code": "no-capacity",
+        "detail": f"GPU {GPU} (NVIDIA A100 80GB PCIe) has no room for 2 x 7g.80gb; at most 1 x 7g.80gb fits",
+        "hint": "in the way: " + ", ".join(f"2g.20gb@{each} (vGPU cad-{each})" for each in (0, 2, 4)),
+    }
+    daemon.answers["POST", "/v1/plans"] = {
+        **canned.MATCH,
+        "changes": [{"key": f"Gpu/{GPU}", "before": {"mig": before}, "after": {"mig": after}}],
+        "mig": [layout],
+        "problems": [problem],
+    }
+    shown = vgpuctl("mig", "plan", "--gpu", GPU, "--layout", "7g.80gb:2").out
+    assert "mig: 1g.10gb:3, 2g.20gb:2 -> 3g.40gb@0, 3g.40gb@4/1c/3c" in shown
+    assert "compute instances then: 3g.40gb@4/1c/3c" in shown
+    assert shown.count(GPU) == 3, "the GPU is not named twice in one line"
+    assert max(map(len, shown.splitlines())) <= 80

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import errno
+from dataclasses import replace
 
 import pytest
 
 from tests.conformance.bench import create_step, held_name, identity, removal
+from tests.conformance.test_conformance_mig_steps import cut
 from vgpuctl.errors import KernelRefused, RemovalBlocked, VgpuBusy
 from vgpuctl.host.frameworks.mdev_types import TypeMemory
 from vgpuctl.host.frameworks.vendor_vfio import VendorVfioFramework
@@ -49,7 +51,7 @@ def test_clearing_a_vf_in_use_may_block_as_the_removal_of_an_mdev_does(host):
 
 @pytest.mark.parametrize("is_writable", [False, True])
 def test_placement_and_gpu_instance_are_read_the_same_whether_they_can_be_written_or_not(host, is_writable):
-    """hardware.md 1.2.3, 1.2.4, 8.2: vgpuctl writes neither; a vGPU that was moved is seen where it is."""
+    """hardware.md 1.2.3, 1.2.4, 8.2: without MIG vgpuctl writes neither; one that was moved is seen there."""
     bench = host(
         "a2",
         vfs=True,
@@ -71,6 +73,30 @@ def test_placement_and_gpu_instance_are_read_the_same_whether_they_can_be_writte
     with pytest.raises(OSError):
         bench.kernel.write(f"{path}/gpu_instance_id", "1")  # there is none
     assert bench.vgpu(step).gpu_instance_id is None
+
+
+@pytest.mark.parametrize("is_writable", [False, True])
+def test_a_vgpu_is_moved_to_its_gpu_instance_where_the_driver_lets_that_be_chosen(host, is_writable):
+    """hardware.md 1.2.4, 3.3.3: by the mode of the file, never by a try; else the driver's choice stays."""
+    bench = host("a100-80:vendor-vfio", mig=True, vfs=True, disputed=Disputed(gi_writable=is_writable))
+    path = f"sys/bus/pci/devices/{bench.gpu().vfs[0].address}/nvidia"
+    assert bench.kernel.is_writable(f"{path}/gpu_instance_id") is is_writable
+    assert bench.kernel.is_writable(f"{path}/current_vgpu_type")
+    assert not bench.kernel.is_writable(f"{path}/no_such_file")
+    cut(bench, "2g.20gb", 0)
+    cut(bench, "2g.20gb", 2)
+    first, second = sorted(bench.gpu().gpu_instances, key=lambda each: each.id)
+    step = create_step(bench.gpu(), "A100D-2-20C")
+    bench.host.run(replace(step, instance=second.place, instance_id=second.id))
+    assert bench.vgpu(step).gpu_instance_id == (second if is_writable else first).id
+    bench.host.run(removal(step))
+    bench.host.run(replace(step, instance=second.place))  # an id that shows only once it is cut
+    assert bench.vgpu(step).gpu_instance_id == (second if is_writable else first).id
+    other = create_step(bench.gpu(), "A100D-2-20C")
+    taken = second if is_writable else first
+    bench.host.run(replace(other, instance=taken.place, instance_id=taken.id))
+    assert bench.vgpu(other) is not None, "what the driver refuses is no failure: it stays where it is"
+    assert bench.vgpu(other).gpu_instance_id == (first if is_writable else second).id
 
 
 @pytest.mark.parametrize("has_header", [True, False])

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from tests.conformance.bench import identity
+from tests.conformance.bench import held_name, identity
 from vgpuctl.errors import FactUnknown, NoCapacity, UnsupportedHere, VgpuBusy
 from vgpuctl.model.giprofile import Place
-from vgpuctl.model.step import CreateGpuInstance, DestroyGpuInstance, SetMigMode
+from vgpuctl.model.gpu import ComputeInstance
+from vgpuctl.model.step import (
+    CreateComputeInstance,
+    CreateGpuInstance,
+    DestroyComputeInstance,
+    DestroyGpuInstance,
+    SetMigMode,
+)
 
 
 def turn_mig(bench, *, enabled: bool) -> None:
@@ -75,6 +84,61 @@ def test_from_the_mode_to_a_vgpu_on_its_instance_and_back(host, framework):
         destroy(bench, Place(2, "2g.20gb"))
     destroy(bench, Place(4, "3g.40gb"))
     assert [str(each) for each in places(bench)] == ["1g.10gb@0", "2g.20gb@2"]
+
+
+@pytest.mark.parametrize("framework", ["vendor-vfio", "sriov-mdev"])
+def test_compute_instances_are_shares_of_a_gpu_instance_and_the_hosts_until_a_guest_runs(host, framework):
+    """hardware.md 1.6.6, 3.3.2: made and destroyed on an idle instance; a GPU instance with any stays."""
+    bench = host(f"a100-80:{framework}", mig=True, vfs=True)
+    cut(bench, "3g.40gb", 4)
+    (three,) = bench.gpu().gpu_instances
+
+    def share(compute: str, number: int = 1) -> None:
+        bench.host.run(
+            CreateComputeInstance(
+                gpu=identity(bench.gpu()),
+                profile=three.profile,
+                profile_id=three.profile_id,
+                start=three.start,
+                compute=compute,
+                number=number,
+            )
+        )
+
+    def unshare(compute: ComputeInstance) -> None:
+        bench.host.run(
+            DestroyComputeInstance(
+                gpu=identity(bench.gpu()),
+                instance=three.id,
+                profile=three.profile,
+                profile_id=three.profile_id,
+                start=three.start,
+                compute=compute.profile,
+                compute_id=compute.id,
+            )
+        )
+
+    def shares() -> list[str]:
+        return sorted(each.profile for each in bench.gpu().gpu_instances[0].compute_instances)
+
+    for _ in range(2):
+        share("2c.3g.40gb")
+    share("1c.3g.40gb")
+    assert shares() == ["1c.3g.40gb", "2c.3g.40gb"]
+    with pytest.raises(NoCapacity):
+        share("1c.3g.40gb", 2)
+    with pytest.raises(UnsupportedHere):
+        share("4c.3g.40gb")
+    with pytest.raises(VgpuBusy):
+        destroy(bench, three.place)
+    step = bench.create(bench.gpu(), "A100D-3-40C")
+    small = next(each for each in bench.gpu().gpu_instances[0].compute_instances if each.profile[0] == "1")
+    unshare(small)
+    bench.control("hold", vgpu=held_name(step), domain="desk")
+    for change in (lambda: share("1c.3g.40gb"), lambda: unshare(replace(small, profile="2c.3g.40gb"))):
+        with pytest.raises(VgpuBusy):
+            change()
+    assert shares() == ["2c.3g.40gb"]
 
 
 def test_a_card_without_mig_says_so(host):

@@ -72,6 +72,9 @@ class ScriptedKernel:
     def exists(self, path: str) -> bool:
         return any(each == path or each.startswith(f"{path}/") for each in [*self.files, *self.links])
 
+    def is_writable(self, path: str) -> bool:
+        return path in self.on_write
+
     def sriov_manage(self, address: str, *, enable: bool, timeout_s: float) -> CommandResult | None:
         return None
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -12,11 +14,22 @@ from vgpuctl import errors
 from vgpuctl.host.local import LocalHost
 from vgpuctl.model.allocation import GpuIdentity
 from vgpuctl.model.fact import Unknown, known
+from vgpuctl.model.giprofile import Place
 from vgpuctl.model.gpu import FrameworkKind, Holder
 from vgpuctl.model.pci import PciAddress
-from vgpuctl.model.step import CreateGpuInstance, CreateVgpu, DestroyGpuInstance, SetMigMode, SetVfs
+from vgpuctl.model.step import (
+    CreateComputeInstance,
+    CreateGpuInstance,
+    CreateVgpu,
+    DestroyComputeInstance,
+    DestroyGpuInstance,
+    SetMigMode,
+    SetVfs,
+)
 from vgpuctl.ports.nvml import NvmlDone
 from vgpuctl.sim.host import SimHost
+from vgpuctl.sim.spec import Spec, parse
+from vgpuctl.sim.state import Disputed
 
 PF = PciAddress.parse("0000:41:00.0")
 VF = PciAddress.parse("0000:41:00.4")
@@ -27,7 +40,7 @@ TYPE = 700
 class Rig:
     """A host with one simulated card."""
 
-    def __init__(self, cards: str = "a100-80:vendor-vfio") -> None:
+    def __init__(self, cards: Spec | str = "a100-80:vendor-vfio") -> None:
         self.sim = SimHost.in_memory(cards)
         self.nvml = self.sim.nvml
         self.host = LocalHost(
@@ -77,7 +90,7 @@ class Rig:
             )
         )
 
-    def vgpu(self, framework: FrameworkKind = FrameworkKind.VENDOR_VFIO, name: int = 1) -> None:
+    def vgpu(self, framework: FrameworkKind = FrameworkKind.VENDOR_VFIO, name: int = 1, **more: Any) -> None:
         self.host.run(
             CreateVgpu(
                 vgpu=UUID(int=name, version=4),
@@ -87,6 +100,7 @@ class Rig:
                 parent=VF,
                 type_id=TYPE,
                 type_name="A100D-2-20C",
+                **more,
             )
         )
 
@@ -150,6 +164,87 @@ def test_compute_instances_of_somebodys_are_left_alone(rig):
     rig.sim.control("mig-cut", {"gpu": str(PF), "profile": "2g.20gb", "compute": True})
     with pytest.raises(errors.VgpuBusy, match="compute instances"):
         rig.destroy(3)
+
+
+def share(rig, number: int = 1, **more) -> CreateComputeInstance:
+    return CreateComputeInstance(
+        gpu=rig.identity,
+        profile="2g.20gb",
+        profile_id=14,
+        start=0,
+        compute="1c.2g.20gb",
+        number=number,
+        **more,
+    )
+
+
+def unshare(rig, number: int) -> DestroyComputeInstance:
+    return DestroyComputeInstance(
+        gpu=rig.identity,
+        instance=3,
+        profile="2g.20gb",
+        profile_id=14,
+        start=0,
+        compute="1c.2g.20gb",
+        compute_id=number,
+    )
+
+
+def shares(rig) -> list[int]:
+    return [each.id for each in rig.gpu.gpu_instances[0].compute_instances]
+
+
+def test_compute_instances_are_made_and_destroyed_once(rig):
+    rig.mode()
+    with pytest.raises(errors.Conflict, match="has no GPU instance"):
+        rig.host.run(share(rig))
+    rig.create()
+    for number in (1, 1, 2):
+        rig.host.run(share(rig, number))
+    assert shares(rig) == [0, 1]
+    with pytest.raises(errors.NoCapacity):
+        rig.host.run(share(rig, 3))
+    with pytest.raises(errors.VgpuBusy, match="compute instances"):
+        rig.destroy(3)
+    for number in (0, 0, 1):
+        rig.host.run(unshare(rig, number))
+    rig.destroy(3)
+    assert rig.cut() == []
+
+
+@pytest.mark.parametrize("framework", [FrameworkKind.VENDOR_VFIO, FrameworkKind.SRIOV_MDEV])
+def test_compute_instances_are_left_alone_under_a_running_guest(framework):
+    """hardware.md 3.3.2; an idle vGPU is no guest."""
+    rig = Rig(f"a100-80:{framework}")
+    rig.mode()
+    rig.vfs()
+    rig.create()
+    rig.vgpu(framework)
+    rig.host.run(share(rig))
+    held = {"vgpu": str(UUID(int=1, version=4))} if framework is FrameworkKind.SRIOV_MDEV else {}
+    rig.sim.control("hold", {**(held or {"parent": str(VF)}), "domain": "win1"})
+    for effect in (share(rig, 2), unshare(rig, 0)):
+        with pytest.raises(errors.VgpuBusy, match=r"win1|qemu"):
+            rig.host.run(effect)
+    assert shares(rig) == [0]
+
+
+def test_a_guest_that_is_not_known_counts_as_one(rig):
+    rig.mode()
+    rig.vfs()
+    rig.create()
+    rig.vgpu()
+    rig.sim.control("fail", {"what": "holders"})
+    with pytest.raises(errors.FactUnknown):
+        rig.host.run(share(rig))
+
+
+def test_a_share_that_was_made_and_is_not_there_is_said(rig, monkeypatch):
+    rig.mode()
+    rig.create()
+    monkeypatch.setattr(rig.nvml, "order", lambda _order, _timeout_s: NvmlDone(code=0, text="Success"))
+    with pytest.raises(errors.ReadBackMismatch):
+        rig.host.run(share(rig))
 
 
 def test_the_mode_of_a_card_that_is_in_use_is_left_alone(rig):
@@ -268,3 +363,17 @@ def test_a_step_waits_while_the_vfs_of_another_gpu_are_turned(rig):
     step.join(30)
     other.join(30)
     assert rig.cut() == ["2g.20gb@0"]
+
+
+@pytest.mark.parametrize("is_writable", [False, True])
+def test_nothing_is_tried_on_a_file_that_is_not_for_writing(is_writable):
+    """hardware.md 1.2.4"""
+    rig = Rig(replace(parse("a100-80:vendor-vfio"), disputed=Disputed(gi_writable=is_writable)))
+    rig.mode()
+    rig.vfs()
+    rig.create()
+    rig.create(start=2)
+    before = rig.sim.kernel.operations["write"]
+    rig.vgpu(instance=Place(2, "2g.20gb"))
+    assert rig.sim.kernel.operations["write"] - before == (2 if is_writable else 1)
+    assert rig.gpu.vgpus[0].gpu_instance_id == (4 if is_writable else 3)

@@ -246,7 +246,10 @@ def test_vfs_go_on_when_nobody_holds_the_pf():
     assert allowed(start, step) is None
     assert isinstance(allowed(vfs_off(holders=(Holder(pid=1, command="dcgm"),)), step), GpuState)
     assert isinstance(allowed(vfs_off(holders=Unknown("unreadable")), step), FactUnknown)
-    assert isinstance(allowed(vfs_off(state=State.PARKED), step), GpuState)
+    assert isinstance(allowed(vfs_off(state=State.NO_DRIVER), step), GpuState)
+    parked = vfs_off(state=State.PARKED, types=())
+    assert allowed(parked, step) is None, "hardware.md 1.5.5: sriov-manage brings it back"
+    assert (after(parked, step).gpu.state, after(parked, step).vfs_on) == (State.VFS_OFF, True)
     assert isinstance(allowed(t4(), step), UnsupportedHere)
     assert allowed(card(holders=(Holder(pid=1, command="dcgm"),)), step) is None
 

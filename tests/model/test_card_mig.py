@@ -11,13 +11,34 @@ from vgpuctl import errors
 from vgpuctl.model.allocation import GpuIdentity
 from vgpuctl.model.card import after, allowed, why_not
 from vgpuctl.model.fact import Unknown, known
-from vgpuctl.model.gpu import FrameworkKind, GpuInstance, GpuState, Holder, ObservedVgpu
-from vgpuctl.model.step import CreateGpuInstance, DestroyGpuInstance, SetMigMode, SetVfs
+from vgpuctl.model.gpu import (
+    ComputeInstance,
+    FrameworkKind,
+    GpuInstance,
+    GpuState,
+    Holder,
+    ObservedVgpu,
+)
+from vgpuctl.model.step import (
+    CreateComputeInstance,
+    CreateGpuInstance,
+    DestroyComputeInstance,
+    DestroyGpuInstance,
+    SetMigMode,
+    SetVfs,
+)
 
 GPU = GpuIdentity(address=pf(), device=gpu_of("a100-80").device, uuid="GPU-41")
 ON, OFF = SetMigMode(gpu=GPU, enabled=True), SetMigMode(gpu=GPU, enabled=False)
 CUT = CreateGpuInstance(gpu=GPU, profile="2g.20gb", profile_id=14, start=0, size=2)
 GONE = DestroyGpuInstance(gpu=GPU, instance=3, profile="2g.20gb", profile_id=14, start=0, size=2)
+SHARED = (ComputeInstance(0, "1c.2g.20gb"),)
+SHARE = CreateComputeInstance(
+    gpu=GPU, profile="2g.20gb", profile_id=14, start=0, compute="1c.2g.20gb", number=1
+)
+UNSHARE = DestroyComputeInstance(
+    gpu=GPU, instance=3, profile="2g.20gb", profile_id=14, start=0, compute="1c.2g.20gb", compute_id=0
+)
 TWO = GpuInstance(id=3, profile="2g.20gb", profile_id=14, start=0, size=2)
 
 
@@ -109,7 +130,7 @@ def test_a_planned_layout_counts_where_the_driver_does_not_say_what_is_creatable
         ((TWO,), (("A100D-2-20C", 4),), None),
         ((TWO,), (("A100D-2-20C", Unknown("ENXIO")),), errors.VgpuBusy),
         ((TWO,), (("A100D-1-10C", None),), None),
-        ((replace(TWO, compute_instances=1),), (), errors.VgpuBusy),
+        ((replace(TWO, compute_instances=SHARED),), (), errors.VgpuBusy),
         ((replace(TWO, compute_instances=Unknown("root")),), (), errors.VgpuBusy),
     ],
 )
@@ -123,7 +144,47 @@ def test_vfs_take_instances_with_them_but_not_somebodys_compute_instances():
     turned = SetVfs(gpu=GPU, enabled=True)
     assert allowed(start, turned) is None
     assert known(after(start, turned).gpu.gpu_instances) == ()
-    used = replace(start, gpu=replace(start.gpu, gpu_instances=(replace(TWO, compute_instances=1),)))
+    used = replace(start, gpu=replace(start.gpu, gpu_instances=(replace(TWO, compute_instances=SHARED),)))
     refused = allowed(used, turned)
     assert isinstance(refused, errors.GpuState)
     assert "2g.20gb@0" in str(refused)
+
+
+def test_compute_instances_come_and_go():
+    one = after(on_card(TWO), SHARE)
+    assert [each.profile for each in one.gpu.gpu_instances[0].compute_instances] == ["1c.2g.20gb"]
+    shared = on_card(replace(TWO, compute_instances=SHARED))
+    assert allowed(shared, UNSHARE) is None
+    assert after(shared, UNSHARE) == on_card(TWO)
+    assert allowed(on_card(TWO), UNSHARE) is None, "it is gone"
+
+
+@pytest.mark.parametrize("effect", [SHARE, UNSHARE])
+@pytest.mark.parametrize(
+    ("told", "holders", "kind"),
+    [
+        (3, (), None),
+        (3, (Holder(pid=1, command="qemu"),), errors.VgpuBusy),
+        (3, Unknown("/proc"), errors.VgpuBusy),
+        (4, (Holder(pid=1, command="qemu"),), None),
+        (None, (Holder(pid=1, command="qemu"),), errors.VgpuBusy),
+    ],
+)
+def test_compute_instances_are_never_changed_under_a_running_guest(effect, told, holders, kind):
+    """hardware.md 3.3.2; where nobody tells on which instance the guest is, on none that it may be on."""
+    guest = replace(vgpu("A100D-2-20C", told), holders=holders)
+    found = allowed(on_card(replace(TWO, compute_instances=SHARED), vgpus=(guest,)), effect)
+    assert found is None if kind is None else isinstance(found, kind)
+
+
+@pytest.mark.parametrize(
+    ("instances", "effect", "kind"),
+    [
+        ((), SHARE, errors.Conflict),
+        ((replace(TWO, start=2),), UNSHARE, errors.Conflict),
+        ((replace(TWO, compute_instances=(ComputeInstance(0, "2g.20gb"),)),), UNSHARE, errors.Conflict),
+        ((replace(TWO, compute_instances=Unknown("root")),), UNSHARE, errors.FactUnknown),
+    ],
+)
+def test_what_is_another_by_now_is_left_alone(instances, effect, kind):
+    assert isinstance(allowed(on_card(*instances), effect), kind)

@@ -11,7 +11,7 @@ from vgpuctl import errors
 from vgpuctl.model.document import MigWish
 from vgpuctl.model.fact import Unknown
 from vgpuctl.model.giprofile import Place
-from vgpuctl.model.gpu import FrameworkKind, GpuInstance, ObservedVgpu
+from vgpuctl.model.gpu import ComputeInstance, FrameworkKind, GpuInstance, ObservedVgpu
 from vgpuctl.model.mig import Geometry
 from vgpuctl.model.mig.wish import instances_for, is_met, layout_for, standing_on
 
@@ -66,7 +66,7 @@ def test_vgpus_of_one_size_share_a_time_sliced_instance():
         ({"vgpus": (("A100D-2-21C", 1),)}, errors.TypeUnknown, "has no vGPU type A100D-2-21C"),
         ({"vgpus": (("H100-2-20C", 1),)}, errors.TypeUnknown, "has no vGPU type H100-2-20C"),
         ({"vgpus": (("A100D-10C", 1),)}, errors.InvalidInput, "A100D-10C is not MIG-backed"),
-        ({"vgpus": (("A100D-4-40C", 2),)}, errors.NoCapacity, "no room for 2 x 4g.40gb"),
+        ({"vgpus": (("A100D-4-40C", 2),)}, errors.NoCapacity, "2 x A100D-4-40C, which take 2 x 4g.40gb"),
         (
             {"instances": (Place(1, "2g.20gb"),)},
             errors.InvalidInput,
@@ -114,7 +114,9 @@ def test_who_stands_on_an_instance():
     assert all(each.held_by for each in standing_on(replace(gpu, vgpus=(nameless,)), there))
 
 
-@pytest.mark.parametrize("compute", [1, Unknown("Insufficient Permissions")])
+@pytest.mark.parametrize(
+    "compute", [(ComputeInstance(0, "1c.3g.40gb"),), Unknown("Insufficient Permissions")]
+)
 def test_an_instance_with_compute_instances_is_somebodys(compute):
     gpu = gpu_of("a100-80", mig=True)
     (found,) = standing_on(gpu, [instance(1, "3g.40gb", 0, compute_instances=compute)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,10 @@ from tests.rig.nvml_client import (
     sriov_manage,
     vfs_of,
 )
+from vgpuctl.host.nvml.mig import carry_out, gpu_instances
 from vgpuctl.model.catalog import Catalog
+from vgpuctl.model.pci import PciAddress
+from vgpuctl.ports.nvml import CutCompute, CutInstance, DestroyCompute, DestroyInstance, SetMode
 
 ONE_G, ONE_G_ME, THREE_G, WHOLE = 19, 20, 9, 0
 """Ids of an AT_61's GPU-instance profiles [hardware.md 3.1]."""
@@ -101,6 +105,23 @@ def test_gpu_instances_are_cut_filled_and_destroyed(nvsim, nvml, nvml_helper):
     nvml.nvmlComputeInstanceDestroy(compute)
     assert code_of(nvml.nvmlComputeInstanceGetInfo, compute) == nvml.NVML_ERROR_INVALID_ARGUMENT
 
+    two = nvml.nvmlGpuInstanceCreateComputeInstance(
+        three,
+        nvml.nvmlGpuInstanceGetComputeInstanceProfileInfo(
+            three, nvml.NVML_COMPUTE_INSTANCE_PROFILE_2_SLICE, 0
+        ).id,
+    )
+    left = (nvml.nvmlGpuInstanceGetComputeInstanceRemainingCapacity, three)
+    assert [left[0](left[1], each) for each in (part.id, whole.id)] == [1, 0]
+    assert (
+        code_of(nvml.nvmlGpuInstanceCreateComputeInstance, three, whole.id)
+        == nvml.NVML_ERROR_INSUFFICIENT_RESOURCES
+    )
+    assert code_of(nvml.nvmlGpuInstanceGetComputeInstanceById, three, 7) == nvml.NVML_ERROR_NOT_FOUND
+    found = nvml.nvmlGpuInstanceGetComputeInstanceById(three, nvml.nvmlComputeInstanceGetInfo(two).id)
+    assert nvml.nvmlComputeInstanceGetInfo(found).placement.size == 2
+    nvml.nvmlComputeInstanceDestroy(two)
+
     vgpus = nvml.c_nvmlVgpuTypeIdInfo_v1_t(version=nvml.nvmlVgpuTypeIdInfo_v1)
     nvml.nvmlGpuInstanceGetCreatableVgpus(three, vgpus)
     assert code_of(nvml.nvmlGpuInstanceGetVgpuHeterogeneousMode, three) == nvml.NVML_ERROR_NOT_SUPPORTED
@@ -120,6 +141,49 @@ def test_gpu_instances_are_cut_filled_and_destroyed(nvsim, nvml, nvml_helper):
         nvml.nvmlGpuInstanceDestroy(each)
         assert code_of(nvml.nvmlGpuInstanceGetInfo, each) == nvml.NVML_ERROR_INVALID_ARGUMENT
     assert nvml.nvmlDeviceGetGpuInstanceRemainingCapacity(gpu, ONE_G) == 7
+
+
+@pytest.mark.rig
+def test_vgpuctls_orders_about_compute_instances(nvsim, nvml):
+    """By name; and only in the GPU instance, and on the compute instance, that was meant."""
+    nvsim.load("a100-80:sriov-mdev@61")
+    address = PciAddress.parse(AT_61)
+    assert carry_out(nvml, SetMode(gpu=address, enabled=True)).code == nvml.NVML_SUCCESS
+    cut = carry_out(nvml, CutInstance(gpu=address, profile_id=THREE_G, start=4, size=4))
+    share = CutCompute(gpu=address, instance=cut.instance, profile_id=THREE_G, start=4, compute="1c.3g.40gb")
+    made = [carry_out(nvml, replace(share, compute=each)) for each in ("2c.3g.40gb", "1c.3g.40gb")]
+    assert [each.code for each in made] == [nvml.NVML_SUCCESS] * 2
+    assert carry_out(nvml, share).code == nvml.NVML_ERROR_INSUFFICIENT_RESOURCES
+    for wrong, code in (
+        (replace(share, compute="4c.3g.40gb"), nvml.NVML_ERROR_NOT_SUPPORTED),
+        (replace(share, start=0), nvml.NVML_ERROR_NOT_FOUND),
+        (replace(share, instance=60), nvml.NVML_ERROR_NOT_FOUND),
+    ):
+        assert carry_out(nvml, wrong).code == code
+
+    def shares() -> dict[int, str]:
+        nvml.nvmlInit()
+        (found,) = gpu_instances(nvml, nvml.nvmlDeviceGetHandleByIndex(0), is_on=True)
+        nvml.nvmlShutdown()
+        return {each.id: each.profile for each in found.compute_instances}
+
+    two, one = (each.instance for each in made)
+    assert shares() == {two: "2c.3g.40gb", one: "1c.3g.40gb"}
+    gone = DestroyCompute(
+        gpu=address,
+        instance=cut.instance,
+        profile_id=THREE_G,
+        start=4,
+        compute="1c.3g.40gb",
+        compute_id=one,
+    )
+    assert carry_out(nvml, replace(gone, compute_id=two)).code != nvml.NVML_SUCCESS
+    instance = DestroyInstance(gpu=address, instance=cut.instance, profile_id=THREE_G, start=4)
+    assert carry_out(nvml, instance).code == nvml.NVML_ERROR_IN_USE  # hardware.md 1.6.6
+    assert carry_out(nvml, gone).code == nvml.NVML_SUCCESS
+    assert shares() == {two: "2c.3g.40gb"}
+    assert carry_out(nvml, replace(gone, compute="2c.3g.40gb", compute_id=two)).code == nvml.NVML_SUCCESS
+    assert carry_out(nvml, instance).code == nvml.NVML_SUCCESS
 
 
 @pytest.mark.rig

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from tests.support.stage import Daemon, Fuse, Killed, Stage, faults_of, show
 from tests.support.world import WHO
 from vgpuctl import errors
+from vgpuctl.model.catalog import Catalog
 from vgpuctl.model.document import (
     DesktopDocument,
     DesktopVgpu,
@@ -24,10 +27,12 @@ from vgpuctl.model.edit import (
     SetMig,
 )
 from vgpuctl.model.giprofile import Place
-from vgpuctl.model.gpu import FrameworkKind
+from vgpuctl.model.gpu import FrameworkKind, GpuState
 from vgpuctl.model.record import DriftFound, OperationState
 from vgpuctl.model.step import CreateGpuInstance, CreateVgpu, DestroyGpuInstance, SetMigMode, SetVfs
-from vgpuctl.service.messages import LookRequested, RunStep, Submitted, SweepDue
+from vgpuctl.service.messages import LookRequested, Observe, RunStep, Submitted, SweepDue
+from vgpuctl.sim.spec import parse
+from vgpuctl.sim.state import Disputed
 
 CARDS = {
     "ampere, vendor-vfio": "cards: [{model: a100-80, framework: vendor-vfio}]",
@@ -282,12 +287,11 @@ def test_enabling_what_is_enabled_keeps_the_layout(daemon):
 
 
 def test_somebody_elses_instance_is_in_the_way_only_where_it_is(daemon):
-    daemon.do(SetMig(gpu=GPU, mig=MigWish()))
+    daemon.do(ApplyDocuments(documents=(GpuDocument(name=GPU, mig=MigWish()),)))
     profile = wish(daemon, counts=((3, 1),), level="profiles").mig.profiles[0][0]
     daemon.stage.sim.control("mig-cut", {"gpu": GPU, "profile": profile, "compute": True})
-    with pytest.raises(errors.NoCapacity, match="no room") as caught:
+    with pytest.raises(errors.NoCapacity, match="compute instances that vgpuctl did not make"):
         daemon.do(SetMig(gpu=GPU, mig=wish(daemon, counts=((1, 1),), level="profiles").mig))
-    assert "a compute instance" in caught.value.hint
     assert (
         daemon.do(SetMig(gpu=GPU, mig=wish(daemon, counts=((1, 3),)).mig)).state is OperationState.SUCCEEDED
     )
@@ -332,6 +336,209 @@ def test_what_nvml_does_not_say_after_the_vfs_are_on_is_waited_for(daemon):
     daemon.until_idle()
     assert daemon.operation(ticket).state is OperationState.SUCCEEDED
     assert len(instances(daemon)) == 5
+
+
+@pytest.mark.parametrize("is_writable", [False, True])
+def test_a_vgpu_stands_on_the_instance_that_was_planned_where_the_driver_lets_that_be_chosen(
+    tmp_path, is_writable
+):
+    """Left to the driver, the second small one would take the empty instance that a large one needs."""
+    spec = replace(parse("rtx-pro-6000"), disputed=Disputed(gi_writable=is_writable))
+    stage = Stage(tmp_path, spec)
+    daemon = Daemon(stage)
+    layout = GpuDocument(name=GPU, mig=MigWish(profiles=(("1g.24gb+gfx", 2),)))
+    one, two = (VgpuDocument(name=each, type="DC-1-3Q") for each in "ab")
+    large = VgpuDocument(name="large", type="DC-1-24Q")
+    apply(daemon, layout, large)
+    apply(daemon, one)
+    daemon.do(DeleteVgpu(vgpu="large"))
+    operation = apply(daemon, two)
+    assert operation.state is OperationState.SUCCEEDED, operation.problem
+    assert len({each.gpu_instance_id for each in stage.observe().vgpus()}) == (1 if is_writable else 2)
+    again = show(daemon, ApplyDocuments(documents=daemon.documents()))
+    assert (again.plan.steps, again.plan.problems) == ((), ()), "wherever they are, nothing is to be done"
+    if is_writable:
+        assert apply(daemon, large).state is OperationState.SUCCEEDED
+        before = {each.type_name: each.gpu_instance_id for each in stage.observe().vgpus()}
+        stage.sim.control("reboot")
+        daemon.settle()
+        assert {each.type_name: each.gpu_instance_id for each in stage.observe().vgpus()} == before
+    else:
+        with pytest.raises(errors.NoCapacity):
+            apply(daemon, large)
+    daemon.close()
+    stage.close()
+
+
+def failing(daemon, effect: type, count: int = 1) -> None:
+    """The first steps of that kind fail at the host."""
+    run, left = daemon.stage.host.run, [count]
+
+    def fail(what):
+        if isinstance(what, effect) and left[0]:
+            left[0] -= 1
+            raise errors.HostFailure("it does not")
+        run(what)
+
+    daemon.stage.host.run = fail
+
+
+@pytest.mark.parametrize("vfs", [False, True])
+@pytest.mark.parametrize("failed", [CreateGpuInstance, SetVfs])
+def test_a_first_change_that_fails_leaves_nothing_of_it(daemon, vfs, failed):
+    """No document said before what the mode and the VFs were; the steps that were done do."""
+    daemon.stage.sim.kernel.sriov_manage(GPU, enable=vfs, timeout_s=1)
+    failing(daemon, failed)
+    operation = daemon.do(SetMig(gpu=GPU, mig=wish(daemon, counts=((1, 2),), level="profiles").mig))
+    assert operation.state is OperationState.FAILED, operation.problem
+    gpu = daemon.stage.observe().gpus[0]
+    assert (gpu.mig, bool(gpu.vfs), gpu.gpu_instances) == (False, vfs, ())
+    assert daemon.documents() == ()
+
+
+def test_what_stood_before_a_change_that_fails_stands_again(daemon):
+    """Cut by somebody else, while the document left the cutting to others."""
+    daemon.do(SetMig(gpu=GPU, mig=MigWish()))
+    daemon.do(ApplyDocuments(documents=(GpuDocument(name=GPU, mig=MigWish()),)))
+    (profile, _), (three, _) = wish(daemon, counts=((1, 1), (3, 1)), level="profiles").mig.profiles
+    for _ in range(2):
+        daemon.stage.sim.control("mig-cut", {"gpu": GPU, "profile": profile})
+    before = instances(daemon)
+    failing(daemon, CreateVgpu)
+    documents = (
+        GpuDocument(name=GPU, mig=MigWish(profiles=((three, 2),))),
+        VgpuDocument(name="one", type=type_of(daemon, 3)),
+    )
+    operation = apply(daemon, *documents)
+    assert operation.state is OperationState.FAILED, operation.problem
+    assert instances(daemon) == before
+
+
+def test_what_cannot_be_taken_back_is_told(daemon):
+    failing(daemon, CreateGpuInstance)
+    run = daemon.stage.host.run
+
+    def occupied(what):
+        if isinstance(what, CreateGpuInstance):
+            daemon.stage.sim.control("hold", {"parent": GPU})
+        run(what)
+
+    daemon.stage.host.run = occupied
+    operation = daemon.do(SetMig(gpu=GPU, mig=wish(daemon, counts=((1, 1),), level="profiles").mig))
+    assert operation.state is OperationState.NEEDS_OPERATOR
+    assert operation.problem["detail"] == (
+        f"it does not; it could not be undone: GPU {GPU} is held open by nv-hostengine (pid 4201), so its "
+        f"VFs cannot be turned off; what stays: MIG mode of GPU {GPU} is on, the VFs of GPU {GPU} are on"
+    )
+    assert len(operation.problem["facts"]["stays"]) == 2
+
+
+@pytest.mark.parametrize("vfs", [False, True])
+def test_enabling_and_disabling_change_the_mode_alone(daemon, vfs):
+    daemon.stage.sim.kernel.sriov_manage(GPU, enable=vfs, timeout_s=1)
+    for enabled in (True, False):
+        operation = daemon.do(SetMig(gpu=GPU, mig=MigWish(enabled=enabled)))
+        assert operation.state is OperationState.SUCCEEDED, operation.problem
+        gpu = daemon.stage.observe().gpus[0]
+        assert (gpu.mig, bool(gpu.vfs)) == (enabled, vfs)
+    assert daemon.documents() == (GpuDocument(name=GPU, vfs=None, mig=MigWish(enabled=False)),)
+    daemon.do(SetMig(gpu=GPU, mig=wish(daemon).mig))
+    assert len(instances(daemon)) == 5
+    assert bool(daemon.stage.observe().gpus[0].vfs), "VFs that come later would take the instances along"
+
+
+def test_the_mode_goes_off_though_instances_are_cut_and_vfs_are_off(daemon):
+    """hardware.md 3.3.7"""
+    daemon.do(SetMig(gpu=GPU, mig=MigWish()))
+    profile = wish(daemon, counts=((3, 1),), level="profiles").mig.profiles[0][0]
+    daemon.stage.sim.control("mig-cut", {"gpu": GPU, "profile": profile})
+    operation = daemon.do(SetMig(gpu=GPU, mig=MigWish(enabled=False)))
+    assert operation.state is OperationState.SUCCEEDED, operation.problem
+    assert effects(operation) == [DestroyGpuInstance, SetMigMode]
+
+
+def test_a_parked_card_is_brought_back_on_the_way(daemon):
+    daemon.stage.sim.control("fail", {"what": "sriov-manage", "gpu": GPU, "count": 1})
+    daemon.stage.sim.kernel.sriov_manage(GPU, enable=True, timeout_s=1)
+    assert daemon.stage.observe().gpus[0].state is GpuState.PARKED
+    documents = (wish(daemon), VgpuDocument(name="one", type=type_of(daemon, 2)))
+    operation = apply(daemon, *documents)
+    assert operation.state is OperationState.SUCCEEDED, operation.problem
+    assert effects(operation)[:4] == [SetVfs, SetVfs, SetMigMode, SetVfs]
+    assert (len(instances(daemon)), len(daemon.stage.observe().vgpus())) == (5, 1)
+
+
+def test_a_parked_card_is_not_brought_back_unasked(daemon):
+    apply(daemon, wish(daemon))
+    daemon.stage.sim.kernel.sriov_manage(GPU, enable=False, timeout_s=1)
+    daemon.stage.sim.control("fail", {"what": "sriov-manage", "gpu": GPU, "count": 1})
+    daemon.stage.sim.kernel.sriov_manage(GPU, enable=True, timeout_s=1)
+    daemon.settle()
+    assert daemon.stage.observe().gpus[0].state is GpuState.PARKED
+
+
+class Driver(Catalog):
+    """A driver that knows the GPU instances of cards which the catalogue has no placements for."""
+
+    def mig_profiles(self, model):
+        alike = super().mig_profiles(self.keyed("b200"))
+        names = sorted({each.gi_profile for each in model.types if each.gi_profile}, key=self._order)
+        return tuple(
+            replace(each, name=name)
+            for each, name in zip(sorted(alike, key=lambda each: self._order(each.name)), names, strict=True)
+        )
+
+    @staticmethod
+    def _order(name: str) -> tuple[str, bool, int]:
+        slices, _, rest = name.partition("g.")
+        return slices, "+" in rest, int(rest.partition("gb")[0])
+
+
+@pytest.mark.parametrize("key", ["b300", "gb200", "gh200", "h20"])
+@pytest.mark.parametrize("level", ["instances", "profiles", "vgpus"])
+def test_the_drivers_own_placements_are_enough_to_cut_a_card(tmp_path, key, level):
+    """hardware.md 3.1.2: nobody has printed those of these cards; NVML says them, with MIG off too."""
+    model = Catalog().keyed(key)
+    assert Catalog().mig_profiles(model) == ()
+    stage = Stage(tmp_path, key, source=Driver())
+    daemon = Daemon(stage)
+    one, three = (
+        next(each for each in model.types if (each.gi_profile or "").startswith(slices)) for slices in "13"
+    )
+    wanted = {
+        "instances": MigWish(instances=(Place(0, one.gi_profile), Place(4, three.gi_profile))),
+        "profiles": MigWish(profiles=((one.gi_profile, 1), (three.gi_profile, 1))),
+        "vgpus": MigWish(vgpus=((one.name, 1), (three.name, 1))),
+    }[level]
+    shown = show(daemon, SetMig(gpu=GPU, mig=wanted)).plan
+    assert [each.from_hardware for each in shown.layouts] == [True]
+    operation = apply(daemon, GpuDocument(name=GPU, mig=wanted), VgpuDocument(name="one", type=one.name))
+    assert operation.state is OperationState.SUCCEEDED, operation.problem
+    assert sorted(each.profile for each in instances(daemon)) == sorted([one.gi_profile, three.gi_profile])
+    with pytest.raises(errors.NoCapacity, match="at most"):
+        daemon.do(SetMig(gpu=GPU, mig=MigWish(profiles=((one.gi_profile, 1), (three.gi_profile, 3)))))
+    daemon.close()
+    stage.close()
+
+
+def test_a_plan_for_what_cannot_be_had_goes_no_part_of_the_way(daemon):
+    (problem,) = (
+        shown := show(daemon, SetMig(gpu=GPU, mig=MigWish(profiles=(("7g.80gb", 2),))))
+    ).plan.problems
+    assert "has no room for 2 x 7g.80gb; at most 1 x 7g.80gb" in problem.error.message
+    assert (shown.plan.steps, shown.plan.layouts, shown.plan.incomplete) == ((), (), False)
+
+
+def test_who_asks_after_a_change_of_mode_sees_what_it_came_to(daemon):
+    """The last step closes NVML for a while: the operation ends with a look at the host after it."""
+    ticket = daemon.submit(SetMig(gpu=GPU, mig=MigWish()))
+    last = None
+    while daemon.effects:
+        effect = daemon.effects.pop(0)
+        last = effect if isinstance(effect, (RunStep, Observe)) else last
+        daemon.turn(daemon.perform(effect))
+    assert daemon.operation(ticket).state is OperationState.SUCCEEDED
+    assert isinstance(last, Observe)
 
 
 # -- drift -------------------------------------------------------------------------------------------

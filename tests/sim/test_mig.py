@@ -9,9 +9,10 @@ import pytest
 from tests.model.test_mig_solver import FAMILIES, layouts
 from vgpuctl.errors import NoCapacity
 from vgpuctl.model.giprofile import Place
+from vgpuctl.model.gpu import ComputeInstance
 from vgpuctl.model.mig import Geometry, Layout, solve
 from vgpuctl.model.pci import PciAddress
-from vgpuctl.ports.nvml import CutInstance, DestroyInstance, SetMode
+from vgpuctl.ports.nvml import CutCompute, CutInstance, DestroyCompute, DestroyInstance, SetMode
 from vgpuctl.sim import mig
 from vgpuctl.sim.host import SimHost
 
@@ -150,8 +151,37 @@ def test_somebody_else_cuts_an_instance_with_a_compute_instance():
         "start": 0,
     }
     (made,) = gpu_of(host).gpu_instances
-    assert (made.place, made.compute_instances) == (Place(0, "3g.40gb"), 1)
+    assert (made.place, made.compute_instances) == (Place(0, "3g.40gb"), (ComputeInstance(0, "3g.40gb"),))
     gone = DestroyInstance(gpu=GPU, instance=1, profile_id=9, start=0)
     assert order(host, gone).code == mig.IN_USE
     with pytest.raises(NoCapacity):
         host.control("mig-cut", {"gpu": str(GPU), "profile": "7g.80gb"})
+
+
+def test_compute_instances_share_out_the_slices_of_their_gpu_instance():
+    host = in_mig_mode("a100-80")
+    cut(host, "3g.40gb", 0)
+
+    def share(compute: str, instance: int = 1) -> int:
+        wanted = CutCompute(gpu=GPU, instance=instance, profile_id=9, start=0, compute=compute)
+        return order(host, wanted).code
+
+    def unshare(number: int) -> int:
+        gone = DestroyCompute(
+            gpu=GPU, instance=1, profile_id=9, start=0, compute="1c.3g.40gb", compute_id=number
+        )
+        return order(host, gone).code
+
+    def shares() -> list[tuple[int, str]]:
+        return [(each.id, each.profile) for each in gpu_of(host).gpu_instances[0].compute_instances]
+
+    assert share("1c.3g.40gb", instance=2) == mig.NOT_FOUND
+    assert share("4c.3g.40gb") == mig.NOT_SUPPORTED
+    assert [share("1c.3g.40gb"), share("2c.3g.40gb")] == [mig.SUCCESS] * 2
+    assert share("1c.3g.40gb") == mig.INSUFFICIENT_RESOURCES
+    assert shares() == [(0, "1c.3g.40gb"), (1, "2c.3g.40gb")]
+    assert [unshare(0), unshare(0)] == [mig.SUCCESS, mig.NOT_FOUND]
+    assert share("3g.40gb") == mig.INSUFFICIENT_RESOURCES
+    assert unshare(1) == mig.SUCCESS
+    assert share("3g.40gb") == mig.SUCCESS
+    assert shares() == [(0, "3g.40gb")]

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from tests.simulation.clients import MIG_STEPS
 from tests.simulation.coverage import STEPS, Moment
 from tests.simulation.settings import SETTINGS, Setting
 from tests.simulation.troubles import COPY, SAVE, TROUBLES, VFS, Trouble
 from vgpuctl.model.step import (
     AttachHostdev,
-    CreateGpuInstance,
-    DestroyGpuInstance,
     DetachHostdev,
     DisableAutostart,
-    SetMigMode,
     SetVfs,
 )
 
@@ -39,7 +37,7 @@ def can_have(setting: Setting, aim: Aim) -> bool:
     if not setting.has_vfs:
         absent |= {SetVfs.__name__, VFS}
     if not setting.profiles:
-        absent |= {SetMigMode.__name__, CreateGpuInstance.__name__, DestroyGpuInstance.__name__}
+        absent |= {*MIG_STEPS}
     if not setting.desktops:
         absent |= {AttachHostdev.__name__, DetachHostdev.__name__, SAVE, COPY}
     if not setting.has_mdevs:

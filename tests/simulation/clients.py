@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from dataclasses import replace
 
 from tests.simulation.settings import FIRST, GPUS, SECOND, Setting
 from vgpuctl.model.document import (
+    ComputeWish,
     DesktopDocument,
     DesktopVgpu,
     Document,
@@ -28,9 +30,12 @@ from vgpuctl.model.edit import (
     ReplaceGpu,
     SetMig,
 )
+from vgpuctl.model.giprofile import Place
 from vgpuctl.model.step import (
     AttachHostdev,
+    CreateComputeInstance,
     CreateGpuInstance,
+    DestroyComputeInstance,
     DestroyGpuInstance,
     DetachHostdev,
     DisableAutostart,
@@ -40,7 +45,13 @@ from vgpuctl.model.step import (
     SetVfs,
 )
 
-MIG_STEPS = (SetMigMode.__name__, CreateGpuInstance.__name__, DestroyGpuInstance.__name__)
+MIG_STEPS = (
+    SetMigMode.__name__,
+    CreateGpuInstance.__name__,
+    DestroyGpuInstance.__name__,
+    CreateComputeInstance.__name__,
+    DestroyComputeInstance.__name__,
+)
 DOMAINS = ("win1", "win2", "win3")
 
 
@@ -89,6 +100,8 @@ def leading_to(step: str, dice: random.Random, setting: Setting) -> Edit | None:
             small, big = setting.profiles
             layout = dice.choice((((small, 4),), ((big, 2),), ((small, 2),), ((big, 1),)))
             return SetMig(gpu=FIRST, mig=MigWish(profiles=layout))
+        case CreateComputeInstance.__name__ | DestroyComputeInstance.__name__:
+            return SetMig(gpu=FIRST, mig=dice.choice(_shared_out(setting)))
         case SetParams.__name__:
             params = (("frame_rate_limiter", str(dice.randint(0, 9))),)
             profile = ProfileDocument(name="p", types=(vgpu_type,), params=params)
@@ -117,6 +130,8 @@ def first_edits(step: str, dice: random.Random, setting: Setting) -> list[Edit]:
             first.append(SetMig(gpu=SECOND, mig=MigWish(profiles=((setting.profiles[0], 4),))))
         if step == CreateGpuInstance.__name__:
             first.append(SetMig(gpu=FIRST, mig=MigWish()))
+        elif step == DestroyComputeInstance.__name__:
+            first.append(SetMig(gpu=FIRST, mig=_shared_out(setting)[0]))
         elif step == DestroyGpuInstance.__name__:
             first.append(SetMig(gpu=FIRST, mig=MigWish(profiles=((setting.profiles[1], 2),))))
         own = CreateVgpus(type=setting.types[0], name="a", gpu=SECOND)
@@ -158,6 +173,18 @@ def _mixed(dice: random.Random, setting: Setting) -> tuple[Document, ...]:
     return documents
 
 
+def _shared_out(setting: Setting) -> tuple[MigWish, ...]:
+    """Layouts with compute instances, one and two of the same profile."""
+    _, big = setting.profiles
+    first, second = Place(0, big), Place(2, big)
+    half = ComputeWish(first, ((f"1c.{big}", 1),))
+    both = replace(half, counts=((f"1c.{big}", 2),))
+    return (
+        MigWish(instances=(first, second), compute=(half,)),
+        MigWish(instances=(first,), compute=(both,)),
+    )
+
+
 def _mig(dice: random.Random, setting: Setting) -> MigWish:
     small, big = setting.profiles
     return dice.choice(
@@ -167,6 +194,7 @@ def _mig(dice: random.Random, setting: Setting) -> MigWish:
             MigWish(profiles=((small, 2), (big, 1))),
             MigWish(profiles=((big, 2),)),
             MigWish(vgpus=((setting.types[0], 2),)),
+            *_shared_out(setting),
             MigWish(enabled=False),
         )
     )

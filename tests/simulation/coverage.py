@@ -9,8 +9,10 @@ from enum import StrEnum
 
 from vgpuctl.model.step import (
     AttachHostdev,
+    CreateComputeInstance,
     CreateGpuInstance,
     CreateVgpu,
+    DestroyComputeInstance,
     DestroyGpuInstance,
     DetachHostdev,
     DisableAutostart,
@@ -25,9 +27,11 @@ STEPS = {
     SetMigMode.__name__: "mode",
     CreateGpuInstance.__name__: "gi+",
     DestroyGpuInstance.__name__: "gi-",
-    CreateVgpu.__name__: "vgpu+",
-    RemoveVgpu.__name__: "vgpu-",
-    SetParams.__name__: "param",
+    CreateComputeInstance.__name__: "ci+",
+    DestroyComputeInstance.__name__: "ci-",
+    CreateVgpu.__name__: "vg+",
+    RemoveVgpu.__name__: "vg-",
+    SetParams.__name__: "par",
     AttachHostdev.__name__: "dev+",
     DetachHostdev.__name__: "dev-",
     DisableAutostart.__name__: "auto",
@@ -36,7 +40,7 @@ STEPS = {
 
 WIDTH = 80
 _LABEL = 17
-_COLUMN = 6
+_COLUMN = 5
 
 
 class Moment(StrEnum):

@@ -24,8 +24,7 @@ from vgpuctl.model.document import Document
 from vgpuctl.model.edit import ApplyDocuments, PruneVgpus, RepairDrift
 from vgpuctl.model.record import OperationState
 from vgpuctl.model.step import (
-    CreateGpuInstance,
-    DestroyGpuInstance,
+    GPU_WIDE,
     RemoveVgpu,
     SetMigMode,
     SetVfs,
@@ -92,7 +91,7 @@ def why_not(step: str, moment: str) -> str | None:
         return "a commit is one write"
     long = (LOG, SetVfs.__name__, SetMigMode.__name__, RemoveVgpu.__name__)
     if moment == "inside" and step not in long:
-        is_nvml = step in (CreateGpuInstance.__name__, DestroyGpuInstance.__name__)
+        is_nvml = step in [each.__name__ for each in GPU_WIDE]
         return f"one {'call of NVML' if is_nvml else 'write'}, which is done or is not"
     return None
 

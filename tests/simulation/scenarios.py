@@ -10,6 +10,7 @@ from tests.support.stage import Daemon, Stage
 from tests.support.world import WHO
 from vgpuctl import errors
 from vgpuctl.model.document import (
+    ComputeWish,
     DesktopDocument,
     DesktopVgpu,
     Document,
@@ -32,6 +33,7 @@ from vgpuctl.model.edit import (
     SetMig,
 )
 from vgpuctl.model.frameworks import hostdev
+from vgpuctl.model.giprofile import Place
 from vgpuctl.model.start import DomainStart, NamedVgpu
 from vgpuctl.service.messages import Input, StartAsked, Submitted, SweepDue
 
@@ -188,6 +190,13 @@ def cut(**layout: Any) -> GpuDocument:
     return GpuDocument(name=FIRST, mig=MigWish(**layout))
 
 
+def shared(share: int) -> MigWish:
+    """Two halves; of the first, one or both compute slices are made compute instances."""
+    places = (Place(0, "2g.12gb"), Place(2, "2g.12gb"))
+    name = "1c.2g.12gb" if share == 1 else "2g.12gb"
+    return MigWish(instances=places, compute=(ComputeWish(places[0], ((name, 1),)),))
+
+
 def on_instances(names: Names) -> tuple[Document, ...]:
     """MIG on, three instances, a vGPU for itself and a desktop's."""
     return (
@@ -289,6 +298,16 @@ SCENARIOS = {
     "cut": Scenario(edit=lambda names: ApplyDocuments(documents=on_instances(names)), hosts=MIG),
     "cut anew": Scenario(
         before=lambda names: (SetMig(gpu=FIRST, mig=MigWish(profiles=(("2g.12gb", 2),))),),
+        edit=lambda names: SetMig(gpu=FIRST, mig=MigWish(profiles=(("1g.6gb", 4),))),
+        hosts=MIG,
+    ),
+    "shared out": Scenario(
+        before=lambda names: (SetMig(gpu=FIRST, mig=shared(1)),),
+        edit=lambda names: SetMig(gpu=FIRST, mig=shared(2)),
+        hosts=MIG,
+    ),
+    "shared out no longer": Scenario(
+        before=lambda names: (SetMig(gpu=FIRST, mig=shared(1)),),
         edit=lambda names: SetMig(gpu=FIRST, mig=MigWish(profiles=(("1g.6gb", 4),))),
         hosts=MIG,
     ),

@@ -15,8 +15,10 @@ from vgpuctl import errors
 from vgpuctl.model.fact import Unknown
 from vgpuctl.model.step import (
     AttachHostdev,
+    CreateComputeInstance,
     CreateGpuInstance,
     CreateVgpu,
+    DestroyComputeInstance,
     DestroyGpuInstance,
     DetachHostdev,
     DisableAutostart,
@@ -28,7 +30,16 @@ from vgpuctl.model.step import (
 from vgpuctl.ports.nvml import NvmlDone
 
 _LIBVIRT = frozenset({AttachHostdev.__name__, DetachHostdev.__name__})
-_NVML = frozenset({SetMigMode.__name__, CreateGpuInstance.__name__, DestroyGpuInstance.__name__})
+_NVML = frozenset(
+    each.__name__
+    for each in (
+        SetMigMode,
+        CreateGpuInstance,
+        DestroyGpuInstance,
+        CreateComputeInstance,
+        DestroyComputeInstance,
+    )
+)
 _FILE = frozenset({DisableAutostart.__name__})
 _UNKNOWN_ERROR = 999
 

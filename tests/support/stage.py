@@ -50,6 +50,7 @@ from vgpuctl.service.messages import (
 )
 from vgpuctl.service.proposal import ShownPlan
 from vgpuctl.sim.host import SimHost
+from vgpuctl.sim.models import ModelSource
 from vgpuctl.sim.spec import Spec
 
 _STORE = ("commit",)
@@ -156,10 +157,13 @@ class Fused:
 class Stage:
     """A host and its libvirt, on which one daemon after the other runs."""
 
-    def __init__(self, directory: Path, cards: Spec | str, domains: int = 3) -> None:
+    def __init__(
+        self, directory: Path, cards: Spec | str, domains: int = 3, *, source: ModelSource | None = None
+    ) -> None:
+        """`source` is what the simulated driver knows, where that is not the catalogue."""
         self.directory = directory
         self.db = directory / "state.db"
-        self.sim = SimHost.in_memory(cards)
+        self.sim = SimHost.in_memory(cards, source)
         uri = libvirt_file(directory, domains)
         self.libvirt = LibvirtHypervisor(uri)
         self.hypervisor = Fused(self.libvirt, _LIBVIRT)

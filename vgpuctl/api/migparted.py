@@ -14,15 +14,15 @@ from vgpuctl.model.edit import ImportMigParted, MigPartedRule
 
 _SOURCE = "mig-parted"
 _FILTER = re.compile(r"0x[0-9A-Fa-f]{8}")
-_PROFILE = re.compile(r"(?:[1-9][0-9]*c\.)?([1-9][0-9]*g\.[0-9]+gb(?:[+-][a-z.]+)?)")
+_PROFILE = re.compile(r"([1-9][0-9]*c\.)?[1-9][0-9]*g\.[0-9]+gb(?:[+-][a-z.]+)?")
 _KEYS = frozenset({"device-filter", "devices", "mig-enabled", "mig-devices"})
 
 
 def parse_mig_parted(text: str, config: str | None) -> ImportMigParted:
     """The named configuration, or the only one; InvalidInput with every fault in it.
 
-    `mig-devices` may name a compute instance (`1c.3g.20gb`): those are not made from the host, and so
-    such an entry is a fault.
+    `mig-devices` may name parts of a GPU instance (`1c.3g.20gb`), which are compute instances.  The whole
+    of one is left to the guest's driver.
     """
     read = _read(text)
     configs = read.value.get("mig-configs") if isinstance(read.value, dict) else None
@@ -80,8 +80,10 @@ def _rule(entry: Any, path: Path, faults: list[tuple[Path, str]]) -> MigPartedRu
         faults.append(((*path, "mig-devices"), "has no place where mig-enabled is false"))
     if len(faults) > found:
         return None
-    wish = MigWish(enabled=bool(enabled), profiles=tuple(sorted(profiles)) if enabled else None)
-    return MigPartedRule(filters=filters, indices=indices, mig=wish)
+    whole = tuple(sorted((name, count) for name, count in profiles if "c." not in name))
+    compute = tuple(sorted((name, count) for name, count in profiles if "c." in name and count))
+    wish = MigWish(enabled=bool(enabled), profiles=whole if enabled else None)
+    return MigPartedRule(filters=filters, indices=indices, mig=wish, compute=compute)
 
 
 def _filters(value: Any, path: Path, faults: list[tuple[Path, str]]) -> Iterator[int]:
@@ -110,9 +112,7 @@ def _profiles(value: Any, path: Path, faults: list[tuple[Path, str]]) -> Iterato
     for name, count in value.items():
         match = _PROFILE.fullmatch(name)
         if match is None:
-            faults.append(((*path, name), "is no GPU-instance profile such as 1g.10gb"))
-        elif match[1] != name:
-            faults.append(((*path, name), "is a compute instance, and those are cut in the guest"))
+            faults.append(((*path, name), "is no profile such as 1g.10gb or 1c.3g.40gb"))
         elif type(count) is not int or count < 0:
             faults.append(((*path, name), "must be a number"))
         else:

@@ -7,7 +7,7 @@ from typing import Any
 
 from vgpuctl.api.faults import Path
 from vgpuctl.api.schema import MigShape
-from vgpuctl.model.document import MigWish
+from vgpuctl.model.document import ComputeWish, MigWish
 from vgpuctl.model.giprofile import Place
 
 _LEVELS = ("instances", "profiles", "vgpus")
@@ -27,13 +27,22 @@ def cross_mig(value: Any) -> Iterator[tuple[Path, str]]:
 def mig_wish(shape: MigShape) -> MigWish:
     """The wish; a layout in a fixed order, so that equal ones are equal."""
     instances = None
+    compute: tuple[ComputeWish, ...] = ()
     if shape.instances is not None:
         instances = tuple(sorted(Place(each.start, each.profile) for each in shape.instances))
+        compute = tuple(
+            sorted(
+                ComputeWish(Place(each.start, each.profile), tuple(sorted(each.compute_instances.items())))
+                for each in shape.instances
+                if each.compute_instances is not None
+            )
+        )
     return MigWish(
         enabled=shape.enabled,
         instances=instances,
         profiles=None if shape.profiles is None else tuple(sorted(shape.profiles.items())),
         vgpus=None if shape.vgpus is None else tuple(sorted(shape.vgpus.items())),
+        compute=compute,
     )
 
 
@@ -41,7 +50,10 @@ def plain_mig(mig: MigWish) -> dict[str, Any]:
     """A plain dict that is read back as the same wish."""
     plain: dict[str, Any] = {"enabled": mig.enabled}
     if mig.instances is not None:
-        plain["instances"] = [{"profile": each.profile, "start": each.start} for each in mig.instances]
+        shares = {each.place: {"compute_instances": dict(each.counts)} for each in mig.compute}
+        plain["instances"] = [
+            {"profile": each.profile, "start": each.start, **shares.get(each, {})} for each in mig.instances
+        ]
     if mig.profiles is not None:
         plain["profiles"] = dict(mig.profiles)
     if mig.vgpus is not None:

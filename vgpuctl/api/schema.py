@@ -20,6 +20,7 @@ _DOMAIN = r"[^/\x00-\x1f\x7f]{1,255}"
 _TYPE = r"[A-Za-z0-9][A-Za-z0-9 ._()+-]{0,63}"
 _GPU = r"[A-Za-z0-9][A-Za-z0-9._:-]{0,63}"
 _GI_PROFILE = r"[1-9][0-9]*g\.[0-9]+gb(?:[+-][a-z]+(?:\.[a-z]+)*)*"
+_COMPUTE = rf"([1-9][0-9]?c\.)?{_GI_PROFILE}"
 _MOST_INSTANCES = 64
 _PARAM = r"[A-Za-z0-9_.-]{1,64}"
 _PARAM_VALUE = r"[^,=\s\x00-\x1f\x7f]{1,128}"
@@ -50,6 +51,14 @@ def _gi_profile(text: str) -> str:
     return _match(
         _GI_PROFILE, text.lower(), "a GPU-instance profile is named like 2g.20gb or 1g.10gb+me"
     ).lower()
+
+
+def _compute(text: str) -> str:
+    return _match(
+        _COMPUTE,
+        text.lower(),
+        "a compute-instance profile is named like 1c.3g.40gb, or 3g.40gb for the whole",
+    )
 
 
 def _gpu(text: str) -> str:
@@ -107,6 +116,9 @@ TypeName = Annotated[str, AfterValidator(_type), WithJsonSchema({"type": "string
 GiProfileName = Annotated[
     str, AfterValidator(_gi_profile), WithJsonSchema({"type": "string", "pattern": f"^{_GI_PROFILE}$"})
 ]
+ComputeName = Annotated[
+    str, AfterValidator(_compute), WithJsonSchema({"type": "string", "pattern": f"^{_COMPUTE}$"})
+]
 _GPU_SCHEMA = WithJsonSchema({"type": "string", "description": "PCI address, GPU UUID, or mdev parent"})
 GpuName = Annotated[str, AfterValidator(_gpu), BeforeValidator(_quoted_address), _GPU_SCHEMA]
 GpuReference = Annotated[str, AfterValidator(_gpu_or_index), BeforeValidator(_quoted_address), _GPU_SCHEMA]
@@ -156,6 +168,7 @@ class GpuInstanceShape(Shape):
 
     profile: GiProfileName
     start: Annotated[int, Field(ge=0, le=63)]
+    compute_instances: dict[ComputeName, Annotated[int, Field(ge=0, le=_MOST_INSTANCES)]] | None = None
 
 
 class MigShape(Shape):

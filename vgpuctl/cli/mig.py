@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -22,6 +23,7 @@ from vgpuctl.client.client import at
 from vgpuctl.errors import UnsupportedHere
 from vgpuctl.surface import GPU
 
+_SHARE = re.compile(r"([1-9][0-9]?)c", re.IGNORECASE)
 _PROFILE = re.compile(r"[0-9]+g\.[0-9]+gb\S*", re.IGNORECASE)
 
 
@@ -72,8 +74,8 @@ def _layout_options(function: Any) -> Any:
         "--layout",
         required=True,
         metavar="LAYOUT",
-        help="2g.20gb:2,1g.10gb:3 (so many of each), 2g.20gb@0,1g.10gb@6 (at these slices), or "
-        "A100D-2-20C:2 (for these vGPUs).",
+        help="2g.20gb:2,1g.10gb:3 (so many of each), 2g.20gb@0,1g.10gb@6 (at these slices), "
+        "3g.40gb@0/1c/2c (with compute instances), or A100D-2-20C:2 (for these vGPUs).",
     )(function)
     return click.option(
         "--gpu", required=True, metavar="GPU", shell_complete=names.gpus, help="Address, UUID or index."
@@ -91,8 +93,9 @@ def _layout_options(function: Any) -> Any:
 @pass_session
 def plan(session: Session, *, gpu: str, layout: str) -> None:
     """Show what a layout would change: instances kept, destroyed and created, and whom it touches."""
+    wish = mig_of(layout)
     client = session.client()
-    show_dry_run(session, client, _edit(address_of(session, client, gpu), mig_of(layout)))
+    show_dry_run(session, client, _edit(address_of(session, client, gpu), wish))
 
 
 @mig.command(
@@ -139,7 +142,9 @@ def mig_of(layout: str) -> Item:
     for each in parts:
         name, colon, count = each.rpartition(":")
         if not colon or not count.isdecimal():
-            raise click.UsageError(f"--layout: {each!r} is neither NAME:COUNT nor PROFILE@SLICE")
+            raise click.UsageError(
+                f"--layout: {each!r} is neither NAME:COUNT such as 2g.20gb:2, nor PROFILE@SLICE"
+            )
         counts[name] = counts.get(name, 0) + int(count)
     if not counts:
         raise click.UsageError("--layout says nothing")
@@ -150,10 +155,21 @@ def mig_of(layout: str) -> Item:
 
 
 def _place(text: str) -> Item:
-    profile, _, start = text.partition("@")
-    if not start.isdecimal():
-        raise click.UsageError(f"--layout: {text!r} is no PROFILE@SLICE such as 2g.20gb@0")
-    return {"profile": profile, "start": int(start)}
+    where, *shares = text.split("/")
+    profile, _, start = where.partition("@")
+    slices = [_SHARE.fullmatch(each) for each in shares]
+    if not start.isdecimal() or not all(slices):
+        raise click.UsageError(f"--layout: {text!r} is no PROFILE@SLICE such as 2g.20gb@0 or 3g.40gb@0/1c/2c")
+    place: Item = {"profile": profile, "start": int(start)}
+    if shares:
+        names = [_compute(profile, match[1]) for match in slices if match is not None]
+        place["compute_instances"] = dict(Counter(names))
+    return place
+
+
+def _compute(profile: str, slices: str) -> str:
+    """`1c.3g.40gb`; the profile itself where it is all of its slices."""
+    return profile if profile.lower().startswith(f"{slices}g.") else f"{slices}c.{profile}"
 
 
 def _edit(gpu: str | None, wish: Item) -> Item:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from typing import Any
 
 from vgpuctl.errors import FactUnknown
@@ -13,7 +14,8 @@ NVIDIA = "10de:"
 def configuration(gpus: list[dict[str, Any]]) -> dict[str, Any]:
     """One configuration, `current`, of every NVIDIA GPU with MIG; GPUs that are cut alike share an entry.
 
-    Raises FactUnknown where one cannot be read: left out it would pass for one without MIG.
+    A GPU instance without compute instances is told like one with a single whole one: mig-parted makes no
+    difference.  Raises FactUnknown where one cannot be read: left out it would pass for one without MIG.
     """
     entries: list[dict[str, Any]] = []
     nvidia = [each for each in gpus if each["device_id"].startswith(NVIDIA)]
@@ -24,7 +26,7 @@ def configuration(gpus: list[dict[str, Any]]) -> dict[str, Any]:
             raise FactUnknown(f"how GPU {gpu['address']} is cut could not be read")
         entry = {
             "mig-enabled": gpu["mig"],
-            "mig-devices": dict(sorted(Counter(each["profile"] for each in gpu["gpu_instances"]).items())),
+            "mig-devices": dict(sorted(Counter(_devices(gpu)).items())),
         }
         same = next(
             (each for each in entries if {**each, "devices": None} == {"devices": None, **entry}), None
@@ -34,3 +36,12 @@ def configuration(gpus: list[dict[str, Any]]) -> dict[str, Any]:
         else:
             same["devices"].append(index)
     return {"version": "v1", "mig-configs": {"current": entries}}
+
+
+def _devices(gpu: dict[str, Any]) -> Iterator[str]:
+    for each in gpu["gpu_instances"]:
+        if each["compute_instances"] is None:
+            raise FactUnknown(
+                f"how GPU instance {each['id']} of GPU {gpu['address']} is shared out is not known"
+            )
+        yield from each["compute_instances"] or [each["profile"]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -74,6 +75,8 @@ def _legend(instance: dict[str, Any]) -> tuple[str, ...]:
     number, start, size = instance.get("id"), instance["start"], instance["size"]
     where = f"slice {start}" if size == 1 else f"slices {start}-{start + size - 1}"
     holds = ", ".join(plain(each) for each in instance.get("vgpus") or [])
-    if not holds and instance.get("compute_instances"):
-        holds = f"{instance['compute_instances']} compute instances"
+    counts = Counter(plain(each) for each in instance.get("compute_instances") or [])
+    shares = ", ".join(name if count == 1 else f"{count} x {name}" for name, count in counts.items())
+    if shares:
+        holds += f"{'; ' if holds else ''}compute instances {shares}"
     return (NULL if number is None else str(number), plain(instance.get("profile")), where, holds or "free")

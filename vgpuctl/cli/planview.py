@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import sys
+import textwrap
 from collections.abc import Iterator
 from typing import Any
 
 from vgpuctl.cli.cells import plain
 from vgpuctl.cli.output import Item, table
-from vgpuctl.cli.style import Paint
+from vgpuctl.cli.style import Paint, width_of
 from vgpuctl.surface import STEP
 
 _NAMED = 4
 """So many names say who is meant; the documents above list all."""
+
+_NARROWEST = 40
 
 _STEP_FIELDS = tuple(
     each for name in ("number", "summary", "reason", "touches") for each in STEP.fields if each.name == name
@@ -29,7 +33,7 @@ def lines(plan: Item, paint: Paint) -> Iterator[str]:
         yield paint.bold("Steps:")
         yield from table(_STEP_FIELDS, plan["steps"], paint, indent=2)
         if plan.get("incomplete"):
-            yield "  ... more steps follow once these are done and the host has been read again"
+            yield "  ... then the host is read again, and what is left is planned"
         yield ""
     for layout in plan.get("mig") or []:
         yield paint.bold(f"GPU instances of {plain(layout.get('gpu'))}:")
@@ -38,9 +42,9 @@ def lines(plan: Item, paint: Paint) -> Iterator[str]:
     if plan.get("problems"):
         yield paint.bold("Cannot be done:")
         for problem, others in _alike(plan["problems"]):
-            yield paint.red(f"  {plain(problem.get('subject'))}: {plain(problem.get('detail'))}")
+            yield from (paint.red(line) for line in _filled(_what_is_wrong(problem), "  "))
             if problem.get("hint"):
-                yield f"    hint: {plain(problem['hint'])}"
+                yield from _filled(f"hint: {plain(problem['hint'])}", "    ")
             if others:
                 yield f"    the same with {_some(others)}"
         yield ""
@@ -77,10 +81,66 @@ def _layout(layout: Item, paint: Paint) -> Iterator[str]:
     ):
         places = layout.get(key) or []
         if places:
-            told = ", ".join(f"{plain(each['profile'])} at {each['start']}" for each in places)
-            yield colour(f"{mark} {key}: {told}")
+            told = ", ".join(place_text(each) for each in places)
+            yield from (colour(line) for line in _filled(f"{mark} {key}: {told}", "", inner="    "))
+    shares = [each for each in layout.get("compute_instances") or [] if each["compute_instances"]]
+    if shares:
+        told = ", ".join(place_text(each) for each in shares)
+        yield from _filled(f"  compute instances then: {told}", "", inner="    ")
     if layout.get("source") == "catalogue":
         yield "placements are the catalogue's: the driver was not asked, or did not say"
+
+
+def place_text(place: Item) -> str:
+    """`3g.40gb@4/1c/2c`, as `mig apply --layout` takes it."""
+    profile = plain(place.get("profile"))
+    counts = place.get("compute_instances") or {}
+    shares = "".join(f"/{_slices(name, profile)}c" * count for name, count in sorted(counts.items()))
+    return f"{profile}@{place.get('start')}{shares}"
+
+
+def _slices(compute: str, profile: str) -> str:
+    return (profile if compute == profile else compute).partition("g." if compute == profile else "c.")[0]
+
+
+def _mig_text(mig: Item) -> str:
+    """What a document says of MIG, in the words of `--layout`."""
+    if not mig.get("enabled", True):
+        return "off"
+    if mig.get("instances") is not None:
+        told = ", ".join(place_text(each) for each in mig["instances"])
+    else:
+        counts = mig.get("profiles") if mig.get("profiles") is not None else mig.get("vgpus")
+        if counts is None:
+            return "on"
+        told = ", ".join(f"{plain(name)}:{count}" for name, count in counts.items())
+    return told or "no GPU instances"
+
+
+def _what_is_wrong(problem: Item) -> str:
+    """Subject and detail; a GPU that the detail names is not named before it, too."""
+    subject, detail = plain(problem.get("subject")), plain(problem.get("detail"))
+    return (
+        detail
+        if subject.partition("/")[2] and subject.partition("/")[2] in detail
+        else f"{subject}: {detail}"
+    )
+
+
+def _filled(text: str, indent: str, inner: str | None = None) -> list[str]:
+    """Lines that fit the terminal; the whole as one where there is none."""
+    width = width_of(sys.stdout) or width_of(sys.stderr)
+    if width is None:
+        return [indent + text]
+    return textwrap.wrap(
+        text,
+        max(width, _NARROWEST),
+        initial_indent=indent,
+        subsequent_indent=indent + "  " if inner is None else inner,
+        break_long_words=False,
+        break_on_hyphens=False,
+        drop_whitespace=True,
+    )
 
 
 def _alike(problems: list[Item]) -> list[tuple[Item, list[str]]]:
@@ -110,14 +170,17 @@ def _change(change: dict[str, Any], paint: Paint) -> Iterator[str]:
     before, after, key = change.get("before"), change.get("after"), plain(change.get("key"))
     if before is None:
         yield paint.green(f"+ {key}")
-        yield from (paint.green(f"    {name}: {plain(value)}") for name, value in _told(after))
+        for name, value in _told(after):
+            told = f"{name}: {_value(name, value)}"
+            yield from (paint.green(line) for line in _filled(told, "    "))
     elif after is None:
         yield paint.red(f"- {key}")
     else:
         yield paint.yellow(f"~ {key}")
         for name in dict.fromkeys([*before, *after]):
             if before.get(name) != after.get(name):
-                yield paint.yellow(f"    {name}: {_or_none(before.get(name))} -> {_or_none(after.get(name))}")
+                told = f"{name}: {_value(name, before.get(name))} -> {_value(name, after.get(name))}"
+                yield from (paint.yellow(line) for line in _filled(told, "    "))
 
 
 def _told(document: dict[str, Any] | None) -> Iterator[tuple[str, Any]]:
@@ -126,5 +189,7 @@ def _told(document: dict[str, Any] | None) -> Iterator[tuple[str, Any]]:
             yield name, value
 
 
-def _or_none(value: Any) -> str:
+def _value(name: str, value: Any) -> str:
+    if name == "mig" and isinstance(value, dict):
+        return _mig_text(value)
     return plain(value) or "(none)"

@@ -54,6 +54,10 @@ class Glance:
         """Whether something is there."""
         return _once(self._there, path, self._kernel.exists)
 
+    def is_writable(self, path: str) -> bool:
+        """Whether a file has a write bit."""
+        return self._kernel.is_writable(path)
+
     def write(self, path: str, text: str) -> None:
         """Refuse: an observation changes nothing."""
         raise OSError(errno.EROFS, f"an observation does not write {text!r}", path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
+from uuid import UUID
 
 from vgpuctl.errors import CardChanged, Conflict, FactUnknown, GpuNotFound, GpuState, VgpuBusy, VgpuctlError
 from vgpuctl.host.frameworks.parents import MDEVS, NVIDIA, device_path, vfio_nodes
@@ -15,6 +16,7 @@ from vgpuctl.model.allocation import GpuIdentity
 from vgpuctl.model.domain import Domain, Hostdev, MdevSource, PciSource, vgpu_of_alias
 from vgpuctl.model.fact import Fact, Unknown, known
 from vgpuctl.model.gpu import FrameworkKind, GpuInstance, Holder, ObservedVgpu, Vf
+from vgpuctl.model.mig.compute import may_stand_on
 from vgpuctl.model.pci import GpuAddress
 from vgpuctl.model.step import DestroyGpuInstance, RemoveVgpu
 from vgpuctl.ports.handles import VfioHandles
@@ -110,6 +112,18 @@ class Guard:
         self._no_running_domain(
             lambda hostdev: _names(hostdev, step), f"vGPU {step.name}", {"vgpu": step.name}
         )
+
+    def nobody_runs_on(self, vgpus: Sequence[ObservedVgpu], what: str) -> None:
+        """Raise VgpuBusy when a process or a running domain has one of these; FactUnknown when unreadable."""
+        if not vgpus:
+            return
+        handles = self._all_holders()
+        for vgpu in vgpus:
+            path = device_path(vgpu.parent) if vgpu.mdev_uuid is None else f"{MDEVS}/{vgpu.mdev_uuid}"
+            name = f"vGPU {vgpu.mdev_uuid or vgpu.parent} {what}"
+            _refuse_held(holders_of(vfio_nodes(self._kernel, path), handles), name)
+        sources = {each.mdev_uuid or each.parent for each in vgpus}
+        self._no_running_domain(lambda hostdev: _source(hostdev) in sources, f"a vGPU {what}", {})
 
     def nobody_holds_a_vf(self, vfs: tuple[Vf, ...]) -> None:
         """Raise VgpuBusy when a process has one of these VFs, with a vGPU or plain, open."""
@@ -209,7 +223,7 @@ def refuse_standing(
     step: DestroyGpuInstance,
     instances: Sequence[GpuInstance],
     vgpus: Sequence[ObservedVgpu],
-    profiles: Mapping[int, str],
+    profiles: Mapping[int, str | None],
 ) -> None:
     """Raise what is against destroying an instance: it is another now, or something stands on it or may.
 
@@ -223,15 +237,14 @@ def refuse_standing(
         if isinstance(each.compute_instances, Unknown):
             raise FactUnknown(f"whether {where} has compute instances: {each.compute_instances.reason}")
         if each.compute_instances:
-            raise VgpuBusy(f"{where} has compute instances", hint="nvidia-smi mig -dci", holders=[])
-    for vgpu in vgpus:
-        name = str(vgpu.mdev_uuid or vgpu.parent)
-        instance = vgpu.gpu_instance_id
-        if instance == step.instance:
-            raise VgpuBusy(f"{where} carries vGPU {name}", holders=facts_of(known(vgpu.holders) or ()))
-        type_id = known(vgpu.type_id)
-        profile = profiles.get(type_id) if type_id is not None else None
-        if not isinstance(instance, int) and profile in (None, step.profile):
+            hint = f"nvidia-smi mig -dci -gi {each.id} -i {step.gpu.address}"
+            raise VgpuBusy(f"{where} has compute instances", hint=hint, holders=[])
+        for vgpu in vgpus:
+            if not may_stand_on(vgpu, each, profiles):
+                continue
+            name, instance = str(vgpu.mdev_uuid or vgpu.parent), vgpu.gpu_instance_id
+            if isinstance(instance, int):
+                raise VgpuBusy(f"{where} carries vGPU {name}", holders=facts_of(known(vgpu.holders) or ()))
             why = instance.reason if isinstance(instance, Unknown) else "the driver does not say"
             raise FactUnknown(f"whether vGPU {name} stands on {where} is not known: {why}")
 
@@ -253,13 +266,15 @@ def _detaching(domain: str, facts: dict[str, object]) -> str:
 
 
 def _names(hostdev: Hostdev, step: RemoveVgpu) -> bool:
-    if vgpu_of_alias(hostdev.alias) == step.vgpu:
-        return True
+    return vgpu_of_alias(hostdev.alias) == step.vgpu or _source(hostdev) in (step.vgpu, step.parent)
+
+
+def _source(hostdev: Hostdev) -> UUID | GpuAddress:
     match hostdev.source:
         case MdevSource(uuid):
-            return uuid == step.vgpu
+            return uuid
         case PciSource(address):
-            return address == step.parent
+            return address
 
 
 def _changed(gpu: GpuIdentity, what: str) -> CardChanged:

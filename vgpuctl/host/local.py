@@ -9,7 +9,7 @@ from vgpuctl.errors import GpuState, LibvirtUnreachable, UnsupportedHere, VgpuBu
 from vgpuctl.host.capture import capture
 from vgpuctl.host.frameworks import TypeMemory, frameworks
 from vgpuctl.host.frameworks.passthrough import VFIO_PCI
-from vgpuctl.host.frameworks.writes import refused
+from vgpuctl.host.frameworks.writes import Writer, refused
 from vgpuctl.host.guard import Guard, facts_of, named, refuse_standing
 from vgpuctl.host.mdevctl import disable_autostart
 from vgpuctl.host.mig import MigSwitch
@@ -21,12 +21,16 @@ from vgpuctl.host.vfs import FILLED_S, PARKING_DRIVER, VfSwitch
 from vgpuctl.model.catalog import Catalog
 from vgpuctl.model.domain import Domain
 from vgpuctl.model.fact import Fact, Unknown
+from vgpuctl.model.giprofile import Place
+from vgpuctl.model.mig.compute import may_stand_on
 from vgpuctl.model.pci import GpuAddress, PciAddress
 from vgpuctl.model.snapshot import Snapshot
 from vgpuctl.model.step import (
     AttachHostdev,
+    CreateComputeInstance,
     CreateGpuInstance,
     CreateVgpu,
+    DestroyComputeInstance,
     DestroyGpuInstance,
     DetachHostdev,
     DisableAutostart,
@@ -102,6 +106,7 @@ class LocalHost:
         self._guard = Guard(kernel, gate, handles, hypervisor)
         self._vfs = VfSwitch(kernel, gate, clock, vfs_timeout_s)
         self._mig = MigSwitch(gate, clock)
+        self._writer = Writer(kernel, clock)
 
     def observe(self) -> Snapshot:
         """Read everything; never raises."""
@@ -125,6 +130,8 @@ class LocalHost:
                 self._guard.same_card(effect.gpu)
                 self._guard.vf_of(effect.parent, effect.gpu)
                 self._frameworks[effect.framework].create(effect)
+                if effect.instance is not None:
+                    self._move(effect, effect.instance)
             case RemoveVgpu():
                 self._guard.same_card(effect.gpu)
                 self._guard.vf_of(effect.parent, effect.gpu)
@@ -149,10 +156,33 @@ class LocalHost:
                 self._guard.same_card(effect.gpu)
                 self._refuse_occupied(effect)
                 self._mig.destroy(effect)
+            case CreateComputeInstance():
+                self._guard.same_card(effect.gpu)
+                self._refuse_guests(effect)
+                self._mig.create_compute(effect)
+            case DestroyComputeInstance():
+                self._guard.same_card(effect.gpu)
+                self._refuse_guests(effect)
+                self._mig.destroy_compute(effect)
             case AttachHostdev():
                 self._libvirt().attach(effect.domain, effect.hostdev, effect.affect)
             case DetachHostdev():
                 self._libvirt().detach(effect.domain, effect.hostdev, effect.affect)
+
+    def _move(self, effect: CreateVgpu, place: Place) -> None:
+        """Put a vGPU that was just made on its GPU instance, where the driver lets that be chosen.
+
+        Nobody can have it open yet, and nothing is tried on a file that is not for writing.
+        """
+        path = self._frameworks[effect.framework].instance_file(effect)
+        if not self._kernel.is_writable(path):
+            return
+        number = effect.instance_id
+        if number is None:
+            cut = self._mig.instances(effect.gpu.address)
+            number = next((each.id for each in cut if each.place == place), None)
+        if number is not None:
+            self._writer.move(path, number, f"vGPU {effect.name}")
 
     def _set_vfs(self, effect: SetVfs) -> None:
         pf = effect.gpu.address
@@ -190,6 +220,19 @@ class LocalHost:
         here = [each for each in self._mig.instances(pf) if each.start == effect.start]
         vgpus = look(self._kernel, pf, self._frameworks, lambda _: True).view.vgpus
         refuse_standing(effect, here, vgpus, self._mig.profiles_of_types(pf))
+
+    def _refuse_guests(self, effect: CreateComputeInstance | DestroyComputeInstance) -> None:
+        """Raise VgpuBusy where a guest runs on the GPU instance, or may."""
+        pf = effect.gpu.address
+        here = [
+            each
+            for each in self._mig.instances(pf)
+            if (each.profile_id, each.start) == (effect.profile_id, effect.start)
+        ]
+        profiles = self._mig.profiles_of_types(pf)
+        vgpus = look(self._kernel, pf, self._frameworks, lambda _: True).view.vgpus
+        standing = [vgpu for vgpu in vgpus if any(may_stand_on(vgpu, each, profiles) for each in here)]
+        self._guard.nobody_runs_on(standing, f"on GPU instance {effect.profile}@{effect.start}")
 
     def domain_xml(self, domain: str, *, live: bool = False) -> str:
         """A domain's XML, from libvirt."""

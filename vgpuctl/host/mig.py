@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, Union
 
 from vgpuctl.errors import (
+    Conflict,
     DeadlineExceeded,
     FactUnknown,
     GpuState,
@@ -17,12 +18,20 @@ from vgpuctl.errors import (
 )
 from vgpuctl.host.nvml.gate import NvmlGate
 from vgpuctl.model.fact import Unknown, known
-from vgpuctl.model.gpu import GpuInstance
+from vgpuctl.model.gpu import ComputeInstance, GpuInstance
 from vgpuctl.model.pci import GpuAddress, PciAddress
-from vgpuctl.model.step import CreateGpuInstance, DestroyGpuInstance, SetMigMode
+from vgpuctl.model.step import (
+    CreateComputeInstance,
+    CreateGpuInstance,
+    DestroyComputeInstance,
+    DestroyGpuInstance,
+    SetMigMode,
+)
 from vgpuctl.ports.clock import Clock
 from vgpuctl.ports.nvml import (
+    CutCompute,
     CutInstance,
+    DestroyCompute,
     DestroyInstance,
     NvmlDone,
     NvmlGpu,
@@ -39,6 +48,10 @@ _PATIENCE_S: Final = 5.0
 _PAUSE_S: Final = 0.1
 
 _NOT_SUPPORTED, _NO_PERMISSION, _INSUFFICIENT_RESOURCES, _IN_USE = 3, 4, 23, 19
+
+
+OfInstance = Union[CreateGpuInstance, DestroyGpuInstance, CreateComputeInstance, DestroyComputeInstance]
+"""Effects on one GPU instance, which is known by its profile and its place."""
 
 
 class MigSwitch:
@@ -106,6 +119,71 @@ class MigSwitch:
                 f"GPU instance {effect.instance} of GPU {pf} was destroyed and is still there", gpu=str(pf)
             )
 
+    def create_compute(self, effect: CreateComputeInstance) -> None:
+        """Make a compute instance; where there are as many of that profile, none is made."""
+        pf = _pci(effect.gpu.address)
+        found = self._required(pf, effect)
+        if self._shares(found, effect.compute) >= effect.number:
+            return
+        what = f"create compute instance {effect.compute} in {effect.profile}@{effect.start} on GPU {pf}"
+        order = CutCompute(
+            gpu=pf,
+            instance=found.id or 0,
+            profile_id=effect.profile_id,
+            start=effect.start,
+            compute=effect.compute,
+        )
+        self._ordered(order, INSTANCE_S, what)
+        if self._shares(self._required(pf, effect), effect.compute) < effect.number:
+            raise ReadBackMismatch(
+                f"compute instance {effect.compute} was created in {effect.profile}@{effect.start} on "
+                f"GPU {pf} and is not there",
+                gpu=str(pf),
+            )
+
+    def destroy_compute(self, effect: DestroyComputeInstance) -> None:
+        """Destroy a compute instance; one that is not there is done."""
+        pf = _pci(effect.gpu.address)
+        if not self._has_compute(pf, effect):
+            return
+        order = DestroyCompute(
+            gpu=pf,
+            instance=effect.instance,
+            profile_id=effect.profile_id,
+            start=effect.start,
+            compute=effect.compute,
+            compute_id=effect.compute_id,
+        )
+        what = f"destroy compute instance {effect.compute_id} in {effect.profile}@{effect.start} of GPU {pf}"
+        self._ordered(order, INSTANCE_S, what)
+        if self._has_compute(pf, effect):
+            raise ReadBackMismatch(
+                f"compute instance {effect.compute_id} in {effect.profile}@{effect.start} of GPU {pf} was "
+                "destroyed and is still there",
+                gpu=str(pf),
+            )
+
+    def _required(self, pf: PciAddress, effect: CreateComputeInstance) -> GpuInstance:
+        found = self._at(pf, effect)
+        if found is None:
+            raise Conflict(f"GPU {pf} has no GPU instance {effect.profile}@{effect.start}", gpu=str(pf))
+        return found
+
+    def _shares(self, instance: GpuInstance, profile: str) -> int:
+        there = instance.compute_instances
+        if isinstance(there, Unknown):
+            raise FactUnknown(f"which compute instances {instance.place} has: {there.reason}")
+        return sum(each.profile == profile for each in there)
+
+    def _has_compute(self, pf: PciAddress, effect: DestroyComputeInstance) -> bool:
+        found = self._at(pf, effect)
+        if found is None:
+            return False
+        there = found.compute_instances
+        if isinstance(there, Unknown):
+            raise FactUnknown(f"which compute instances {found.place} of GPU {pf} has: {there.reason}")
+        return ComputeInstance(effect.compute_id, effect.compute) in there
+
     def instances(self, address: GpuAddress) -> tuple[GpuInstance, ...]:
         """What is cut now; FactUnknown where NVML does not say."""
         pf = _pci(address)
@@ -114,7 +192,7 @@ class MigSwitch:
             raise FactUnknown(f"which GPU instances GPU {pf} has could not be read: {found.reason}")
         return found
 
-    def profiles_of_types(self, address: GpuAddress) -> Mapping[int, str]:
+    def profiles_of_types(self, address: GpuAddress) -> Mapping[int, str | None]:
         """Which GPU-instance profile each vGPU type takes, as far as NVML says."""
         types = known(self._seen(_pci(address)).types) or ()
         return {
@@ -123,7 +201,7 @@ class MigSwitch:
             if each.type_id is not None and each.gi_profile is not None
         }
 
-    def _at(self, pf: PciAddress, effect: CreateGpuInstance | DestroyGpuInstance) -> GpuInstance | None:
+    def _at(self, pf: PciAddress, effect: OfInstance) -> GpuInstance | None:
         for each in self.instances(pf):
             if (each.profile_id, each.start) == (effect.profile_id, effect.start):
                 return each

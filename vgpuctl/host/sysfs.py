@@ -104,11 +104,17 @@ class RootedFiles:
 
     def exists(self, path: str) -> bool:
         """Whether something is there; a link that leads nowhere is not."""
+        return self._mode(path) is not None
+
+    def is_writable(self, path: str) -> bool:
+        """Whether a file is there and has a write bit in its mode."""
+        return bool((self._mode(path) or 0) & 0o222)
+
+    def _mode(self, path: str) -> int | None:
         try:
-            os.stat(self.locate(path))  # noqa: PTH116
+            return os.stat(self.locate(path)).st_mode  # noqa: PTH116
         except (FileNotFoundError, NotADirectoryError):
-            return False
-        return True
+            return None
 
 
 def _is_below(path: str) -> bool:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
+from vgpuctl.model.giprofile import Place
 from vgpuctl.model.gpu import DeviceId, FrameworkKind
 from vgpuctl.model.pci import GpuAddress
 
@@ -45,7 +46,8 @@ class Allocation:
     None while the GPU's VFs are off: the GPU is chosen, the VF is not.  `created_boot` is the boot id
     under which we created it; in another boot, whatever stands there was not made by us (an mdev is
     still known by its UUID).  `lost` says that it was seen to be gone in that boot: under the vendor
-    framework, what shows on its VF since then is somebody else's.
+    framework, what shows on its VF since then is somebody else's.  `instance` is the GPU instance that it
+    is to stand on, if the driver lets that be chosen, or that it was last seen on.
     """
 
     id: UUID
@@ -62,3 +64,4 @@ class Allocation:
     adopted: bool = False
     lost: bool = False
     hold: Hold | None = None
+    instance: Place | None = None

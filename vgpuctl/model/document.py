@@ -66,6 +66,14 @@ class ProfileDocument:
     description: str = ""
 
 
+@dataclass(frozen=True, slots=True, order=True)
+class ComputeWish:
+    """The compute instances that are wanted in the GPU instance at a place: so many of each profile."""
+
+    place: Place
+    counts: tuple[tuple[str, int], ...]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MigWish:
     """What is wanted of a GPU's MIG mode and its GPU instances.
@@ -73,12 +81,14 @@ class MigWish:
     At most one of the three is given: `instances`, each with its first memory slice; `profiles`, so
     many of each; `vgpus`, so many of each vGPU type, from which the instances follow.  With none,
     whatever is cut is left alone.  The first two are the whole layout, the third a least one.
+    `compute` belongs to `instances`; of a GPU instance without an entry nothing is said.
     """
 
     enabled: bool = True
     instances: tuple[Place, ...] | None = None
     profiles: tuple[tuple[str, int], ...] | None = None
     vgpus: tuple[tuple[str, int], ...] | None = None
+    compute: tuple[ComputeWish, ...] = ()
 
     @property
     def has_layout(self) -> bool:

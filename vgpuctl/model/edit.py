@@ -100,12 +100,14 @@ class MigPartedRule:
     """One entry of a mig-parted configuration.
 
     `filters` are PCI ids, device above vendor as in `0x233010DE`, empty for every GPU; `indices` are
-    those of NVML among all GPUs, None for all.
+    those of NVML among all GPUs, None for all.  `compute` are compute instances, so many of each
+    profile, which come on top of `mig` and need GPU instances of their own.
     """
 
     filters: tuple[int, ...]
     indices: tuple[int, ...] | None
     mig: MigWish
+    compute: tuple[tuple[str, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

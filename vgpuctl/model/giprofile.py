@@ -24,6 +24,24 @@ class MigProfile:
     remaining: int | None = field(default=None, compare=False)
 
 
+def compute_name(profile: str, slices: int, of: int) -> str:
+    """The compute-instance profile with `slices` of the `of` compute slices of a GPU instance.
+
+    `1c.3g.40gb` is a part of `3g.40gb`, and the whole has its name [MIG user guide].
+    """
+    return profile if slices == of else f"{slices}c.{profile}"
+
+
+def compute_slices(name: str, profile: str, of: int) -> int | None:
+    """How many compute slices that compute-instance profile takes; None where it is none of `profile`'s."""
+    if name == profile:
+        return of
+    number, is_part, rest = name.partition("c.")
+    if not is_part or rest != profile or not number.isdecimal() or not 0 < int(number) < of:
+        return None
+    return int(number)
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class Place:
     """A GPU instance that is or could be: its first memory slice, and its profile."""

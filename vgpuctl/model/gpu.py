@@ -90,11 +90,19 @@ class ObservedVgpu:
     holders: Fact[tuple[Holder, ...]] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class ComputeInstance:
+    """A compute instance in a GPU instance; `id` counts there, and is None for one that is only planned."""
+
+    id: int | None
+    profile: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GpuInstance:
     """A GPU instance, whoever cut it.
 
-    `id` is None for one that is only planned; `compute_instances` is how many the host has made in it.
+    `id` is None for one that is only planned; `compute_instances` are those that the host has made in it.
     """
 
     id: int | None
@@ -102,7 +110,7 @@ class GpuInstance:
     profile_id: int
     start: int
     size: int
-    compute_instances: Fact[int] = 0
+    compute_instances: Fact[tuple[ComputeInstance, ...]] = ()
 
     @property
     def place(self) -> Place:

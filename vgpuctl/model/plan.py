@@ -7,6 +7,7 @@ from enum import StrEnum
 
 from vgpuctl.errors import VgpuctlError
 from vgpuctl.model.allocation import Allocation
+from vgpuctl.model.document import ComputeWish
 from vgpuctl.model.mig import Layout
 from vgpuctl.model.pci import GpuAddress
 from vgpuctl.model.step import Step
@@ -37,6 +38,7 @@ class Problem:
 class GpuLayout:
     """What a plan makes of a card's GPU instances, on its axis of `slices` memory slices.
 
+    `compute` are the compute instances that a document asks for.
     `from_hardware` says whether the driver named the placements, or (while MIG is off) the catalogue.
     """
 
@@ -44,6 +46,7 @@ class GpuLayout:
     slices: int
     layout: Layout
     from_hardware: bool
+    compute: tuple[ComputeWish, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

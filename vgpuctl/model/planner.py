@@ -1,7 +1,7 @@
 """From what is and what should be to a plan.  Pure: nothing here reads or writes a host.
 
-Order of a plan: hostdevs come out of domains, vGPUs go, VFs go off, MIG mode turns, VFs go on, GPU
-instances go and come, vGPUs come, hostdevs go in.
+Order of a plan: hostdevs come out of domains, vGPUs go, VFs go off, MIG mode turns, VFs go on, compute
+and GPU instances go and come, vGPUs come, hostdevs go in.
 Steps of one GPU or one domain never overlap (lanes); `needs` orders what crosses lanes and
 what frees the room that a later step takes.
 """
@@ -16,13 +16,13 @@ from vgpuctl import errors
 from vgpuctl.model import frameworks
 from vgpuctl.model.allocation import Allocation
 from vgpuctl.model.attachment import wanted_in
-from vgpuctl.model.card import Card, after, allowed, card_of, free_parents
+from vgpuctl.model.card import Card, after, allowed, card_of, free_parents, instance_of, landing
 from vgpuctl.model.document import Affect, DocumentKind, GpuDocument, MigWish, VgpuWish
 from vgpuctl.model.domain import Hostdev, PciSource, alias_for
-from vgpuctl.model.fact import Unknown, known
+from vgpuctl.model.fact import Unknown
 from vgpuctl.model.frameworks import passthrough
-from vgpuctl.model.gpu import FrameworkKind, Gpu, GpuState, ObservedVgpu
-from vgpuctl.model.mig.cutting import cutting, destruction, mode_change
+from vgpuctl.model.gpu import FrameworkKind, Gpu, GpuInstance, GpuState, ObservedVgpu
+from vgpuctl.model.mig.cutting import clearing, cutting, emptying, mode_change
 from vgpuctl.model.pci import GpuAddress
 from vgpuctl.model.plan import GpuLayout, Plan, Problem
 from vgpuctl.model.situation import Situation, find_gpu, identity_of, observed_for
@@ -229,10 +229,15 @@ class _Planner:
             assert isinstance(wish.document, GpuDocument)
             try:
                 gpu = find_gpu(self.situation.snapshot, wish.document.name)
+                before = self.cards[gpu.address], len(self.steps), len(self.layouts), self.incomplete
                 try:
                     self._set_gpu(gpu, wish.document)
-                except errors.FactUnknown as error:
-                    self.unsure[gpu.address] = error
+                except errors.VgpuctlError as error:
+                    # Half of the way to what cannot be had is not worth a step.
+                    self.cards[gpu.address], steps, layouts, self.incomplete = before
+                    del self.steps[steps:], self.layouts[layouts:]
+                    if isinstance(error, errors.FactUnknown):
+                        self.unsure[gpu.address] = error
                     raise
             except errors.VgpuctlError as error:
                 self.problems.append(Problem(str(key), error))
@@ -245,6 +250,9 @@ class _Planner:
 
     def _set_gpu(self, gpu: Gpu, document: GpuDocument) -> None:
         reason = "as its Gpu document says"
+        if gpu.state is GpuState.PARKED and (document.vfs or document.mig is not None):
+            self._bring_back(gpu, document.mig)
+            return
         if document.mig is None:
             if document.vfs is not None:
                 self._set_vfs(gpu, enabled=document.vfs, reason=reason)
@@ -254,18 +262,40 @@ class _Planner:
             raise errors.FactUnknown(f"GPU {gpu.address} cannot be read: {gpu.state_reason}")
         if gpu.mig != document.mig.enabled:
             effect = mode_change(self.situation, self.cards, gpu.address, enabled=document.mig.enabled)
+            self._clear_compute(gpu, "MIG mode takes it along")
             self._set_vfs(gpu, enabled=False, reason="MIG mode changes only while its VFs are off")
-            # sriov-manage takes GPU instances along; with VFs off already they are in the way.
-            for each in known(self.cards[gpu.address].gpu.gpu_instances) or ():
-                gone = destruction(gpu, each)
+            for gone in emptying(self.cards[gpu.address]):
                 self._check(gone)
-                self._add(gone, "MIG mode goes off only without GPU instances")
+                self._add(gone, "MIG mode is not turned off with it")
             self._check(effect)
             self._add(effect, reason)
+            # Whoever asks next is to see what the driver says of the other mode.
             self.incomplete = True
+        if vfs != self.cards[gpu.address].vfs_on:
+            self._clear_compute(gpu, "sriov-manage takes it along")
         self._set_vfs(gpu, enabled=vfs, reason=reason)
         if document.mig.enabled and document.mig.has_layout:
             self._cut(gpu, document.mig)
+
+    def _bring_back(self, gpu: Gpu, wish: MigWish | None) -> None:
+        """Let sriov-manage finish; what the card is shows only on its driver, and is changed from there."""
+        effect = SetVfs(gpu=identity_of(gpu), enabled=True)
+        self._check(effect)
+        self._add(effect, "sriov-manage was interrupted, and brings it back to its driver")
+        self.incomplete = True
+        if wish is not None:
+            # A forecast: what it has room for once it is as wished.
+            card = self.cards[gpu.address]
+            there = replace(card.gpu, mig=wish.enabled, gpu_instances=())
+            self.cards[gpu.address] = replace(card, gpu=there)
+            if wish.enabled and wish.has_layout:
+                self._cut(there, wish)
+
+    def _clear_compute(self, gpu: Gpu, reason: str) -> None:
+        """Destroy the compute instances of ours where all GPU instances go."""
+        for effect in clearing(self.situation, self.cards[gpu.address]):
+            self._check(effect)
+            self._add(effect, reason)
 
     def _cut(self, gpu: Gpu, wish: MigWish) -> None:
         """Destroy and create GPU instances; only foretell it where the card is not yet as it will be."""
@@ -379,7 +409,9 @@ class _Planner:
         params = self.situation.params(wish, allocation)
         present = observed_for(allocation, snapshot)
         if present is not None:
-            kept = replace(allocation, params=params)
+            gpu = self.cards[present.gpu].gpu
+            there = instance_of(present, gpu) or allocation.instance
+            kept = replace(allocation, params=params, instance=there)
             if kept != self.situation.allocations.get(allocation.id):
                 self.allocate[kept.id] = kept
             return self._set_params(kept, present)
@@ -423,13 +455,27 @@ class _Planner:
         if wish.domain is not None and parent != allocation.parent and isinstance(hostdev.source, PciSource):
             # Its domain's XML names the VF, and would start with whatever stands there.
             self.situation.domain(wish.domain)
-        return (self._add_creation(allocation, gpu, parent, framework, type_id),)
+        instance = landing(card, vgpu_type, allocation.instance) if vgpu_type is not None else None
+        return (self._add_creation(allocation, gpu, parent, framework, type_id, instance=instance),)
 
     def _add_creation(
-        self, allocation: Allocation, gpu: Gpu, parent: GpuAddress, framework: FrameworkKind, type_id: int
+        self,
+        allocation: Allocation,
+        gpu: Gpu,
+        parent: GpuAddress,
+        framework: FrameworkKind,
+        type_id: int,
+        *,
+        instance: GpuInstance | None = None,
     ) -> int:
         allocation = replace(
-            allocation, framework=framework, parent=parent, type_id=type_id, created_boot=None, lost=False
+            allocation,
+            framework=framework,
+            parent=parent,
+            type_id=type_id,
+            created_boot=None,
+            lost=False,
+            instance=instance.place if instance is not None else allocation.instance,
         )
         effect = CreateVgpu(
             vgpu=allocation.id,
@@ -440,6 +486,8 @@ class _Planner:
             type_id=type_id,
             type_name=allocation.type_name,
             params=allocation.params,
+            instance=instance.place if instance is not None else None,
+            instance_id=instance.id if instance is not None else None,
         )
         self._check(effect)
         self.allocate[allocation.id] = allocation

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -15,9 +16,12 @@ from vgpuctl.model.catalog import Catalog
 from vgpuctl.model.document import GpuDocument, Placement, ProfileDocument, VgpuWish, Wishes
 from vgpuctl.model.domain import Domain, Hostdev, alias_for, vgpu_of_alias
 from vgpuctl.model.fact import Unknown, known
+from vgpuctl.model.giprofile import Place
 from vgpuctl.model.gpu import FrameworkKind, Gpu, ObservedVgpu
+from vgpuctl.model.mig.compute import asked_for
 from vgpuctl.model.pci import GpuAddress
 from vgpuctl.model.snapshot import Snapshot
+from vgpuctl.model.step import CreateComputeInstance
 from vgpuctl.model.typename import nearest
 
 
@@ -27,8 +31,9 @@ class Situation:
 
     `scope` are the names of vGPUs, and the keys of `Gpu` documents, that may be changed; None is
     everything.  `avoid` are parents and GPUs on which a creation has just failed.  `new_id` gives the
-    id of a new allocation by name.  `desktops_change` says that a Desktop document was put, dropped or
-    put back: what the domains have must be known.
+    id of a new allocation by name.  `former` are the `Gpu` documents that the change replaces, `made` the
+    compute instances that its operation has made.  `desktops_change` says that a Desktop document was
+    put, dropped or put back: what the domains have must be known.
     """
 
     snapshot: Snapshot
@@ -40,6 +45,8 @@ class Situation:
     scope: frozenset[str] | None = None
     avoid: frozenset[GpuAddress] = frozenset()
     desktops_change: bool = False
+    former: tuple[GpuDocument, ...] = ()
+    made: tuple[CreateComputeInstance, ...] = ()
 
     @property
     def avoided(self) -> frozenset[GpuAddress]:
@@ -138,6 +145,31 @@ class Situation:
             f"whether vGPU {allocation.name} still exists is not known: "
             f"{allocation.parent} cannot be read{reason}",
             gpu=str(allocation.gpu.address),
+        )
+
+    def compute_of(self, gpu: Gpu) -> dict[Place, Counter[str]]:
+        """The compute instances that are ours: asked for, now or before, or made by this operation."""
+        uuid = known(gpu.uuid)
+        documents = [*self.former, *(each.document for each in self.wishes.documents.values())]
+        found = asked_for(
+            each
+            for each in documents
+            if isinstance(each, GpuDocument) and names_gpu(each.name, gpu.address, uuid)
+        )
+        for effect in self.made:
+            if stands_on(effect.gpu, gpu):
+                place = Place(effect.start, effect.profile)
+                found[place] = found.get(place, Counter()) | Counter({effect.compute: effect.number})
+        return found
+
+    def compute_before(self, gpu: Gpu) -> dict[Place, Counter[str]]:
+        """What the document said before this change; where none is replaced, what it says."""
+        former = [each for each in self.former if names_gpu(each.name, gpu.address, known(gpu.uuid))]
+        now = [each.document for each in self.wishes.documents.values()]
+        return asked_for(
+            each
+            for each in former or now
+            if isinstance(each, GpuDocument) and names_gpu(each.name, gpu.address, known(gpu.uuid))
         )
 
     def kept_off(self) -> set[GpuAddress]:

@@ -9,6 +9,7 @@ from uuid import UUID
 from vgpuctl.model.allocation import GpuIdentity
 from vgpuctl.model.document import Affect
 from vgpuctl.model.domain import Hostdev
+from vgpuctl.model.giprofile import Place
 from vgpuctl.model.gpu import FrameworkKind
 from vgpuctl.model.pci import GpuAddress
 
@@ -59,8 +60,37 @@ class DestroyGpuInstance:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CreateComputeInstance:
+    """Make a compute instance in the GPU instance at that place, so that it has `number` of that profile."""
+
+    gpu: GpuIdentity
+    profile: str
+    profile_id: int
+    start: int
+    compute: str
+    number: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DestroyComputeInstance:
+    """Destroy a compute instance, if it is still of that profile, in the GPU instance at that place."""
+
+    gpu: GpuIdentity
+    instance: int
+    profile: str
+    profile_id: int
+    start: int
+    compute: str
+    compute_id: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CreateVgpu:
-    """Create a vGPU on an empty parent (VF, or the PF where types stand on the PF)."""
+    """Create a vGPU on an empty parent (VF, or the PF where types stand on the PF).
+
+    `instance` is the GPU instance that it is to stand on, where the driver lets that be chosen, and
+    `instance_id` its id, None where that shows only once it is cut.
+    """
 
     vgpu: UUID
     name: str
@@ -70,6 +100,8 @@ class CreateVgpu:
     type_id: int
     type_name: str
     params: str | None = None
+    instance: Place | None = None
+    instance_id: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,10 +165,24 @@ class DisableAutostart:
     parent: str
 
 
-GpuWide = Union[SetVfs, SetMigMode, CreateGpuInstance, DestroyGpuInstance]
+GpuWide = Union[
+    SetVfs,
+    SetMigMode,
+    CreateGpuInstance,
+    DestroyGpuInstance,
+    CreateComputeInstance,
+    DestroyComputeInstance,
+]
 """Effects on a GPU as a whole: every later step on it waits for them, and they carry no vGPU's name."""
 
-GPU_WIDE = (SetVfs, SetMigMode, CreateGpuInstance, DestroyGpuInstance)
+GPU_WIDE = (
+    SetVfs,
+    SetMigMode,
+    CreateGpuInstance,
+    DestroyGpuInstance,
+    CreateComputeInstance,
+    DestroyComputeInstance,
+)
 
 Effect = Union[GpuWide, CreateVgpu, RemoveVgpu, SetParams, AttachHostdev, DetachHostdev, DisableAutostart]
 
@@ -152,6 +198,8 @@ def lane_of(effect: Effect) -> Lane:
             | SetMigMode()
             | CreateGpuInstance()
             | DestroyGpuInstance()
+            | CreateComputeInstance()
+            | DestroyComputeInstance()
             | CreateVgpu()
             | RemoveVgpu()
             | SetParams()
@@ -198,6 +246,14 @@ def describe(effect: Effect) -> str:
             return f"create GPU instance {profile} at slice {start} of GPU {gpu.address}"
         case DestroyGpuInstance(gpu=gpu, profile=profile, start=start, instance=instance):
             return f"destroy GPU instance {instance} ({profile} at slice {start}) of GPU {gpu.address}"
+        case CreateComputeInstance(gpu=gpu, profile=profile, start=start, compute=compute):
+            return f"create compute instance {compute} in {profile} at slice {start} of GPU {gpu.address}"
+        case DestroyComputeInstance(gpu=gpu, profile=profile, start=start, compute=compute):
+            number = effect.compute_id
+            return (
+                f"destroy compute instance {number} ({compute}) in {profile} at slice {start} "
+                f"of GPU {gpu.address}"
+            )
         case CreateVgpu():
             return f"create vGPU {effect.name} ({effect.type_name}) on {effect.parent}"
         case RemoveVgpu():

@@ -38,6 +38,10 @@ class Framework(Protocol):
         """Create the vGPU and read it back.  A parent that is not empty is refused, not cleared."""
         ...
 
+    def instance_file(self, step: CreateVgpu) -> str:
+        """The file that tells on which GPU instance the vGPU stands; not every driver makes it."""
+        ...
+
     def remove(self, step: RemoveVgpu) -> None:
         """Remove the vGPU and read back that it is gone; done already is done.
 

@@ -74,6 +74,13 @@ class Kernel(Protocol):
         """Whether something is there (a link that leads nowhere is not)."""
         ...
 
+    def is_writable(self, path: str) -> bool:
+        """Whether a file has a write bit in its mode: what a driver says of its attribute, unlike access(2).
+
+        Root may open any file for writing; false where there is none.
+        """
+        ...
+
     def sriov_manage(self, address: str, *, enable: bool, timeout_s: float) -> CommandResult | None:
         """Run NVIDIA's sriov-manage for a PF; None where it is not installed.
 

@@ -85,7 +85,30 @@ class DestroyInstance:
     start: int
 
 
-NvmlOrder = Union[SetMode, CutInstance, DestroyInstance]
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CutCompute:
+    """Create a compute instance of that name in a GPU instance, if that still has its profile and place."""
+
+    gpu: PciAddress
+    instance: int
+    profile_id: int
+    start: int
+    compute: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DestroyCompute:
+    """Destroy a compute instance, if it still is of that name, and its GPU instance where it was."""
+
+    gpu: PciAddress
+    instance: int
+    profile_id: int
+    start: int
+    compute: str
+    compute_id: int
+
+
+NvmlOrder = Union[SetMode, CutInstance, DestroyInstance, CutCompute, DestroyCompute]
 """What NVML is told to change."""
 
 
@@ -94,7 +117,7 @@ class NvmlDone:
     """What came of an order: NVML's code (0 is success) and its words.
 
     `activation` is the second answer to a change of MIG mode: whether the mode is in force; `instance`
-    the id of a GPU instance that was made.
+    the id of a GPU instance, or of a compute instance, that was made.
     """
 
     code: int

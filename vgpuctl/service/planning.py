@@ -8,18 +8,21 @@ from uuid import UUID
 from vgpuctl import errors
 from vgpuctl.model.allocation import Allocation
 from vgpuctl.model.catalog import Catalog
-from vgpuctl.model.document import Repair, Wishes
+from vgpuctl.model.document import DocumentKind, GpuDocument, Repair, Wishes
 from vgpuctl.model.edit import Edit
 from vgpuctl.model.pci import GpuAddress
 from vgpuctl.model.plan import Plan, Problem
 from vgpuctl.model.planner import plan
-from vgpuctl.model.record import Requester
+from vgpuctl.model.record import OperationState, Requester
 from vgpuctl.model.situation import Situation
 from vgpuctl.model.snapshot import Snapshot
+from vgpuctl.model.step import CreateComputeInstance
 from vgpuctl.service import restore
+from vgpuctl.service.ledger import Operation
 from vgpuctl.service.proposal import ShownPlan, propose
 from vgpuctl.service.restore import Restoration
 from vgpuctl.service.turn import Turn
+from vgpuctl.service.wayback import with_former_gpus
 
 NOWHERE: frozenset[GpuAddress] = frozenset()
 
@@ -70,25 +73,38 @@ class Planning:
         snapshot: Snapshot,
         scope: frozenset[str],
         avoid: frozenset[GpuAddress] = NOWHERE,
-        *,
-        desktops_change: bool = False,
+        operation: Operation | None = None,
     ) -> Plan:
-        """What is left to do for those names; a fault of ours in planning is a problem like another.
+        """What is left to do for those names, of an operation where there is one.
 
-        Raised, it would come again with every observation, and nothing else would ever be decided.
+        A fault of ours in planning is a problem like another: raised, it would come again with every
+        observation, and nothing else would ever be decided.
         """
+        undo = operation.started.undo if operation is not None else ()
+        runs = operation.runs if operation is not None else ()
+        wishes = self._turn.ledger.in_force()
         try:
+            if operation is not None and operation.state is OperationState.ROLLING_BACK:
+                wishes = with_former_gpus(wishes, operation, snapshot, self._turn.now())
             return plan(
                 Situation(
                     snapshot=snapshot,
-                    wishes=self._turn.ledger.in_force(),
+                    wishes=wishes,
                     allocations=self._places(snapshot),
                     catalog=self._catalog,
                     now=self._turn.now(),
                     new_id=lambda _name: self.new_uuid(),
                     scope=scope,
                     avoid=avoid,
-                    desktops_change=desktops_change,
+                    desktops_change=any(key.kind is DocumentKind.DESKTOP for key, _ in undo),
+                    former=tuple(
+                        each.document for _, each in undo if each and isinstance(each.document, GpuDocument)
+                    ),
+                    made=tuple(
+                        each.step.effect
+                        for each in runs
+                        if isinstance(each.step.effect, CreateComputeInstance)
+                    ),
                 )
             )
         except Exception as error:  # noqa: BLE001

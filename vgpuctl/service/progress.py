@@ -9,7 +9,6 @@ from typing import Any
 from uuid import UUID
 
 from vgpuctl import errors
-from vgpuctl.model.document import DocumentKind
 from vgpuctl.model.plan import Plan
 from vgpuctl.model.record import (
     DAEMON,
@@ -36,6 +35,7 @@ from vgpuctl.service.planning import Planning
 from vgpuctl.service.run import Run
 from vgpuctl.service.turn import Turn
 from vgpuctl.service.underway import UnderWay
+from vgpuctl.service.wayback import what_stays
 
 RETRIES = 2
 """How often an operation tries another place after the host refused one."""
@@ -162,8 +162,7 @@ class Progress:
             self._end(run, OperationState.CANCELLED, self._held_back(operation))
             return
         rolling_back = operation.state is OperationState.ROLLING_BACK
-        desktops = any(key.kind is DocumentKind.DESKTOP for key, _ in operation.started.undo)
-        result = self._planning.left(snapshot, run.scope, frozenset(run.avoid), desktops_change=desktops)
+        result = self._planning.left(snapshot, run.scope, frozenset(run.avoid), operation)
         problem = result.problems[0].error.to_problem() if result.problems else None
         if (
             result.problems
@@ -300,12 +299,19 @@ class Progress:
 
     def _give_up(self, run: Run, problem: dict[str, Any]) -> None:
         operation = self._turn.ledger.operations[run.operation]
-        text = f"{problem.get('detail')}; it could not be undone"
+        cause = (operation.problem or problem).get("detail")
+        why = problem.get("detail")
+        text = f"{cause}; it could not be undone" + (f": {why}" if why != cause else "")
+        latest = self._observations.latest
+        stays = what_stays(self._turn.ledger.in_force(), operation, latest) if latest is not None else []
+        if stays:
+            text += f"; what stays: {', '.join(stays)}"
         error = errors.NeedsOperator(
             text,
             hint=f"vgpuctl operation show {run.operation} tells how far it came",
             cause=operation.problem or problem,
             undoing=problem,
+            stays=stays,
         )
         self._end(run, OperationState.NEEDS_OPERATOR, error.to_problem())
 

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from vgpuctl.model.allocation import Allocation
 from vgpuctl.model.catalog import Catalog
-from vgpuctl.model.document import DocumentKey, DocumentKind, Repair, Wish, Wishes
+from vgpuctl.model.document import DocumentKey, DocumentKind, GpuDocument, Repair, Wish, Wishes
 from vgpuctl.model.edit import Edit
 from vgpuctl.model.plan import Plan
 from vgpuctl.model.planner import plan
@@ -81,6 +81,11 @@ def propose(
         desktops_change=any(
             key.kind is DocumentKind.DESKTOP and before.documents.get(key) != after.documents.get(key)
             for key in (*change.put, *change.drop)
+        ),
+        former=tuple(
+            wish.document
+            for key in (*change.put, *change.drop)
+            if (wish := before.documents.get(key)) is not None and isinstance(wish.document, GpuDocument)
         ),
     )
     result = plan(situation)

@@ -26,8 +26,10 @@ from vgpuctl.model.snapshot import Snapshot
 from vgpuctl.model.step import (
     GPU_WIDE,
     AttachHostdev,
+    CreateComputeInstance,
     CreateGpuInstance,
     CreateVgpu,
+    DestroyComputeInstance,
     DestroyGpuInstance,
     DetachHostdev,
     Effect,
@@ -188,12 +190,14 @@ def _objection(effect: Effect, snapshot: Snapshot, allocations: Mapping[UUID, Al
         case SetVfs(enabled=True, gpu=gpu) | SetMigMode(enabled=True, gpu=gpu, resets=False):
             is_new = is_fresh(gpu.address, allocations.values(), snapshot)
             return _objection_to_vfs(snapshot.gpu_at(gpu.address), is_fresh=is_new)
-        case CreateGpuInstance():
+        case CreateGpuInstance() | CreateComputeInstance():
             return None
         case SetMigMode(resets=True):
             return "that resets the GPU"
         case DestroyGpuInstance():
             return "a GPU instance is never destroyed unasked"
+        case DestroyComputeInstance():
+            return "a compute instance is never destroyed unasked"
         case SetParams(vgpu=vgpu_id):
             allocation = allocations.get(vgpu_id)
             vgpu = observed_for(allocation, snapshot) if allocation is not None else None

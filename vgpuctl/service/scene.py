@@ -15,9 +15,9 @@ from vgpuctl.model.catalog import Catalog
 from vgpuctl.model.document import ProfileDocument, Repair, VgpuWish, Wishes
 from vgpuctl.model.domain import Domain, Hostdev, MdevSource, alias_for, vgpu_of_alias
 from vgpuctl.model.drift import has_gpu, policy_of
-from vgpuctl.model.fact import known
+from vgpuctl.model.fact import Fact, Unknown, known
 from vgpuctl.model.finding import Drift, Finding
-from vgpuctl.model.gpu import Gpu, ObservedVgpu
+from vgpuctl.model.gpu import Gpu, GpuInstance, ObservedVgpu
 from vgpuctl.model.mig.cutting import geometry_of
 from vgpuctl.model.pci import GpuAddress
 from vgpuctl.model.plan import Problem
@@ -191,7 +191,7 @@ class Scene:
                 "profile": each.profile,
                 "start": each.start,
                 "size": each.size,
-                "compute_instances": known(each.compute_instances),
+                "compute_instances": read(unknown, f"compute_instances of {each.id}", _compute(each)),
                 "vgpus": [
                     names.get(vgpu.parent, str(vgpu.mdev_uuid or vgpu.parent))
                     for vgpu in card.gpu.vgpus
@@ -418,3 +418,9 @@ def _mends(step: Step, finding: Finding) -> bool:
     if isinstance(step.effect, GPU_WIDE):
         return str(step.effect.gpu.address) == finding.gpu
     return step.effect.name in finding.names
+
+
+def _compute(instance: GpuInstance) -> Fact[list[str]]:
+    """The profiles of its compute instances, by id."""
+    there = instance.compute_instances
+    return there if isinstance(there, Unknown) else [each.profile for each in there]

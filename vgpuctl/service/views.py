@@ -189,6 +189,10 @@ def layout_view(told: GpuLayout) -> View:
         "kept": places(told.layout.kept),
         "destroyed": places(told.layout.destroyed),
         "created": places(told.layout.created),
+        "compute_instances": [
+            {"profile": each.place.profile, "start": each.place.start, "compute_instances": dict(each.counts)}
+            for each in told.compute
+        ],
         "source": "hardware" if told.from_hardware else "catalogue",
     }
 

@@ -43,7 +43,7 @@ class Machine:
 
     def _do(self, state: State, operation: Operation, now: float) -> Outcome:
         match operation.verb, operation.arguments:
-            case (("read" | "list" | "link" | "resolve" | "exists"), (str(path),)):
+            case (("read" | "list" | "link" | "resolve" | "exists" | "is_writable"), (str(path),)):
                 return self._look(state, operation, path)
             case "write", (str(path), str(text)):
                 return self._write(state, operation, path, text)
@@ -70,7 +70,7 @@ class Machine:
         try:
             found = self._walk(state, path, follow=verb != "link")
         except OSError as error:
-            if verb == "exists":
+            if verb in ("exists", "is_writable"):
                 return Outcome(state, result=False)
             return Outcome(state, errno=error.errno or errno.EIO, about=path)
         state, fault = faults.hit(state, found.gpu, "gpu", *(("read",) if verb == "read" else ()))
@@ -218,6 +218,8 @@ def _seen_as(verb: str, found: Found, path: str) -> Any:
             raise failure(errno.EINVAL, path)
         case "resolve", _:
             return found.path
+        case "is_writable", node:
+            return isinstance(node, File) and node.store is not None
         case _:
             return True
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 from vgpuctl.model.giprofile import MigProfile
-from vgpuctl.model.gpu import GpuInstance
+from vgpuctl.model.gpu import ComputeInstance, GpuInstance
 from vgpuctl.model.pci import GpuAddress
 from vgpuctl.model.types import VgpuType
 from vgpuctl.ports.nvml import NvmlDone
 from vgpuctl.sim.models import Models
 from vgpuctl.sim.outcome import Outcome
-from vgpuctl.sim.state import Board, Instance, State, noted, with_board
+from vgpuctl.sim.state import Board, Compute, Instance, State, noted, with_board
 
 SUCCESS, INVALID_ARGUMENT, NOT_SUPPORTED, NOT_FOUND = 0, 2, 3, 6
 IN_USE, INSUFFICIENT_RESOURCES, UNKNOWN_ERROR = 19, 23, 999
@@ -45,15 +45,18 @@ def profiles(board: Board, models: Models) -> tuple[MigProfile, ...]:
 
 def described(board: Board, models: Models) -> tuple[GpuInstance, ...]:
     """The instances as NVML tells them, by id."""
-    names = {each.gi_profile_id: each.name for each in models.mig_profiles(models.model(board.model))}
+    profiles = {each.gi_profile_id: each for each in models.mig_profiles(models.model(board.model))}
     return tuple(
         GpuInstance(
             id=each.id,
-            profile=names[each.profile],
+            profile=profiles[each.profile].name,
             profile_id=each.profile,
             start=each.start,
             size=each.size,
-            compute_instances=each.compute,
+            compute_instances=tuple(
+                ComputeInstance(one.id, _compute_name(profiles[each.profile], one.slices))
+                for one in each.compute
+            ),
         )
         for each in sorted(board.instances, key=lambda each: each.id)
     )
@@ -78,7 +81,10 @@ def takes(board: Board, models: Models, vgpu_type: VgpuType, instance: Instance)
 
 
 def order(state: State, models: Models, action: str, gpu: GpuAddress | None, numbers: list[int]) -> Outcome:
-    """Carry out an order of NVML's: `mode`, `create` or `destroy`."""
+    """Carry out an order of NVML's: `mode`; `create` or `destroy`, of a GPU instance or a `-compute` one.
+
+    A compute instance is told by its slices, 0 for all of its GPU instance.
+    """
     board = next((each for each in state.boards if each.address == gpu and each.is_driven), None)
     if board is None:
         return Outcome(state, answer(NOT_FOUND))
@@ -91,6 +97,10 @@ def order(state: State, models: Models, action: str, gpu: GpuAddress | None, num
             return _create(state, models, board, profile, (start, size))
         case "destroy", [number]:
             return _destroy(state, board, number)
+        case "create-compute", [number, slices]:
+            return _create_compute(state, models, board, number, slices)
+        case "destroy-compute", [number, compute]:
+            return _destroy_compute(state, board, number, compute)
         case _:
             return Outcome(state, answer(INVALID_ARGUMENT))
 
@@ -101,7 +111,7 @@ def somebody_cuts(state: State, models: Models, board: Board, name: str, *, comp
         if each.name != name or not board.mig or not _remaining(board, models, each):
             continue
         start = next(start for start in each.starts if _is_free(board, start, each.size or 0))
-        made = _instance(models, board, each, start, compute=int(compute))
+        made = _instance(models, board, each, start, compute=compute)
         changed = replace(board, instances=(*board.instances, made))
         return Outcome(with_board(state, changed), {"instance": made.id, "start": start})
     return None
@@ -152,7 +162,50 @@ def _destroy(state: State, board: Board, number: int) -> Outcome:
     return Outcome(with_board(state, replace(board, instances=rest)), answer(SUCCESS))
 
 
-def _instance(models: Models, board: Board, profile: MigProfile, start: int, compute: int = 0) -> Instance:
+def _create_compute(state: State, models: Models, board: Board, number: int, slices: int) -> Outcome:
+    """In a GPU instance; refused where its compute slices are taken.  A guest on it is not asked."""
+    found = next((each for each in board.instances if each.id == number), None)
+    if found is None:
+        return Outcome(state, answer(NOT_FOUND))
+    every = {each.gi_profile_id: each for each in models.mig_profiles(models.model(board.model))}
+    has = every[found.profile].slices
+    slices = slices or has
+    if slices > has:
+        return Outcome(state, answer(NOT_SUPPORTED))
+    if sum(each.slices for each in found.compute) + slices > has:
+        return Outcome(state, answer(INSUFFICIENT_RESOURCES))
+    taken = {each.id for each in found.compute}
+    made = Compute(next(each for each in range(has) if each not in taken), slices)
+    changed = replace(found, compute=tuple(sorted((*found.compute, made), key=lambda each: each.id)))
+    return Outcome(_with_instance(state, board, changed), answer(SUCCESS, instance=made.id))
+
+
+def _destroy_compute(state: State, board: Board, number: int, compute: int) -> Outcome:
+    found = next((each for each in board.instances if each.id == number), None)
+    if found is None or compute not in {each.id for each in found.compute}:
+        return Outcome(state, answer(NOT_FOUND))
+    changed = replace(found, compute=tuple(each for each in found.compute if each.id != compute))
+    return Outcome(_with_instance(state, board, changed), answer(SUCCESS))
+
+
+def _with_instance(state: State, board: Board, instance: Instance) -> State:
+    instances = tuple(instance if each.id == instance.id else each for each in board.instances)
+    return with_board(state, replace(board, instances=instances))
+
+
+def _compute_name(profile: MigProfile, slices: int) -> str:
+    return profile.name if slices == profile.slices else f"{slices}c.{profile.name}"
+
+
+def slices_of(compute: str) -> int:
+    """The slices in a compute instance's name: 1 of `1c.3g.40gb`, 0 where it is a whole one's."""
+    number, is_part, _ = compute.partition("c.")
+    return int(number) if is_part and number.isdecimal() else 0
+
+
+def _instance(
+    models: Models, board: Board, profile: MigProfile, start: int, *, compute: bool = False
+) -> Instance:
     """An instance with the driver's number for its place: halves, quarters and eighths, from 0 for all."""
     axis = max(each.starts[-1] + (each.size or 0) for each in models.mig_profiles(models.model(board.model)))
     size = profile.size or 1
@@ -161,7 +214,7 @@ def _instance(models: Models, board: Board, profile: MigProfile, start: int, com
         profile=profile.gi_profile_id,
         start=start,
         size=size,
-        compute=compute,
+        compute=(Compute(0, profile.slices),) if compute else (),
     )
 
 

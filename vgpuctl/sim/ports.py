@@ -11,7 +11,17 @@ from typing import Any
 from vgpuctl.model.fact import Fact, Unknown
 from vgpuctl.model.gpu import Holder
 from vgpuctl.ports.kernel import CommandResult, KernelLogLine, Uevent
-from vgpuctl.ports.nvml import CutInstance, DestroyInstance, NvmlDone, NvmlHost, NvmlOrder, SetMode
+from vgpuctl.ports.nvml import (
+    CutCompute,
+    CutInstance,
+    DestroyCompute,
+    DestroyInstance,
+    NvmlDone,
+    NvmlHost,
+    NvmlOrder,
+    SetMode,
+)
+from vgpuctl.sim.mig import slices_of
 from vgpuctl.sim.transport import Transport
 
 _EVENTS_WAIT_S = 0.5
@@ -61,6 +71,11 @@ class SimKernel:
         """Whether something is there."""
         found: bool = self._call("exists", path)
         return found
+
+    def is_writable(self, path: str) -> bool:
+        """Whether a file has a write bit in its mode."""
+        writable: bool = self._call("is_writable", path)
+        return writable
 
     def sriov_manage(self, address: str, *, enable: bool, timeout_s: float) -> CommandResult | None:
         """Run sriov-manage for a PF; None where it is not installed."""
@@ -124,6 +139,10 @@ class SimNvml:
                 call = ("create", gpu, order.profile_id, order.start, order.size)
             case DestroyInstance():
                 call = ("destroy", gpu, order.instance)
+            case CutCompute():
+                call = ("create-compute", gpu, order.instance, slices_of(order.compute))
+            case DestroyCompute():
+                call = ("destroy-compute", gpu, order.instance, order.compute_id)
         try:
             done: NvmlDone = self._transport.call("nvml_order", *call, timeout_s=timeout_s)
         except TimeoutError:

@@ -33,18 +33,26 @@ class Vgpu:
     removing: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Compute:
+    """A compute instance: its id in its GPU instance, and how many compute slices it has."""
+
+    id: int
+    slices: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Instance:
     """A GPU instance: its id, the id of its profile, and the memory slices that it has.
 
-    `compute` is how many compute instances the host made in it.
+    `compute` are the compute instances that the host made in it.
     """
 
     id: int
     profile: int
     start: int
     size: int
-    compute: int = 0
+    compute: tuple[Compute, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

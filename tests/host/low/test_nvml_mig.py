@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pynvml
@@ -12,9 +13,9 @@ from tests.host.low.nvml_stub import NVMLError, fails, stub
 from vgpuctl.host.nvml import mig
 from vgpuctl.model.fact import Unknown
 from vgpuctl.model.giprofile import MigProfile
-from vgpuctl.model.gpu import GpuInstance
+from vgpuctl.model.gpu import ComputeInstance, GpuInstance
 from vgpuctl.model.pci import PciAddress
-from vgpuctl.ports.nvml import CutInstance, DestroyInstance, SetMode
+from vgpuctl.ports.nvml import CutCompute, CutInstance, DestroyCompute, DestroyInstance, SetMode
 
 GPU = PciAddress.parse("0000:41:00.0")
 PLACES = ((4, 4), (0, 4))
@@ -48,7 +49,7 @@ def library(**functions) -> SimpleNamespace:
         if number:
             raise NVMLError("Not Supported")
         assert engines == 0
-        return SimpleNamespace(id=2, instanceCount=1)
+        return SimpleNamespace(id=2, sliceCount=2, instanceCount=1)
 
     calls: list[object] = []
 
@@ -73,6 +74,10 @@ def library(**functions) -> SimpleNamespace:
         "nvmlGpuInstanceGetInfo": lambda instance: INFO,
         "nvmlGpuInstanceGetComputeInstanceProfileInfo": compute_info,
         "nvmlGpuInstanceGetComputeInstances": listed(2, 1),
+        "nvmlComputeInstanceGetInfo": lambda compute: SimpleNamespace(id=1, profileId=2),
+        "nvmlGpuInstanceCreateComputeInstance": lambda *asked: calls.append(("share", *asked)) or "share",
+        "nvmlGpuInstanceGetComputeInstanceById": lambda instance, number: f"{number} of {instance}",
+        "nvmlComputeInstanceDestroy": lambda compute: calls.append(("unshare", compute)),
         "nvmlDeviceGetHandleByPciBusId": lambda address: f"handle of {address.decode()}",
         "nvmlDeviceSetMigMode": lambda handle, mode: calls.append(("mode", handle, mode)) or 19,
         "nvmlErrorString": lambda code: f"error {code}",
@@ -94,7 +99,14 @@ def test_profiles_with_placements_in_order_and_what_remains():
 def test_instances_with_their_compute_instances():
     assert mig.gpu_instances(library(), "gpu", is_on=False) == ()
     assert mig.gpu_instances(library(), "gpu", is_on=True) == (
-        GpuInstance(id=7, profile="3g.40gb", profile_id=9, start=4, size=4, compute_instances=1),
+        GpuInstance(
+            id=7,
+            profile="3g.40gb",
+            profile_id=9,
+            start=4,
+            size=4,
+            compute_instances=(ComputeInstance(1, "2c.3g.40gb"),),
+        ),
     )
 
 
@@ -131,6 +143,35 @@ def test_an_instance_that_is_another_by_now_is_left_alone():
     done = mig.carry_out(module, DestroyInstance(gpu=GPU, instance=7, profile_id=9, start=0))
     assert done.code != 0
     assert ("destroy", "instance 7") not in module.calls
+
+
+SHARE = CutCompute(gpu=GPU, instance=7, profile_id=9, start=4, compute="2c.3g.40gb")
+UNSHARE = DestroyCompute(gpu=GPU, instance=7, profile_id=9, start=4, compute="2c.3g.40gb", compute_id=1)
+
+
+def test_compute_instances_are_made_by_name_and_destroyed_only_where_they_are_still_the_same():
+    module = library()
+    assert mig.carry_out(module, SHARE).instance == 1
+    assert mig.carry_out(module, UNSHARE).code == 0
+    assert [each for each in module.calls if each[0] in ("share", "unshare")] == [
+        ("share", "instance 7", 2),
+        ("unshare", "1 of instance 7"),
+    ]
+    module = library()
+    for order in (
+        replace(SHARE, start=0),
+        replace(SHARE, compute="1c.3g.40gb"),
+        replace(UNSHARE, start=0),
+        replace(UNSHARE, compute="1c.3g.40gb"),
+    ):
+        assert mig.carry_out(module, order).code != 0
+    assert {*module.calls} == {"nvmlInit", "nvmlShutdown"}
+
+
+def test_an_instance_of_which_no_share_can_be_read_is_not_one_without():
+    module = library(nvmlGpuInstanceGetComputeInstanceProfileInfo=fails("Function Not Found"))
+    (found,) = mig.gpu_instances(module, "gpu", is_on=True)
+    assert isinstance(found.compute_instances, Unknown)
 
 
 def test_a_refusal_has_nvmls_number():

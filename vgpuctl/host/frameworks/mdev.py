@@ -129,6 +129,10 @@ class MdevFramework:
         if step.params is not None:
             self._writer.set_params(f"{path}/nvidia/vgpu_params", step.params, f"vGPU {step.name}")
 
+    def instance_file(self, step: CreateVgpu) -> str:
+        """Below the mdev, where the driver shows it [hardware.md 1.2.4]."""
+        return f"{MDEVS}/{step.vgpu}/nvidia/gpu_instance_id"
+
     def refuse_taken(self, step: CreateVgpu) -> None:
         """Raise Conflict where the parent takes no more for a reason that can be seen beforehand."""
         if step.vgpu in mdevs_under(self._kernel, step.parent):

@@ -71,6 +71,10 @@ class PassthroughFramework:
         if step.params:
             raise UnsupportedHere(f"{step.type_name} takes no parameters", parent=str(step.parent))
 
+    def instance_file(self, step: CreateVgpu) -> str:
+        """There is none: a function that is given away stands on no GPU instance."""
+        return f"{device_path(step.parent)}/nvidia/gpu_instance_id"
+
     def remove(self, step: RemoveVgpu) -> None:
         """Verify that no domain has the function: libvirt gives it back when the domain stops."""
         driver = self._driver(step.parent)

@@ -161,6 +161,10 @@ class VendorVfioFramework:
         if step.params is not None:
             self._params(step.parent, step.params, step.name)
 
+    def instance_file(self, step: CreateVgpu) -> str:
+        """Below the VF [hardware.md 1.4.7]."""
+        return f"{device_path(step.parent)}/nvidia/gpu_instance_id"
+
     def _current(self, vf: GpuAddress, name: str) -> int:
         try:
             return current_type(self._kernel, vf)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Final
 
 from vgpuctl.errors import DeadlineExceeded, KernelRefused, ReadBackMismatch, UnsupportedHere
+from vgpuctl.host.frameworks.parents import number_in
 from vgpuctl.model.nvrm import NvrmRefusal, explain
 from vgpuctl.ports.clock import Clock
 from vgpuctl.ports.kernel import Kernel, KernelLogLine
@@ -105,6 +106,17 @@ class Writer:
             if self._clock.monotonic_s() >= deadline:
                 return False
             self._clock.sleep(_PAUSE_S)
+
+    def move(self, path: str, instance: int, what: str) -> None:
+        """Move a vGPU that was just made to a GPU instance; where the driver refuses, its own choice stays.
+
+        Only for a file that says it can be written: a try on one that cannot is a driver's undefined case.
+        """
+        if number_in(self._kernel, path) == instance:
+            return
+        with suppress(KernelRefused):
+            self.write(path, str(instance), f"move {what} to GPU instance {instance}")
+            self.until(lambda: number_in(self._kernel, path) == instance)
 
     def set_params(self, path: str, params: str, what: str) -> None:
         """Write `vgpu_params` as a whole and read it back; '' clears it, with a single space.

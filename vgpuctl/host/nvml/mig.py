@@ -11,14 +11,25 @@ from typing import Any
 
 from vgpuctl.host.nvml.calls import ask, attempt, text
 from vgpuctl.model.fact import Fact, Unknown, known
-from vgpuctl.model.giprofile import MigProfile
-from vgpuctl.model.gpu import GpuInstance
-from vgpuctl.ports.nvml import CutInstance, DestroyInstance, NvmlDone, NvmlOrder, SetMode
+from vgpuctl.model.giprofile import MigProfile, compute_name
+from vgpuctl.model.gpu import ComputeInstance, GpuInstance
+from vgpuctl.ports.nvml import (
+    CutCompute,
+    CutInstance,
+    DestroyCompute,
+    DestroyInstance,
+    NvmlDone,
+    NvmlOrder,
+    SetMode,
+)
 
 _SUCCESS = 0
 _UNKNOWN_ERROR = 999
+_NOT_SUPPORTED = 3  # NVML_ERROR_NOT_SUPPORTED
 _NOT_THERE = 6  # NVML_ERROR_NOT_FOUND
 _OFF = Unknown("MIG mode is off")
+_ANOTHER = NvmlDone(code=_NOT_THERE, text="another instance has that id now")
+_SHARED = 0  # NVML_COMPUTE_INSTANCE_ENGINE_PROFILE_SHARED
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +103,7 @@ def gpu_instances(nvml: Any, handle: Any, *, is_on: bool) -> Fact[tuple[GpuInsta
                     profile_id=info.id,
                     start=int(details.placement.start),
                     size=int(details.placement.size),
-                    compute_instances=_compute_instances(nvml, each),
+                    compute_instances=_compute_instances(nvml, each, info),
                 )
             )
     return tuple(sorted(found, key=lambda each: each.id or 0))
@@ -126,12 +137,27 @@ def _carry_out(nvml: Any, order: NvmlOrder) -> NvmlDone:
                 handle, order.profile_id, ctypes.byref(place)
             )
             return NvmlDone(code=_SUCCESS, text="Success", instance=int(nvml.nvmlGpuInstanceGetInfo(made).id))
-        case DestroyInstance():
-            instance = nvml.nvmlDeviceGetGpuInstanceById(handle, order.instance)
-            info = nvml.nvmlGpuInstanceGetInfo(instance)
-            if (int(info.profileId), int(info.placement.start)) != (order.profile_id, order.start):
-                return NvmlDone(code=_NOT_THERE, text="another instance has that id now")
-            nvml.nvmlGpuInstanceDestroy(instance)
+    instance = nvml.nvmlDeviceGetGpuInstanceById(handle, order.instance)
+    details = nvml.nvmlGpuInstanceGetInfo(instance)
+    if (int(details.profileId), int(details.placement.start)) != (order.profile_id, order.start):
+        return _ANOTHER
+    if isinstance(order, DestroyInstance):
+        nvml.nvmlGpuInstanceDestroy(instance)
+        return NvmlDone(code=_SUCCESS, text="Success")
+    profile = next(each for each in profile_infos(nvml, handle) if each.id == order.profile_id)
+    numbers = [info.id for info in _compute_profiles(nvml, instance, profile) if info.name == order.compute]
+    match order:
+        case CutCompute() if numbers:
+            made = nvml.nvmlGpuInstanceCreateComputeInstance(instance, numbers[0])
+            number = int(nvml.nvmlComputeInstanceGetInfo(made).id)
+            return NvmlDone(code=_SUCCESS, text="Success", instance=number)
+        case CutCompute():
+            return NvmlDone(code=_NOT_SUPPORTED, text=f"{profile.name} has no {order.compute}")
+        case DestroyCompute():
+            compute = nvml.nvmlGpuInstanceGetComputeInstanceById(instance, order.compute_id)
+            if int(nvml.nvmlComputeInstanceGetInfo(compute).profileId) not in numbers:
+                return _ANOTHER
+            nvml.nvmlComputeInstanceDestroy(compute)
             return NvmlDone(code=_SUCCESS, text="Success")
 
 
@@ -164,24 +190,35 @@ def _listed(nvml: Any, kind: str, parent: Any, profile_id: int, most: int) -> Fa
     return attempt(nvml, _LISTS[kind], call)
 
 
-def _compute_instances(nvml: Any, instance: Any) -> Fact[int]:
-    """How many compute instances a GPU instance has."""
-    total = 0
+def _compute_profiles(nvml: Any, instance: Any, of: ProfileInfo) -> tuple[ProfileInfo, ...]:
+    """What a GPU instance of that profile can be shared out into; one that it lacks is NotSupported."""
+    found: list[ProfileInfo] = []
     for number in range(getattr(nvml, "NVML_COMPUTE_INSTANCE_PROFILE_COUNT", 0)):
-        info = ask(nvml, "nvmlGpuInstanceGetComputeInstanceProfileInfo", instance, number, 0)
-        if isinstance(info, Unknown):
-            continue  # a profile that this instance lacks is NotSupported
-        listed = _listed(
-            nvml,
-            "ComputeInstance",
-            instance,
-            int(info.id),
-            _number(info, "instanceCount"),
-        )
+        info = ask(nvml, "nvmlGpuInstanceGetComputeInstanceProfileInfo", instance, number, _SHARED)
+        if not isinstance(info, Unknown):
+            slices = _number(info, "sliceCount")
+            name = compute_name(of.name, slices, of.slices)
+            found.append(ProfileInfo(int(info.id), name, slices, _number(info, "instanceCount")))
+    return tuple(found)
+
+
+def _compute_instances(nvml: Any, instance: Any, of: ProfileInfo) -> Fact[tuple[ComputeInstance, ...]]:
+    """The compute instances of a GPU instance, by id."""
+    found: dict[int, ComputeInstance] = {}
+    profiles = _compute_profiles(nvml, instance, of)
+    if not profiles:
+        # Every instance can be shared out in some way: who is told of none was not answered.
+        return Unknown("nvmlGpuInstanceGetComputeInstanceProfileInfo: no profile could be read")
+    for info in profiles:
+        listed = _listed(nvml, "ComputeInstance", instance, info.id, info.most)
         if isinstance(listed, Unknown):
             return listed
-        total += len(listed)
-    return total
+        for each in listed:
+            details = ask(nvml, "nvmlComputeInstanceGetInfo", each)
+            if isinstance(details, Unknown):
+                return details
+            found[int(details.id)] = ComputeInstance(int(details.id), info.name)
+    return tuple(found[number] for number in sorted(found))
 
 
 def _number(info: Any, name: str) -> int:

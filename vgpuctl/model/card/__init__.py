@@ -6,11 +6,13 @@ docs/hardware.md 0 to 3, whose sections the rules name.
 
 from vgpuctl.model.card.effects import after, allowed
 from vgpuctl.model.card.fit import card_facts, creatable_types, refusal, remaining, why_not
+from vgpuctl.model.card.landing import landing
 from vgpuctl.model.card.occupancy import (
     Card,
     Occupant,
     card_of,
     free_parents,
+    instance_of,
     occupancy,
     placed,
     stands_on,
@@ -27,6 +29,8 @@ __all__ = [
     "card_of",
     "creatable_types",
     "free_parents",
+    "instance_of",
+    "landing",
     "occupancy",
     "placed",
     "refusal",

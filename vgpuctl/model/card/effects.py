@@ -18,11 +18,15 @@ from vgpuctl.errors import (
 from vgpuctl.model.card.fit import USABLE, listed, refusal, state_refusal
 from vgpuctl.model.card.holders import held_refusal, holder_facts, named
 from vgpuctl.model.card.instances import (
+    create_compute_refusal,
     create_refusal,
+    destroy_compute_refusal,
     destroy_refusal,
     mig_mode_refusal,
+    with_compute,
     with_instance,
     with_mode,
+    without_compute,
     without_instance,
 )
 from vgpuctl.model.card.occupancy import (
@@ -41,8 +45,10 @@ from vgpuctl.model.gpu import FrameworkKind, Gpu, GpuState, Holder, ObservedVgpu
 from vgpuctl.model.pci import GpuAddress
 from vgpuctl.model.step import (
     AttachHostdev,
+    CreateComputeInstance,
     CreateGpuInstance,
     CreateVgpu,
+    DestroyComputeInstance,
     DestroyGpuInstance,
     DetachHostdev,
     DisableAutostart,
@@ -76,6 +82,10 @@ def allowed(card: Card, effect: Effect) -> VgpuctlError | None:
             return create_refusal(card, effect)
         case DestroyGpuInstance():
             return destroy_refusal(card, effect)
+        case CreateComputeInstance():
+            return create_compute_refusal(card, effect)
+        case DestroyComputeInstance():
+            return destroy_compute_refusal(card, effect)
         case AttachHostdev() | DetachHostdev() | DisableAutostart():
             return None
 
@@ -93,6 +103,7 @@ def after(card: Card, effect: Effect) -> Card:
                 parent=effect.parent,
                 vgpu=effect.vgpu,
                 exists=True,
+                instance=effect.instance,
             )
             return with_place(without(card, effect.vgpu), occupant)
         case RemoveVgpu():
@@ -101,8 +112,12 @@ def after(card: Card, effect: Effect) -> Card:
             )
             gpu = replace(card.gpu, vgpus=vgpus, creatable=_creatable_without(card, effect.type_id))
             return replace(without(card, effect.vgpu), gpu=gpu)
-        case SetVfs(enabled=True) if not card.vfs_on:
-            return replace(card, gpu=replace(_emptied(card), mixed_size=False), vfs_on=True)
+        case SetVfs(enabled=True) if not card.vfs_on or card.gpu.state is GpuState.PARKED:
+            gpu = replace(_emptied(card), mixed_size=False)
+            if gpu.state is GpuState.PARKED:
+                # sriov-manage brings it back to its driver; framework and VFs show only then.
+                gpu = replace(gpu, state=GpuState.VFS_OFF, framework=None, vfs=())
+            return replace(card, gpu=gpu, vfs_on=True)
         case SetVfs(enabled=False) if card.vfs_on:
             gpu = replace(_emptied(card), state=GpuState.VFS_OFF, framework=None, vfs=(), mixed_size=False)
             return replace(card, gpu=gpu, vfs_on=False)
@@ -112,6 +127,10 @@ def after(card: Card, effect: Effect) -> Card:
             return with_instance(card, effect)
         case DestroyGpuInstance():
             return without_instance(card, effect)
+        case CreateComputeInstance():
+            return with_compute(card, effect)
+        case DestroyComputeInstance():
+            return without_compute(card, effect)
         case SetVfs() | SetMigMode() | SetParams() | AttachHostdev() | DetachHostdev() | DisableAutostart():
             return card
 
@@ -174,6 +193,8 @@ def _holders_of(card: Card, effect: RemoveVgpu) -> Fact[tuple[Holder, ...]]:
 
 
 def _vfs_on_refusal(card: Card) -> VgpuctlError | None:
+    if card.gpu.state is GpuState.PARKED:
+        return held_refusal(card.gpu, "sriov-manage cannot bring it back")
     if card.vfs_on:
         return None
     if not (card.gpu.vfs_max or (card.model is not None and card.model.vfs)) or (
@@ -201,12 +222,14 @@ def _vfs_off_refusal(card: Card) -> VgpuctlError | None:
 def _compute_refusal(card: Card) -> VgpuctlError | None:
     """Turning VFs on or off destroys GPU instances: not those with compute instances of somebody's."""
     instances = () if isinstance(card.gpu.gpu_instances, Unknown) else card.gpu.gpu_instances
-    used = [str(each.place) for each in instances if each.compute_instances != 0]
+    used = [each for each in instances if each.compute_instances != ()]
     if not used:
         return None
+    places = listed([str(each.place) for each in used])
+    numbers = ",".join(str(each.id) for each in used)
     return errors.GpuState(
-        f"GPU {card.gpu.address} has compute instances in {listed(used)}, which sriov-manage would destroy",
-        hint="destroy them first: nvidia-smi mig -dci",
+        f"GPU {card.gpu.address} has compute instances in {places}, which sriov-manage would destroy",
+        hint=f"destroy them first: nvidia-smi mig -dci -gi {numbers} -i {card.gpu.address}",
         gpu=str(card.gpu.address),
     )
 

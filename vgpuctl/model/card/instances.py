@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 from vgpuctl import errors
@@ -11,9 +12,16 @@ from vgpuctl.model.card.holders import held_refusal
 from vgpuctl.model.card.occupancy import Card, supported_types
 from vgpuctl.model.catalog import GpuModel
 from vgpuctl.model.fact import Unknown, known
-from vgpuctl.model.gpu import Gpu, GpuInstance
+from vgpuctl.model.gpu import ComputeInstance, Gpu, GpuInstance
+from vgpuctl.model.mig.compute import guests_on
 from vgpuctl.model.mig.wish import standing_on
-from vgpuctl.model.step import CreateGpuInstance, DestroyGpuInstance, SetMigMode
+from vgpuctl.model.step import (
+    CreateComputeInstance,
+    CreateGpuInstance,
+    DestroyComputeInstance,
+    DestroyGpuInstance,
+    SetMigMode,
+)
 
 FORGETFUL = frozenset({"hopper", "blackwell"})
 """Families whose MIG mode needs no reset, and goes with the driver (hardware.md 3.2.2)."""
@@ -96,6 +104,61 @@ def destroy_refusal(card: Card, effect: DestroyGpuInstance) -> VgpuctlError | No
     return None
 
 
+def create_compute_refusal(card: Card, effect: CreateComputeInstance) -> VgpuctlError | None:
+    """Why a compute instance may not be made there: no such GPU instance, or a guest runs on it."""
+    found = _instance_for(card, effect)
+    return found if isinstance(found, VgpuctlError) else _guest_refusal(card, found)
+
+
+def destroy_compute_refusal(card: Card, effect: DestroyComputeInstance) -> VgpuctlError | None:
+    """Why a compute instance may not be destroyed: it is another, or a guest runs on its GPU instance."""
+    found = _instance_for(card, effect)
+    if isinstance(found, VgpuctlError):
+        return found
+    if isinstance(found.compute_instances, Unknown):
+        return FactUnknown(
+            f"which compute instances {found.place} of GPU {card.gpu.address} has is not known: "
+            f"{found.compute_instances.reason}"
+        )
+    there = next((each for each in found.compute_instances if each.id == effect.compute_id), None)
+    if there is None:
+        return None
+    if there.profile != effect.compute:
+        return Conflict(
+            f"compute instance {effect.compute_id} in {found.place} of GPU {card.gpu.address} is "
+            f"{there.profile} now, and not {effect.compute}",
+            gpu=str(card.gpu.address),
+        )
+    return _guest_refusal(card, found)
+
+
+def _instance_for(
+    card: Card, effect: CreateComputeInstance | DestroyComputeInstance
+) -> GpuInstance | VgpuctlError:
+    present = instances_of(card)
+    if isinstance(present, VgpuctlError):
+        return present
+    for each in present:
+        if (each.profile_id, each.start) == (effect.profile_id, effect.start):
+            return each
+    return Conflict(
+        f"GPU {card.gpu.address} has no GPU instance {effect.profile}@{effect.start}",
+        gpu=str(card.gpu.address),
+    )
+
+
+def _guest_refusal(card: Card, instance: GpuInstance) -> VgpuctlError | None:
+    guests = guests_on(card.gpu, instance)
+    if not guests:
+        return None
+    return VgpuBusy(
+        f"a guest runs on GPU instance {instance.place} of GPU {card.gpu.address}, or may",
+        hint="shut it down first",
+        gpu=str(card.gpu.address),
+        vgpus=[str(each.mdev_uuid or each.parent) for each in guests],
+    )
+
+
 def instances_of(card: Card) -> tuple[GpuInstance, ...] | VgpuctlError:
     """The instances of a card in MIG mode, or why there is no telling."""
     gpu = card.gpu
@@ -142,6 +205,31 @@ def without_instance(card: Card, effect: DestroyGpuInstance) -> Card:
     if not isinstance(gpu.creatable, Unknown) and all(each.profile != effect.profile for each in instances):
         gpu = replace(gpu, creatable=gpu.creatable - _types_on(card, effect.profile))
     return replace(card, gpu=gpu)
+
+
+def with_compute(card: Card, effect: CreateComputeInstance) -> Card:
+    """The card with one more compute instance."""
+    return _shared(card, effect, lambda there: (*there, ComputeInstance(None, effect.compute)))
+
+
+def without_compute(card: Card, effect: DestroyComputeInstance) -> Card:
+    """The card without a compute instance."""
+    return _shared(card, effect, lambda there: tuple(each for each in there if each.id != effect.compute_id))
+
+
+def _shared(
+    card: Card,
+    effect: CreateComputeInstance | DestroyComputeInstance,
+    change: Callable[[tuple[ComputeInstance, ...]], tuple[ComputeInstance, ...]],
+) -> Card:
+    instances = tuple(
+        replace(each, compute_instances=change(each.compute_instances))
+        if (each.profile_id, each.start) == (effect.profile_id, effect.start)
+        and not isinstance(each.compute_instances, Unknown)
+        else each
+        for each in known(card.gpu.gpu_instances) or ()
+    )
+    return replace(card, gpu=replace(card.gpu, gpu_instances=instances))
 
 
 def _types_on(card: Card, profile: str) -> frozenset[int]:

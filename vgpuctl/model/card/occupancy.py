@@ -13,6 +13,7 @@ from vgpuctl.model.catalog import NVIDIA, GpuModel
 from vgpuctl.model.fact import known
 from vgpuctl.model.frameworks import rules_of
 from vgpuctl.model.frameworks.passthrough import PLAIN_VF, WHOLE_GPU
+from vgpuctl.model.giprofile import Place
 from vgpuctl.model.gpu import FrameworkKind, Gpu, GpuState, ObservedVgpu
 from vgpuctl.model.pci import GpuAddress, PciAddress
 from vgpuctl.model.types import VgpuType
@@ -23,7 +24,8 @@ class Occupant:
     """A vGPU that exists on a card, or (`exists` false) a place that is kept for one.
 
     `vgpu` is our allocation's id, None for somebody else's.  `parent` is None for a place on a card
-    whose VFs were off when it was chosen.
+    whose VFs were off when it was chosen.  `instance` is the GPU instance that it is on, or is to be on;
+    None where nobody tells.
     """
 
     name: str
@@ -33,6 +35,7 @@ class Occupant:
     parent: GpuAddress | None
     vgpu: UUID | None
     exists: bool
+    instance: Place | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +76,7 @@ def card_of(gpu: Gpu, model: GpuModel | None, allocations: Iterable[Allocation],
             vgpu=each.id,
             # Passthrough leaves no trace in the kernel: what was given away in this boot is there.
             exists=each.framework is FrameworkKind.PASSTHROUGH and each.created_boot == boot_id,
+            instance=each.instance,
         )
         for each in known_allocations
         if each.id not in owned and stands_on(each.gpu, gpu)
@@ -164,6 +168,7 @@ def placed(card: Card, allocation: Allocation) -> Card:
         parent=allocation.parent,
         vgpu=allocation.id,
         exists=False,
+        instance=allocation.instance,
     )
     return with_place(card, occupant)
 
@@ -171,6 +176,15 @@ def placed(card: Card, allocation: Allocation) -> Card:
 def without(card: Card, vgpu_id: UUID) -> Card:
     """The card without our vGPU of that id, or the place kept for it."""
     return replace(card, occupants=tuple(each for each in card.occupants if each.vgpu != vgpu_id))
+
+
+def instance_of(vgpu: ObservedVgpu, gpu: Gpu) -> Place | None:
+    """The GPU instance that a vGPU stands on, as its VF tells; None where nobody does."""
+    number = vgpu.gpu_instance_id
+    for each in known(gpu.gpu_instances) or ():
+        if isinstance(number, int) and each.id == number:
+            return each.place
+    return None
 
 
 def _occupant_of(card: Card, vgpu: ObservedVgpu, owner: Allocation | None) -> Occupant:
@@ -184,6 +198,7 @@ def _occupant_of(card: Card, vgpu: ObservedVgpu, owner: Allocation | None) -> Oc
         parent=vgpu.parent,
         vgpu=owner.id if owner else None,
         exists=True,
+        instance=instance_of(vgpu, card.gpu),
     )
 
 

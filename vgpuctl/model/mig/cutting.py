@@ -4,23 +4,33 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Union
 
 from vgpuctl import errors
 from vgpuctl.model.card import Card, supported_types
 from vgpuctl.model.card.instances import has_nvswitch, instances_of, resets
 from vgpuctl.model.catalog import NVIDIA, Catalog
-from vgpuctl.model.document import MigWish
+from vgpuctl.model.document import ComputeWish, MigWish
 from vgpuctl.model.fact import Unknown, known
 from vgpuctl.model.giprofile import Place
-from vgpuctl.model.gpu import Gpu, GpuInstance
+from vgpuctl.model.gpu import ComputeInstance, Gpu, GpuInstance
+from vgpuctl.model.mig.compute import checked, is_ours, sharing
 from vgpuctl.model.mig.geometry import Geometry
 from vgpuctl.model.mig.solver import Layout
 from vgpuctl.model.mig.wish import layout_for, standing_on
 from vgpuctl.model.pci import GpuAddress
 from vgpuctl.model.plan import GpuLayout
 from vgpuctl.model.situation import Situation, identity_of
-from vgpuctl.model.step import CreateGpuInstance, DestroyGpuInstance, SetMigMode
+from vgpuctl.model.step import (
+    CreateComputeInstance,
+    CreateGpuInstance,
+    DestroyComputeInstance,
+    DestroyGpuInstance,
+    SetMigMode,
+)
+
+MigEffect = Union[DestroyComputeInstance, DestroyGpuInstance, CreateGpuInstance, CreateComputeInstance]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,7 +40,8 @@ class Cut:
     layout: Layout
     geometry: Geometry
     from_hardware: bool
-    effects: tuple[DestroyGpuInstance | CreateGpuInstance, ...]
+    effects: tuple[MigEffect, ...]
+    compute: tuple[ComputeWish, ...] = ()
 
     def told(self, gpu: Gpu, *, later: bool) -> GpuLayout:
         """The layout as a plan shows it; `later`, what stands goes on the way there."""
@@ -43,6 +54,7 @@ class Cut:
             slices=self.geometry.memory_slices,
             layout=layout,
             from_hardware=self.from_hardware,
+            compute=self.compute,
         )
 
 
@@ -98,18 +110,78 @@ def cutting(situation: Situation, card: Card, wish: MigWish) -> Cut:
     if isinstance(instances, errors.VgpuctlError):
         raise instances
     geometry, from_hardware = geometry_of(card, situation.catalog)
+    ours = situation.compute_of(gpu)
+    wished = checked(gpu, wish.compute, geometry)
     told = named(situation, card)
     names = {each.parent: told[each.name] for each in card.occupants if each.parent is not None}
     types = (*supported_types(card), *(card.model.types if card.model else ()))
-    layout = layout_for(gpu, wish, geometry, types, standing_on(gpu, instances, names))
+    # Compute instances of ours go first, and hold nothing up.
+    bare = [replace(each, compute_instances=()) if is_ours(each, ours) else each for each in instances]
+    layout = layout_for(gpu, wish, geometry, types, standing_on(gpu, bare, names))
     if from_hardware and not layout.destroyed and instances == known(gpu.gpu_instances):
         _check_remaining(gpu, geometry, layout)
     by_place = {each.place: each for each in instances}
-    effects: tuple[DestroyGpuInstance | CreateGpuInstance, ...] = (
-        *(destruction(gpu, by_place[each]) for each in layout.destroyed),
-        *(_create(gpu, geometry, each) for each in layout.created),
+    former = situation.compute_before(gpu)
+    shares = [
+        (each, sharing(gpu, each, None, ours, is_new_wish=True))
+        for each in (by_place[place] for place in layout.destroyed)
+    ]
+    shares += [
+        (
+            each,
+            sharing(gpu, each, wished.get(place), ours, is_new_wish=wished.get(place) != former.get(place)),
+        )
+        for place in layout.kept
+        for each in (by_place[place],)
+    ]
+    effects: list[MigEffect] = [
+        _destroy_compute(gpu, instance, each) for instance, share in shares for each in share.destroyed
+    ]
+    effects += [_destroy(gpu, by_place[each]) for each in layout.destroyed]
+    effects += [_create(gpu, geometry, each) for each in layout.created]
+    effects += [
+        _create_compute(gpu, instance.place, instance.profile_id, profile, number)
+        for instance, share in shares
+        for profile, number in share.created
+    ]
+    for place in layout.created:
+        new = planned_instance(geometry, place)
+        share = sharing(gpu, new, wished.get(place), ours, is_new_wish=True)
+        effects += [
+            _create_compute(gpu, place, new.profile_id, profile, number) for profile, number in share.created
+        ]
+    return Cut(
+        layout=layout,
+        geometry=geometry,
+        from_hardware=from_hardware,
+        effects=tuple(effects),
+        compute=wish.compute,
     )
-    return Cut(layout=layout, geometry=geometry, from_hardware=from_hardware, effects=effects)
+
+
+def clearing(situation: Situation, card: Card) -> tuple[DestroyComputeInstance, ...]:
+    """What has to go before the GPU instances do as a whole: every compute instance that is ours.
+
+    Raises VgpuBusy where a guest runs on one.  Those of others are left, and stand in the way.
+    """
+    instances = instances_of(card)
+    if isinstance(instances, errors.VgpuctlError):
+        return ()
+    ours = situation.compute_of(card.gpu)
+    found = []
+    for each in instances:
+        if is_ours(each, ours):
+            share = sharing(card.gpu, each, Counter(), ours, is_new_wish=True)
+            found += [_destroy_compute(card.gpu, each, gone) for gone in share.destroyed]
+    return tuple(found)
+
+
+def emptying(card: Card) -> tuple[DestroyGpuInstance, ...]:
+    """Every GPU instance that is left when VFs are off: the mode is refused with one (hardware.md 3.3.7)."""
+    instances = instances_of(card)
+    if isinstance(instances, errors.VgpuctlError):
+        return ()
+    return tuple(_destroy(card.gpu, each) for each in instances)
 
 
 def geometry_of(card: Card, catalog: Catalog) -> tuple[Geometry, bool]:
@@ -158,8 +230,7 @@ def _refuse_neighbours(card: Card, cards: Mapping[GpuAddress, Card]) -> None:
         )
 
 
-def destruction(gpu: Gpu, instance: GpuInstance) -> DestroyGpuInstance:
-    """The step that destroys an observed instance."""
+def _destroy(gpu: Gpu, instance: GpuInstance) -> DestroyGpuInstance:
     assert instance.id is not None, "only what was observed is destroyed"
     return DestroyGpuInstance(
         gpu=identity_of(gpu),
@@ -171,13 +242,48 @@ def destruction(gpu: Gpu, instance: GpuInstance) -> DestroyGpuInstance:
     )
 
 
-def _create(gpu: Gpu, geometry: Geometry, place: Place) -> CreateGpuInstance:
+def planned_instance(geometry: Geometry, place: Place) -> GpuInstance:
+    """A GPU instance that is to be."""
     profile = geometry.profile(place.profile)
     assert profile is not None
-    return CreateGpuInstance(
-        gpu=identity_of(gpu),
+    return GpuInstance(
+        id=None,
         profile=profile.name,
         profile_id=profile.gi_profile_id,
         start=place.start,
         size=profile.size or 0,
+    )
+
+
+def _create(gpu: Gpu, geometry: Geometry, place: Place) -> CreateGpuInstance:
+    new = planned_instance(geometry, place)
+    return CreateGpuInstance(
+        gpu=identity_of(gpu), profile=new.profile, profile_id=new.profile_id, start=new.start, size=new.size
+    )
+
+
+def _create_compute(
+    gpu: Gpu, place: Place, profile_id: int, compute: str, number: int
+) -> CreateComputeInstance:
+    return CreateComputeInstance(
+        gpu=identity_of(gpu),
+        profile=place.profile,
+        profile_id=profile_id,
+        start=place.start,
+        compute=compute,
+        number=number,
+    )
+
+
+def _destroy_compute(gpu: Gpu, instance: GpuInstance, compute: ComputeInstance) -> DestroyComputeInstance:
+    assert instance.id is not None, "only what was observed is destroyed"
+    assert compute.id is not None, "only what was observed is destroyed"
+    return DestroyComputeInstance(
+        gpu=identity_of(gpu),
+        instance=instance.id,
+        profile=instance.profile,
+        profile_id=instance.profile_id,
+        start=instance.start,
+        compute=compute.profile,
+        compute_id=compute.id,
     )

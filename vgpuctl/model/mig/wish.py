@@ -11,6 +11,7 @@ from vgpuctl.model.document import MigWish
 from vgpuctl.model.fact import Unknown, known
 from vgpuctl.model.giprofile import Place
 from vgpuctl.model.gpu import Gpu, GpuInstance
+from vgpuctl.model.mig.compute import computes_as_wished
 from vgpuctl.model.mig.geometry import Geometry
 from vgpuctl.model.mig.solver import Impossible, Layout, Standing, solve, solve_places
 from vgpuctl.model.pci import GpuAddress
@@ -40,7 +41,8 @@ def layout_for(
                 _profile(gpu, name, geometry)
         found = solve(geometry, wanted, standing, keep_more=wish.vgpus is not None)
     if isinstance(found, Impossible):
-        raise _impossible(gpu, wanted, found)
+        asked = told(Counter(dict(wish.vgpus or ())))
+        raise _impossible(gpu, wanted, found, f"{asked}, which take {told(wanted)}" if wish.vgpus else None)
     return found
 
 
@@ -76,7 +78,7 @@ def is_met(wish: MigWish, gpu: Gpu) -> bool:
         return True
     have = Counter(each.profile for each in instances)
     if wish.instances is not None:
-        return {each.place for each in instances} == set(wish.instances)
+        return {each.place for each in instances} == set(wish.instances) and computes_as_wished(gpu, wish)
     if wish.profiles is not None:
         return have == Counter({name: count for name, count in wish.profiles if count})
     try:
@@ -86,10 +88,17 @@ def is_met(wish: MigWish, gpu: Gpu) -> bool:
 
 
 def has_unwished(wish: MigWish, gpu: Gpu) -> bool:
-    """Whether instances stand there that the layout does not have; one for vGPUs keeps what is more."""
+    """Whether instances stand there that the layout does not have; one for vGPUs keeps what is more.
+
+    Compute instances that are not as wished may have to go: then there are some.
+    """
     instances = known(gpu.gpu_instances) or ()
     if wish.instances is not None:
-        return not {each.place for each in instances} <= set(wish.instances)
+        places = {each.place for each in instances}
+        is_cut = places == set(wish.instances)
+        return not places <= set(wish.instances) or (
+            is_cut and any(known(e.compute_instances) for e in instances)
+        )
     if wish.profiles is not None:
         return not Counter(each.profile for each in instances) <= Counter(dict(wish.profiles))
     return False
@@ -115,10 +124,10 @@ def standing_on(
     found = []
     for each in instances:
         held_by = holders.get(each.id) if each.id is not None else None
-        if held_by is None and each.compute_instances != 0:
-            held_by = "a compute instance"
-            if isinstance(each.compute_instances, Unknown):
-                held_by = f"perhaps a compute instance ({each.compute_instances.reason})"
+        if held_by is None and isinstance(each.compute_instances, Unknown):
+            held_by = f"perhaps a compute instance ({each.compute_instances.reason})"
+        elif held_by is None and each.compute_instances:
+            held_by = "compute instances that vgpuctl did not make"
         if held_by is None:
             held_by = next((text for profile, text in anywhere if profile in (None, each.profile)), None)
         found.append(Standing(each.place, held_by))
@@ -163,23 +172,39 @@ def _profile(gpu: Gpu, name: str, geometry: Geometry) -> str:
 def _type(gpu: Gpu, name: str, types: Sequence[VgpuType]) -> VgpuType:
     folded = name.casefold()
     found = next((each for each in types if each.name.casefold() == folded), None)
-    backed = [each.name for each in types if each.kind is TypeKind.MIG_BACKED]
+    backed = list(dict.fromkeys(each.name for each in types if each.kind is TypeKind.MIG_BACKED))
     if found is None:
         near = nearest(name, backed)
         raise errors.TypeUnknown(
             f"GPU {gpu.address} ({gpu.model}) has no vGPU type {name}",
-            hint=f"did you mean {' or '.join(near)}?" if near else None,
+            hint=f"did you mean {' or '.join(near)}?"
+            if near
+            else f"its MIG-backed types are {_some(backed)}",
             near=list(near),
         )
     if found.kind is not TypeKind.MIG_BACKED:
         raise errors.InvalidInput(
             f"{found.name} is not MIG-backed: it takes no GPU instance",
-            hint=f"such are {', '.join(backed[:8])}",
+            hint=f"such are {_some(backed)}",
         )
     return found
 
 
-def _impossible(gpu: Gpu, wanted: Counter[str], found: Impossible) -> errors.NoCapacity:
+def _some(names: list[str], most: int = 8) -> str:
+    more = len(names) - most
+    return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
+
+
+def _impossible(gpu: Gpu, wanted: Counter[str], found: Impossible, asked: str | None) -> errors.NoCapacity:
+    if found.unwished and sum(dict(found.largest).values()) == wanted.total():
+        held = ", ".join(f"{each.place} ({each.held_by})" for each in found.unwished)
+        return errors.NoCapacity(
+            f"GPU {gpu.address} ({gpu.model}): the layout leaves out {held}, which is in use",
+            hint="add it to the layout, or free it first",
+            gpu=str(gpu.address),
+            largest=dict(found.largest),
+            in_the_way=_facts(found.unwished),
+        )
     fits = (
         f"; at most {told(Counter(dict(found.largest)))} of it fits" if found.largest else "; none of it fits"
     )
@@ -190,15 +215,19 @@ def _impossible(gpu: Gpu, wanted: Counter[str], found: Impossible) -> errors.NoC
     if moving:
         hint = "in the way: " + ", ".join(f"{each.place} ({each.held_by})" for each in moving)
     return errors.NoCapacity(
-        f"GPU {gpu.address} ({gpu.model}) has no room for {told(wanted)}{fits}",
+        f"GPU {gpu.address} ({gpu.model}) has no room for {asked or told(wanted)}{fits}",
         hint=hint,
         gpu=str(gpu.address),
         largest=dict(found.largest),
-        in_the_way=[
-            {"profile": each.place.profile, "start": each.place.start, "held_by": each.held_by}
-            for each in moving
-        ],
+        in_the_way=_facts(moving),
     )
+
+
+def _facts(standing: Iterable[Standing]) -> list[dict[str, object]]:
+    return [
+        {"profile": each.place.profile, "start": each.place.start, "held_by": each.held_by}
+        for each in standing
+    ]
 
 
 def told(counts: Counter[str]) -> str:

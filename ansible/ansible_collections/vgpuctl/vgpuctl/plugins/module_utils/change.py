@@ -139,7 +139,7 @@ def _diff(plan):
     ]
     lines = ["{} ({})".format(each["summary"], each["reason"]) for each in plan["steps"]]
     if plan["incomplete"]:
-        lines.append("... more steps follow once these are done and the host has been read again")
+        lines.append("... then the host is read again, and what is left is planned")
     lines += [
         "vGPU {}: {} on {}".format(each["name"], each["type"], each["vf"] or each["gpu"])
         for each in plan["vgpus"]

@@ -49,6 +49,11 @@ options:
             description: The first memory slice, from 0.
             type: int
             required: true
+          compute_instances:
+            description:
+              - Its compute instances, so many of each profile such as V(1c.3g.40gb).
+              - Left out, nothing is said of them; a vGPU needs none.
+            type: dict
       profiles:
         description: So many GPU instances of each profile, and no others.
         type: dict
@@ -100,7 +105,11 @@ LAYOUTS = ("instances", "profiles", "vgpus")
 
 def main():
     """Run the module."""
-    instance = {"profile": {"type": "str", "required": True}, "start": {"type": "int", "required": True}}
+    instance = {
+        "profile": {"type": "str", "required": True},
+        "start": {"type": "int", "required": True},
+        "compute_instances": {"type": "dict"},
+    }
     mig = {
         "enabled": {"type": "bool", "default": True},
         "instances": {"type": "list", "elements": "dict", "options": instance},
@@ -142,8 +151,22 @@ def _mig(wanted, before):
         return before
     for each in ("profiles", "vgpus"):
         if each in wish:
-            wish[each] = {name: _count(count) for name, count in wish[each].items()}
+            wish[each] = _counts(wish[each])
+    if "instances" in wish:
+        wish["instances"] = [_instance(each) for each in wish["instances"]]
     return wish
+
+
+def _instance(wanted):
+    """An instance as a document has it: without what was not said."""
+    found = given(wanted, ("profile", "start", "compute_instances"))
+    if "compute_instances" in found:
+        found["compute_instances"] = _counts(found["compute_instances"])
+    return found
+
+
+def _counts(wanted):
+    return {name: _count(count) for name, count in wanted.items()}
 
 
 def _count(value):
