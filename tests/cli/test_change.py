@@ -11,7 +11,7 @@ import pytest
 from tests.cli import canned
 from tests.cli.conftest import Run
 from tests.cli.fakedaemon import FakeDaemon
-from vgpuctl.errors import LibvirtUnreachable, NoCapacity, PlanStale
+from vgpuctl.errors import LibvirtUnreachable, NoCapacity, OperationNotFound, PlanStale, VgpuctlError
 
 PLANS = ("POST", "/v1/plans")
 OPERATIONS = ("POST", "/v1/operations")
@@ -213,8 +213,12 @@ def test_a_domain_whose_state_is_not_known_counts_as_running(vgpuctl: Run, daemo
     assert not daemon.calls(*OPERATIONS)
 
 
-def test_a_stale_plan_that_nobody_has_seen_is_made_anew(vgpuctl: Run, daemon: FakeDaemon) -> None:
-    daemon.in_turn[OPERATIONS] = [PlanStale("the host changed"), canned.operation()]
+@pytest.mark.parametrize("refusal", [PlanStale("the host changed"), OperationNotFound("no plan is kept")])
+def test_a_stale_plan_that_nobody_has_seen_is_made_anew(
+    vgpuctl: Run, daemon: FakeDaemon, refusal: VgpuctlError
+) -> None:
+    """So is that of a daemon that was killed: the next one does not keep it."""
+    daemon.in_turn[OPERATIONS] = [refusal, canned.operation()]
     assert vgpuctl("vgpu", "delete", "cad-1").status == 0
     assert len(daemon.calls(*PLANS)) == 2
 
@@ -222,7 +226,7 @@ def test_a_stale_plan_that_nobody_has_seen_is_made_anew(vgpuctl: Run, daemon: Fa
 def test_a_plan_that_is_stale_again_and_again_is_given_up(vgpuctl: Run, daemon: FakeDaemon) -> None:
     daemon.answers[OPERATIONS] = PlanStale("the host changed")
     assert vgpuctl("vgpu", "delete", "cad-1").status == 4
-    assert len(daemon.calls(*OPERATIONS)) == 3
+    assert len(daemon.calls(*OPERATIONS)) == 5
 
 
 def test_apply_refuses_without_a_terminal_unless_yes(process: Run, daemon: FakeDaemon) -> None:

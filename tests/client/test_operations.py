@@ -8,7 +8,7 @@ from tests.cli import canned
 from tests.cli.fakedaemon import FakeDaemon, Raw
 from vgpuctl.client import operation as subject
 from vgpuctl.client.client import Client
-from vgpuctl.client.operation import failure_of, follow, has_ended, submit
+from vgpuctl.client.operation import failure_of, follow, has_ended, patiently, submit
 from vgpuctl.errors import DaemonUnreachable, DeadlineExceeded, NameTaken
 
 SUBMIT = ("POST", "/v1/operations")
@@ -30,6 +30,37 @@ def test_a_lost_answer_is_asked_for_once_more_with_the_same_key(daemon: FakeDaem
     assert first.headers["Idempotency-Key"] == second.headers["Idempotency-Key"]
     submit(Client(daemon.host), {"action": "adopt"})
     assert daemon.calls(*SUBMIT)[2].headers["Idempotency-Key"] != first.headers["Idempotency-Key"]
+
+
+def test_a_lost_answer_is_asked_for_until_the_daemon_is_back(daemon: FakeDaemon) -> None:
+    """A restart takes longer than one question."""
+    daemon.in_turn[SUBMIT] = [Raw(None), Raw(None), Raw(None), DONE]
+    assert submit(Client(daemon.host), {"action": "adopt"}) == DONE
+    assert len({each.headers["Idempotency-Key"] for each in daemon.calls(*SUBMIT)}) == 1
+
+
+def test_a_daemon_that_stays_away_may_have_heard_it(
+    daemon: FakeDaemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is raised in the end says so, and not only that none answers now."""
+    monkeypatch.setattr(subject, "RESTART_GRACE_S", -1)
+    daemon.answers[SUBMIT] = Raw(None)
+    with pytest.raises(DaemonUnreachable) as caught:
+        submit(Client(daemon.host), {})
+    assert caught.value.facts.get("sent")
+    assert "operation list" in (caught.value.hint or "")
+
+
+def test_where_none_answers_to_begin_with_nobody_waits() -> None:
+    asked: list[int] = []
+
+    def ask() -> None:
+        asked.append(1)
+        raise DaemonUnreachable("no daemon answers")
+
+    with pytest.raises(DaemonUnreachable):
+        patiently(ask)
+    assert len(asked) == 1
 
 
 def test_a_refusal_is_not_asked_again(daemon: FakeDaemon) -> None:

@@ -168,5 +168,6 @@ def new_params(step: CreateVgpu, params: str) -> SetParams:
         gpu=step.gpu,
         framework=step.framework,
         parent=step.parent,
+        type_id=step.type_id,
         params=params,
     )

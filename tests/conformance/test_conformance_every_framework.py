@@ -71,6 +71,19 @@ def test_params_are_written_as_a_whole_and_a_space_clears_them(ready):
     assert ready.vgpu(step).params == ""
 
 
+def test_parameters_are_not_written_to_what_stands_there_instead(ready):
+    """hardware.md T11: the place of a vGPU is reused, here by one of another type."""
+    step = ready.create(ready.gpu(), a_type(ready, 4096))
+    ready.host.run(removal(step))
+    place = {"parent": step.parent, "vgpu": step.vgpu}
+    ready.host.run(create_step(ready.gpu(), a_type(ready, 8192), **place, params="disable_vnc=1"))
+    before = ready.writes()
+    with pytest.raises(Conflict):
+        ready.host.run(new_params(step, "frame_rate_limiter=0"))
+    assert ready.writes() == before
+    assert [each.params for each in ready.gpu().vgpus] == ["disable_vnc=1"]
+
+
 def test_a_held_vgpu_is_not_removed(ready):
     """hardware.md 1.6.1, 1.4.12, T9: check for open VFIO handles first; the removal would never return."""
     step = ready.create(ready.gpu(), a_type(ready, 4096))

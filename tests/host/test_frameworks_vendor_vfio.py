@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import errno
+from dataclasses import replace
 from uuid import uuid4
 
 import pytest
 from scripted_kernel import ScriptedKernel, SteppingClock, failure
 
 from vgpuctl.errors import (
+    Conflict,
     DeadlineExceeded,
     KernelRefused,
     ReadBackMismatch,
@@ -176,7 +178,7 @@ def test_an_odd_text_is_unknown_and_not_none(kernel, framework):
 
 
 def params_step(params):
-    common = {key: value for key, value in COMMON.items() if key not in ("type_id", "type_name")}
+    common = {key: value for key, value in COMMON.items() if key != "type_name"}
     return SetParams(**common, params=params)
 
 
@@ -189,6 +191,15 @@ def test_params_are_written_as_echo_writes_them(kernel, framework, present, want
     kernel.files |= {CURRENT: "1155", f"{BASE}/vgpu_params": present}
     framework.set_params(params_step(wanted))
     assert kernel.writes == [(f"{BASE}/vgpu_params", written)]
+
+
+@pytest.mark.parametrize(("there", "wanted"), [("0", 1155), ("1157", 1155), ("0", 0)])
+def test_params_are_not_written_to_what_is_not_ours(kernel, framework, there, wanted):
+    """hardware.md T11: a VF is reused, also between a plan and its step, or around a crash."""
+    kernel.files |= {CURRENT: there, f"{BASE}/vgpu_params": "disable_vnc=1"}
+    with pytest.raises(Conflict):
+        framework.set_params(replace(params_step("frame_rate_limiter=0"), type_id=wanted))
+    assert kernel.writes == []
 
 
 def test_params_that_do_not_take_are_said(kernel, framework):

@@ -223,6 +223,7 @@ def test_params_are_written_to_what_exists():
         gpu=step.gpu,
         framework=step.framework,
         parent=vf(0),
+        type_id=step.type_id,
         params="frame_rate_limiter=0",
     )
     assert isinstance(allowed(start, params), VgpuNotFound)

@@ -8,6 +8,7 @@ from uuid import UUID
 import pytest
 
 from tests.support.builders import (
+    CATALOG,
     HYPERVISOR,
     NOW,
     created,
@@ -20,12 +21,13 @@ from tests.support.builders import (
     with_vgpu,
 )
 from vgpuctl.model.allocation import Allocation, GpuIdentity
-from vgpuctl.model.document import DesktopDocument, DesktopVgpu, GpuDocument, Repair
+from vgpuctl.model.document import DesktopDocument, DesktopVgpu, GpuDocument, MigWish, Repair
 from vgpuctl.model.domain import Hostdev, MdevSource, PciSource, alias_for
 from vgpuctl.model.drift import findings, is_unasked, policy_of
 from vgpuctl.model.fact import Unknown
 from vgpuctl.model.finding import MEANINGS, Drift, Finding
-from vgpuctl.model.gpu import FrameworkKind, Gpu, GpuState
+from vgpuctl.model.giprofile import Place
+from vgpuctl.model.gpu import FrameworkKind, Gpu, GpuInstance, GpuState, Holder
 from vgpuctl.model.mdevctl import MdevDefinition, parse, started_by_hand
 from vgpuctl.model.snapshot import Snapshot
 from vgpuctl.model.step import AttachHostdev, DetachHostdev
@@ -55,7 +57,7 @@ def found(
     snapshot: Snapshot, *documents: object, places: tuple[Allocation, ...], host: Repair = Repair.AUTO
 ) -> list[tuple[Drift, str, Repair]]:
     wishes = make_wishes(*documents)  # type: ignore[arg-type]
-    seen = findings(snapshot, wishes, {each.id: each for each in places}, host)
+    seen = findings(snapshot, wishes, {each.id: each for each in places}, host, CATALOG)
     return [(each.code, each.subject, each.repair) for each in seen]
 
 
@@ -118,6 +120,58 @@ def test_vfs_that_are_not_as_their_document_says():
     assert found(make_snapshot(lost), on, A, places=(place(make_gpu()),)) == [
         (Drift.DRIVER_RELOADED, name, Repair.ASK)
     ], "told once"
+
+
+def test_mig_mode_that_is_not_as_its_document_says():
+    """What is mended unasked needs no reset, and nothing of ours was made on the card since the boot."""
+    lost = make_gpu("h100", vfs=0)
+    name = str(lost.address)
+    on = GpuDocument(name=name, vfs=None, mig=MigWish())
+    off = GpuDocument(name=name, vfs=None, mig=MigWish(enabled=False))
+
+    def told(gpu: Gpu, document: GpuDocument, *places: Allocation, host: Repair = Repair.AUTO):
+        return found(make_snapshot(gpu), document, places=places, host=host)
+
+    def differs(repair: Repair) -> list[tuple[Drift, str, Repair]]:
+        return [(Drift.MIG_MODE_DIFFERS, name, repair)]
+
+    assert told(lost, on) == told(lost, on, host=Repair.ASK) == differs(Repair.AUTO), "as after a boot"
+    assert told(lost, on, host=Repair.NEVER) == differs(Repair.NEVER)
+    assert told(replace(lost, mig=True), off) == differs(Repair.ASK)
+    assert told(make_gpu("h100"), on) == differs(Repair.ASK), "its VFs are on"
+    ampere = make_gpu("a100-80", vfs=0)
+    assert told(ampere, on) == differs(Repair.ASK), "that resets it"
+    unread = replace(lost, mig=Unknown("NVML"))
+    for gpu, document in ((replace(lost, mig=True), on), (lost, off), (unread, on)):
+        assert told(gpu, document) == []
+
+
+def test_mig_mode_is_never_changed_under_somebody():
+    gpu = make_gpu("a100-80")
+    name = str(gpu.address)
+    on = GpuDocument(name=name, mig=MigWish())
+    held = replace(gpu, holders=(Holder(7, "nv-hostengine"),))
+    unread = replace(gpu, holders=Unknown("no permission"))
+    for used in (with_vgpu(gpu, "A100D-10C"), held, unread):
+        codes = dict.fromkeys(found(make_snapshot(used), on, places=()))
+        assert (Drift.MIG_MODE_DIFFERS, name, Repair.NEVER) in codes
+
+
+def test_gpu_instances_that_are_not_as_their_document_says():
+    small, big = (GpuInstance(id=n, profile=f"{n}g", profile_id=n, start=n, size=n) for n in (1, 2))
+    gpu = replace(make_gpu("a100-80"), mig=True, gpu_instances=(small, big))
+    name = str(gpu.address)
+    for wish, repair in (
+        (MigWish(profiles=(("1g", 1), ("2g", 1))), None),
+        (MigWish(profiles=(("1g", 2), ("2g", 1))), Repair.AUTO),
+        (MigWish(profiles=(("1g", 2),)), Repair.ASK),
+        (MigWish(instances=(small.place, big.place)), None),
+        (MigWish(instances=(small.place,)), Repair.ASK),
+        (MigWish(instances=(small.place, big.place, Place(6, "1g"))), Repair.AUTO),
+        (MigWish(), None),
+    ):
+        expected = [(Drift.GPU_INSTANCES_DIFFER, name, repair)] if repair is not None else []
+        assert found(make_snapshot(gpu), GpuDocument(name=name, mig=wish), places=()) == expected
 
 
 def test_what_cannot_be_read_is_no_drift():

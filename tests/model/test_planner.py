@@ -242,6 +242,7 @@ def test_parameters_that_differ_are_written():
     again = plan_of(make_snapshot(cleared), wishes, allocations)
     assert effects(again) == [SetParams]
     assert again.steps[0].effect.params == "frame_rate_limiter=0"
+    assert again.steps[0].effect.type_id == gpu.vgpus[0].type_id
 
 
 def test_a_profile_that_is_gone_keeps_what_there_is():

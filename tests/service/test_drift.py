@@ -743,3 +743,16 @@ def test_a_place_that_is_only_named_by_a_domain_is_told_and_repaired(make):
     daemon.settle()
     assert "win1" not in {each.name for each in daemon.engine.ledger.allocations.values()}
     assert told(daemon) == {}
+
+
+def test_an_adopted_vgpu_follows_its_card_into_another_slot(make):
+    """Its document names the GPU by what it is, and not by where it was."""
+    stage, daemon = make(CARDS)
+    stage.make_foreign(T4, "T4-4Q")
+    daemon.do(AdoptVgpus())
+    stage.sim.control("move-gpu", {"gpu": T4, "address": "0000:c1:00.0"})
+    stage.sim.control("reboot")
+    daemon.settle()
+    assert faults_of(daemon) == []
+    (vgpu,) = stage.observe().vgpus()
+    assert str(vgpu.parent) == "0000:c1:00.0"

@@ -10,13 +10,27 @@ from tests.support.stage import Daemon, Fuse, Killed, Stage, faults_of, show
 from tests.support.world import WHO
 from vgpuctl import errors
 from vgpuctl.model.catalog import Catalog
-from vgpuctl.model.document import DesktopDocument, DesktopVgpu, GpuDocument, MigWish, VgpuDocument
-from vgpuctl.model.edit import ApplyDocuments, DeleteVgpu, ImportMigParted, MigPartedRule, SetMig
+from vgpuctl.model.document import (
+    DesktopDocument,
+    DesktopVgpu,
+    GpuDocument,
+    MigWish,
+    Repair,
+    VgpuDocument,
+)
+from vgpuctl.model.edit import (
+    ApplyDocuments,
+    DeleteVgpu,
+    ImportMigParted,
+    MigPartedRule,
+    RepairDrift,
+    SetMig,
+)
 from vgpuctl.model.giprofile import Place
 from vgpuctl.model.gpu import FrameworkKind, GpuState
-from vgpuctl.model.record import OperationState
+from vgpuctl.model.record import DriftFound, OperationState
 from vgpuctl.model.step import CreateGpuInstance, CreateVgpu, DestroyGpuInstance, SetMigMode, SetVfs
-from vgpuctl.service.messages import Observe, RunStep, Submitted, SweepDue
+from vgpuctl.service.messages import LookRequested, Observe, RunStep, Submitted, SweepDue
 from vgpuctl.sim.spec import parse
 from vgpuctl.sim.state import Disputed
 
@@ -535,3 +549,86 @@ def test_who_asks_after_a_change_of_mode_sees_what_it_came_to(daemon):
         daemon.turn(daemon.perform(effect))
     assert daemon.operation(ticket).state is OperationState.SUCCEEDED
     assert isinstance(last, Observe)
+
+
+# -- drift -------------------------------------------------------------------------------------------
+
+
+def told(daemon):
+    """What differs, as the log tells it; observed without time for a sweep."""
+    daemon.turn(LookRequested(next(daemon.tickets)))
+    daemon.until_idle()
+    return {str(each.code): each for each in daemon.engine.ledger.findings.values()}
+
+
+def turn_off(stage):
+    """Somebody turns MIG off behind our back."""
+    stage.sim.kernel.sriov_manage(GPU, enable=False, timeout_s=5.0)
+    stage.sim.control("mig", {"gpu": GPU, "enabled": False})
+
+
+def test_a_mode_that_somebody_changed_is_told_once_and_mended_when_asked(stage, daemon):
+    apply(daemon, wish(daemon))
+    assert told(daemon) == {}
+    turn_off(stage)
+    daemon.engine.set_repair(Repair.NEVER)
+    for _ in range(2):
+        found = told(daemon)["mig-mode-differs"]
+    assert (found.subject, found.repair) == (GPU, Repair.NEVER)
+    records = [each.record for each in daemon.store.entries(0, 10_000)]
+    assert [r for r in records if isinstance(r, DriftFound) and r.finding.key == found.key] == [
+        DriftFound(found)
+    ]
+    daemon.engine.set_repair(Repair.AUTO)
+    if "h100" not in str(stage.sim.engine.state.spec):
+        daemon.settle()
+        now = next(each for each in daemon.engine.differing(stage.observe()) if each.key == found.key)
+        assert now.repair is Repair.ASK
+        assert stage.observe().gpus[0].mig is False, "a GPU is never reset unasked"
+        assert daemon.do(RepairDrift()).state is OperationState.SUCCEEDED
+    daemon.settle()
+    assert told(daemon) == {}
+    assert stage.observe().gpus[0].mig is True
+    assert faults_of(daemon) == []
+
+
+def test_a_mode_is_not_repaired_on_a_card_with_vgpus(stage, daemon):
+    apply(daemon, GpuDocument(name=GPU, mig=MigWish(enabled=False)))
+    stage.sim.kernel.sriov_manage(GPU, enable=False, timeout_s=5.0)
+    stage.sim.control("mig", {"gpu": GPU, "enabled": True})
+    stage.sim.kernel.sriov_manage(GPU, enable=True, timeout_s=5.0)
+    vgpu_type = type_of(daemon, 1)
+    profile = next(each.gi_profile for each in stage.observe().gpus[0].types if each.name == vgpu_type)
+    stage.sim.control("mig-cut", {"gpu": GPU, "profile": profile})
+    stage.make_foreign(GPU, vgpu_type)
+    found = told(daemon)["mig-mode-differs"]
+    assert (found.repair, "1 vGPU" in found.detail) == (Repair.NEVER, True)
+    daemon.do(RepairDrift())
+    daemon.settle()
+    with pytest.raises(errors.VgpuBusy):
+        daemon.do(RepairDrift(subject=GPU))
+    assert stage.observe().gpus[0].mig is True
+    assert len(stage.observe().vgpus()) == 1
+
+
+def test_an_instance_too_many_is_told_and_taken_away_when_asked(stage, daemon):
+    document = wish(daemon, counts=((2, 2),), level="profiles")
+    apply(daemon, document)
+    stage.sim.control("mig-cut", {"gpu": GPU, "profile": document.mig.profiles[0][0]})
+    daemon.settle()
+    assert told(daemon)["gpu-instances-differ"].repair is Repair.ASK
+    assert len(instances(daemon)) == 3
+    assert daemon.do(RepairDrift()).state is OperationState.SUCCEEDED
+    assert told(daemon) == {}
+    assert len(instances(daemon)) == 2
+
+
+def test_instances_that_stand_without_vfs_do_not_keep_the_mode_on(stage, daemon):
+    """Cut before the VFs came on: sriov-manage does not take them along."""
+    apply(daemon, GpuDocument(name=GPU, vfs=False, mig=MigWish()))
+    cut = wish(daemon, counts=((2, 1),), level="profiles").mig.profiles[0][0]
+    stage.sim.control("mig-cut", {"gpu": GPU, "profile": cut})
+    operation = apply(daemon, GpuDocument(name=GPU, vfs=False, mig=MigWish(enabled=False)))
+    assert operation.state is OperationState.SUCCEEDED, operation.problem
+    assert [type(each.step.effect) for each in operation.runs] == [DestroyGpuInstance, SetMigMode]
+    assert stage.observe().gpus[0].mig is False

@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable
 from dataclasses import replace
 
-from tests.simulation.settings import GPUS, Setting
+from tests.simulation.settings import FIRST, GPUS, SECOND, Setting
 from vgpuctl.model.document import (
     ComputeWish,
     DesktopDocument,
@@ -31,7 +31,27 @@ from vgpuctl.model.edit import (
     SetMig,
 )
 from vgpuctl.model.giprofile import Place
+from vgpuctl.model.step import (
+    AttachHostdev,
+    CreateComputeInstance,
+    CreateGpuInstance,
+    DestroyComputeInstance,
+    DestroyGpuInstance,
+    DetachHostdev,
+    DisableAutostart,
+    RemoveVgpu,
+    SetMigMode,
+    SetParams,
+    SetVfs,
+)
 
+MIG_STEPS = (
+    SetMigMode.__name__,
+    CreateGpuInstance.__name__,
+    DestroyGpuInstance.__name__,
+    CreateComputeInstance.__name__,
+    DestroyComputeInstance.__name__,
+)
 DOMAINS = ("win1", "win2", "win3")
 
 
@@ -68,8 +88,55 @@ def any_edit(dice: random.Random, setting: Setting) -> Edit:
     return dice.choice(edits)()
 
 
-def first_edits(dice: random.Random, setting: Setting) -> list[Edit]:
-    """What was wished before the troubles began."""
+def leading_to(step: str, dice: random.Random, setting: Setting) -> Edit | None:
+    """Something that comes to steps of that kind, of a GPU on the first; None where most edits do."""
+    domain, vgpu_type = dice.choice(DOMAINS), setting.types[0]
+    match step:
+        case SetVfs.__name__:
+            return ApplyDocuments(documents=(GpuDocument(name=FIRST, vfs=dice.random() < 0.5),))
+        case SetMigMode.__name__:
+            return SetMig(gpu=FIRST, mig=MigWish(enabled=dice.random() < 0.5))
+        case CreateGpuInstance.__name__ | DestroyGpuInstance.__name__:
+            small, big = setting.profiles
+            layout = dice.choice((((small, 4),), ((big, 2),), ((small, 2),), ((big, 1),)))
+            return SetMig(gpu=FIRST, mig=MigWish(profiles=layout))
+        case CreateComputeInstance.__name__ | DestroyComputeInstance.__name__:
+            return SetMig(gpu=FIRST, mig=dice.choice(_shared_out(setting)))
+        case SetParams.__name__:
+            params = (("frame_rate_limiter", str(dice.randint(0, 9))),)
+            profile = ProfileDocument(name="p", types=(vgpu_type,), params=params)
+            return ApplyDocuments(documents=(profile, VgpuDocument(name="b", profile="p")))
+        case AttachHostdev.__name__:
+            return AttachVgpu(domain=domain, type=vgpu_type)
+        case DetachHostdev.__name__:
+            return DetachVgpu(domain=domain)
+        case DisableAutostart.__name__:
+            return AdoptVgpus(sole_starter=True)
+        case RemoveVgpu.__name__:
+            name = dice.choice("ab")
+            return dice.choice((DeleteVgpu(vgpu=name), CreateVgpus(type=vgpu_type, name=name)))
+        case _:
+            return None
+
+
+def first_edits(step: str, dice: random.Random, setting: Setting) -> list[Edit]:
+    """What was wished before the troubles began.
+
+    Where the seed aims at a change of a whole GPU, the first one is for that, and the second carries vGPUs.
+    """
+    if step in (SetVfs.__name__, *MIG_STEPS):
+        first: list[Edit] = []
+        if setting.profiles:
+            first.append(SetMig(gpu=SECOND, mig=MigWish(profiles=((setting.profiles[0], 4),))))
+        if step == CreateGpuInstance.__name__:
+            first.append(SetMig(gpu=FIRST, mig=MigWish()))
+        elif step == DestroyComputeInstance.__name__:
+            first.append(SetMig(gpu=FIRST, mig=_shared_out(setting)[0]))
+        elif step == DestroyGpuInstance.__name__:
+            first.append(SetMig(gpu=FIRST, mig=MigWish(profiles=((setting.profiles[1], 2),))))
+        own = CreateVgpus(type=setting.types[0], name="a", gpu=SECOND)
+        desktop = AttachVgpu(domain="win2", type=setting.types[0], gpu=SECOND)
+        return [*first, own, *([desktop] if setting.desktops else [])]
     edits: list[Edit] = [
         ApplyDocuments(documents=(GpuDocument(name=each),)) for each in GPUS if setting.has_vfs
     ]
@@ -106,10 +173,20 @@ def _mixed(dice: random.Random, setting: Setting) -> tuple[Document, ...]:
     return documents
 
 
-def _mig(dice: random.Random, setting: Setting) -> MigWish:
-    small, big = setting.profiles
+def _shared_out(setting: Setting) -> tuple[MigWish, ...]:
+    """Layouts with compute instances, one and two of the same profile."""
+    _, big = setting.profiles
     first, second = Place(0, big), Place(2, big)
     half = ComputeWish(first, ((f"1c.{big}", 1),))
+    both = replace(half, counts=((f"1c.{big}", 2),))
+    return (
+        MigWish(instances=(first, second), compute=(half,)),
+        MigWish(instances=(first,), compute=(both,)),
+    )
+
+
+def _mig(dice: random.Random, setting: Setting) -> MigWish:
+    small, big = setting.profiles
     return dice.choice(
         (
             MigWish(),
@@ -117,8 +194,7 @@ def _mig(dice: random.Random, setting: Setting) -> MigWish:
             MigWish(profiles=((small, 2), (big, 1))),
             MigWish(profiles=((big, 2),)),
             MigWish(vgpus=((setting.types[0], 2),)),
-            MigWish(instances=(first, second), compute=(half,)),
-            MigWish(instances=(first,), compute=(replace(half, counts=((f"1c.{big}", 2),)),)),
+            *_shared_out(setting),
             MigWish(enabled=False),
         )
     )

@@ -7,16 +7,22 @@ import shutil
 import sqlite3
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
-from tests.simulation.settings import Setting
+from tests.simulation.settings import FREE, GPUS, Setting
 from tests.support.stage import Daemon, Stage
 from vgpuctl import errors
 from vgpuctl.host.watch import Hanging
+from vgpuctl.model.document import Affect
+from vgpuctl.model.domain import MdevSource, vgpu_of_alias
 from vgpuctl.model.gpu import ObservedVgpu
 from vgpuctl.model.pci import GpuAddress
 from vgpuctl.service.messages import RunStep
+
+if TYPE_CHECKING:
+    from tests.simulation.guests import Guests
 
 _SYNCED = 2
 """`PRAGMA synchronous` is FULL: what was committed is on the disk."""
@@ -82,6 +88,8 @@ class Ground:
     """What processes that are no guests of ours have open."""
     swapped: dict[str, str] = field(default_factory=dict)
     """Cards that were taken out: their UUID, by address."""
+    copied: set[tuple[str, UUID]] = field(default_factory=set)
+    """Hostdevs that somebody put into another domain's XML: the domain, and the vGPU."""
     unseen: set[str] = field(default_factory=set)
     """Where a vGPU has gone since the daemon last looked."""
     ambiguous: set[str] = field(default_factory=set)
@@ -90,6 +98,9 @@ class Ground:
     hardware.md 1.4: one of the vendor framework is its VF and its type, so that another one that came
     between two looks is the same one; a write that hung is done when its place has long been given up.
     """
+
+    guests: Guests | None = None
+    """Who may be saved; set when there are any."""
 
     def __post_init__(self) -> None:
         stage = self.stage
@@ -150,12 +161,34 @@ class Ground:
         self.stuck.clear()
         self.strangers.clear()
 
-    def swap(self, gpu: str) -> None:
+    def gpus(self) -> tuple[str, ...]:
+        """Where the cards stand now."""
+        return tuple(str(each.address) for each in self.stage.sim.engine.state.boards)
+
+    def swap(self) -> None:
         """Another card in the place of one, while the host is off."""
-        board = next(each for each in self.stage.sim.engine.state.boards if str(each.address) == gpu)
-        self.swapped.setdefault(gpu, board.uuid)
-        self.control("swap-gpu", gpu=gpu)
+        at_home = [each for each in self.stage.sim.engine.state.boards if str(each.address) in GPUS]
+        if at_home:
+            board = self.dice.choice(at_home)
+            self.swapped.setdefault(str(board.address), board.uuid)
+            self.control("swap-gpu", gpu=str(board.address))
         self.reboot()
+
+    def move(self) -> None:
+        """A card into the free slot, or back from it, while the host is off."""
+        for home, now in zip(GPUS, self.gpus(), strict=True):
+            if now != home:
+                self.control("move-gpu", gpu=now, address=home)
+                self.reboot()
+                return
+        own = [each for each in GPUS if each not in self.swapped]
+        if own:
+            self.control("move-gpu", gpu=self.dice.choice(own), address=FREE)
+        self.reboot()
+
+    def is_moved(self) -> bool:
+        """Whether a card stands where it did not at first."""
+        return self.gpus() != GPUS
 
     def reload(self) -> bool:
         """The driver is reloaded, unless somebody has a card open."""
@@ -208,11 +241,13 @@ class Ground:
 
     def make_foreign(self, gpu: str, *, autostart: bool = False) -> bool:
         """Somebody else makes a vGPU on the first free parent, which is often the one just chosen."""
-        vgpu_type = self.dice.choice(self.setting.types)
-        if self.gone_type in self.setting.types and self.dice.random() < 0.7:
-            vgpu_type = self.gone_type
+        types = [*self.setting.types]
+        self.dice.shuffle(types)
+        if self.gone_type in types and self.dice.random() < 0.7:
+            types.insert(0, self.gone_type)
         more = {"autostart": True} if autostart and self.setting.has_mdevs else {}
-        made = self.control("foreign", gpu=gpu, type=vgpu_type, **more)
+        tries = (self.control("foreign", gpu=gpu, type=each, **more) for each in types)
+        made = next((each for each in tries if each is not None), None)
         if made is None:
             return False
         self.stage.foreign.add((made["parent"], str(made["uuid"])))
@@ -294,6 +329,44 @@ class Ground:
             return False
         self.stage.foreign &= {(str(each.parent), str(each.mdev_uuid)) for each in self.vgpus()}
         return True
+
+    def copy_hostdev(self) -> bool:
+        """Somebody gives a domain what stands in another one's XML, with our alias or without."""
+        libvirt = self.stage.libvirt
+        domains = {each.name: each.config or () for each in libvirt.domains()}
+        ours = [
+            (name, each, vgpu)
+            for name, config in domains.items()
+            for each in config
+            if (vgpu := vgpu_of_alias(each.alias)) is not None
+        ]
+        if not ours:
+            return False
+        name, hostdev, vgpu = self.dice.choice(ours)
+        other = self.dice.choice([each for each in domains if each != name])
+        if any(each.source == hostdev.source for each in domains[other]):
+            return False
+        copy = hostdev if self.dice.random() < 0.5 else replace(hostdev, alias=None)
+        try:
+            libvirt.attach(other, copy, frozenset({Affect.CONFIG}))
+        except errors.VgpuctlError:
+            return False
+        self.stage.hypervisor.calls += 1
+        self.copied.add((other, vgpu))
+        return True
+
+    def take_copies_out(self) -> None:
+        """`virsh edit`, as the hint says: what somebody copied goes from where it is nobody's wish."""
+        libvirt = self.stage.libvirt
+        for domain in libvirt.domains():
+            for each in domain.config or ():
+                source = each.source
+                vgpu = source.uuid if isinstance(source, MdevSource) else None
+                if vgpu is not None and (domain.name, vgpu) in self.copied:
+                    with suppress(errors.VgpuctlError):
+                        libvirt.detach(domain.name, each, frozenset({Affect.CONFIG}))
+        self.stage.hypervisor.calls += 1
+        self.copied.clear()
 
     def end_late_writes(self) -> None:
         """Those in the kernel that can still be done are done."""

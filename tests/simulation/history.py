@@ -11,21 +11,32 @@ import random
 import traceback
 from dataclasses import dataclass, field
 from typing import Any
+from uuid import UUID
 
 from tests.simulation import troubles
-from tests.simulation.clients import DOMAINS, any_edit, first_edits
+from tests.simulation.aims import Aim, aim_of
+from tests.simulation.clients import DOMAINS, any_edit, first_edits, leading_to
 from tests.simulation.coverage import Coverage, Moment
 from tests.simulation.ground import Ground
 from tests.simulation.guests import Guests
-from tests.simulation.settings import GPUS, SETTINGS, Setting
+from tests.simulation.settings import Setting
 from tests.support.stage import Daemon, Killed, Stage
 from tests.support.world import WHO
 from vgpuctl import errors
 from vgpuctl.host.store.codec import row_of
 from vgpuctl.host.watch import Hanging
 from vgpuctl.model.edit import Edit
-from vgpuctl.model.record import LIBVIRT
-from vgpuctl.model.step import AttachHostdev, CreateVgpu, DetachHostdev, Effect, RemoveVgpu, SetVfs, describe
+from vgpuctl.model.record import LIBVIRT, PauseSet
+from vgpuctl.model.step import (
+    AttachHostdev,
+    CreateVgpu,
+    DetachHostdev,
+    DisableAutostart,
+    Effect,
+    RemoveVgpu,
+    SetVfs,
+    describe,
+)
 from vgpuctl.service.messages import (
     CancelRequested,
     Draining,
@@ -49,6 +60,9 @@ TURNS = 60
 STRIKES = {SetVfs: 0.3, CreateVgpu: 0.3, RemoveVgpu: 0.6}
 """How many steps of a kind meet a trouble; of those that are rarer, nearly all."""
 _MOST = 0.9
+_TRIES = 5
+_HITS = 2
+"""How often a seed's aim is to be met; then it is a trouble like others."""
 
 
 @dataclass
@@ -61,16 +75,28 @@ class History:
     coverage: Coverage
     told: list[str] = field(default_factory=list)
     asked: set[int] = field(default_factory=set)
+    keys: dict[str, Edit] = field(default_factory=dict)
+    """What was asked for under each idempotency key."""
+    key_of: dict[int, str] = field(default_factory=dict)
+    promised: dict[str, UUID] = field(default_factory=dict)
+    """The operation that a client was told of, by its key."""
     wrong: list[str] = field(default_factory=list)
     tickets: int = 0
     turns: int = 0
+    moment: Moment | None = None
+    """When a trouble comes to the step that runs."""
+    written: list[RunStep] = field(default_factory=list)
+    """Creations that hang, and have written before."""
     is_calm: bool = False
+    is_aiming: bool = False
+    hits: int = 0
+    """How often the seed's aim was met."""
 
     def __post_init__(self) -> None:
         self.dice = random.Random(self.seed)
         self.ground = Ground(self.stage, self.setting, self.dice)
-        self.guests = Guests(self.ground)
-        self._theme = troubles.TROUBLES[self.seed // len(SETTINGS) % len(troubles.TROUBLES)]
+        self.guests = self.ground.guests = Guests(self.ground)
+        self.aim = aim_of(self.seed)
         self._open()
 
     def tell(self, text: str) -> None:
@@ -87,7 +113,7 @@ class History:
 
     def close(self) -> None:
         """Nothing runs any more; the stage is free for the next one."""
-        self.guests.die()
+        self.guests.leave()
         self.daemon.close()
 
     # -- a daemon's life --------------------------------------------------------------------------
@@ -95,6 +121,8 @@ class History:
     def _open(self) -> None:
         self.daemon = Daemon(self.stage, run=self._run)
         self.ground.begin(self.daemon)
+        if self.daemon.engine.ledger.paused != is_paused(self.daemon.store):
+            self.wrong.append("whether it is paused was forgotten")
         self.asked.clear()
         self.guests.asked.clear()
 
@@ -108,13 +136,17 @@ class History:
                 self._quietly(effect)
         self.daemon.close()
         self.ground.stuck.clear()
+        self.written.clear()
         match how:
             case troubles.POWER:
                 self.guests.die()
                 self.ground.lose_power()
             case troubles.SWAP:
                 self.guests.die()
-                self.ground.swap(self.dice.choice(GPUS))
+                self.ground.swap()
+            case troubles.MOVE:
+                self.guests.die()
+                self.ground.move()
         self._open()
 
     def _quietly(self, effect: RunStep) -> None:
@@ -133,6 +165,7 @@ class History:
             if isinstance(effect, RunStep):
                 self._quietly(effect)
         self.ground.stuck.clear()
+        self.written.clear()
         daemon.open(daemon.engine)
         self.asked.clear()
         self.guests.asked.clear()
@@ -152,16 +185,50 @@ class History:
             except Killed as death:
                 self._die(str(death))
             self.ground.pass_time()
+        self._go_for_it()
+
+    def _go_for_it(self) -> None:
+        """What the seed aims at and has not met is tried with nothing else in its way."""
+        self.is_calm = self.is_aiming = True
+        for _ in range(_TRIES):
+            if self.hits:
+                break
+            self.turns += 1
+            self.ground.heal()
+            self.ground.full = 0
+            try:
+                if self.aim.trouble.name == troubles.SAVE:
+                    for name in DOMAINS:
+                        self._start(name)
+                if self.aim.step == DisableAutostart.__name__:
+                    self.ground.make_foreign(self.dice.choice(self.ground.gpus()), autostart=True)
+                self._ask(
+                    leading_to(self.aim.step, self.dice, self.setting) or any_edit(self.dice, self.setting)
+                )
+                for _ in range(TURNS):
+                    if self.daemon.effects and not self.hits:
+                        self.let_happen()
+            except Killed as death:
+                self._die(str(death))
+        self.is_calm = self.is_aiming = False
 
     def _begin(self) -> None:
         """Most histories find a host with something on it."""
         self.turn(SweepDue())
         if self.dice.random() < 0.8:
             self.is_calm = True
-            self.ground.make_foreign(self.dice.choice(GPUS), autostart=self.dice.random() < 0.5)
-            for edit in first_edits(self.dice, self.setting):
+            self.ground.make_foreign(self.dice.choice(self.ground.gpus()), autostart=self.dice.random() < 0.5)
+            for edit in first_edits(self.aim.step, self.dice, self.setting):
                 self._ask(edit)
                 self._finish()
+            self.ground.make_foreign(self.ground.gpus()[-1])
+            if self.aim.step == DisableAutostart.__name__:
+                for gpu in self.ground.gpus():
+                    self.ground.make_foreign(gpu, autostart=True)
+            if self.aim.trouble.name == troubles.SAVE:
+                for name in DOMAINS:
+                    self._start(name)
+                    self._finish()
             self.is_calm = False
 
     def turn(self, item: Input) -> None:
@@ -179,6 +246,9 @@ class History:
     def _answered(self, ticket: int) -> None:
         answer = self.daemon.answers[ticket]
         self.tell(f"  -> {ticket}: {answer.error or 'yes'}")
+        key = self.key_of.get(ticket)
+        if key is not None and answer.error is None:
+            self._promise(key, answer.value)
         self.guests.answered(answer)
 
     def _check_lanes(self) -> None:
@@ -200,7 +270,9 @@ class History:
         if chance < 0.58 and daemon.effects:
             self.let_happen()
         elif chance < 0.71:
-            self._ask(any_edit(dice, self.setting))
+            is_aimed = dice.random() < (0.3 if self.hits else 0.7)
+            edit = leading_to(self.aim.step, dice, self.setting) if is_aimed else None
+            self._ask(edit or any_edit(dice, self.setting))
         elif chance < 0.74:
             running = [
                 each.id for each in daemon.engine.ledger.operations.values() if not each.state.has_ended
@@ -222,7 +294,7 @@ class History:
         elif chance < 0.98:
             self.ground.end_late_writes()
         else:
-            raise Killed(dice.choice((troubles.KILL, troubles.POWER, troubles.SWAP)))
+            raise Killed(dice.choice(troubles.DEATHS))
 
     def _ticket(self) -> int:
         self.tickets += 1
@@ -230,22 +302,55 @@ class History:
         return self.tickets
 
     def _ask(self, edit: Edit) -> None:
-        key = self.dice.choice((None, None, f"key-{self.dice.randint(1, 5)}"))
-        dry_run = key is None and self.dice.random() < 0.1
-        self.turn(Submitted(self._ticket(), WHO, edit, dry_run=dry_run, idempotency_key=key))
+        chance = self.dice.random()
+        if chance < 0.2:
+            self._ask_with(f"key-{len(self.keys)}", edit)
+        elif chance < 0.35 and self.keys:
+            key = self.dice.choice([*self.keys])
+            self._ask_with(key, self.keys[key])
+        else:
+            self.turn(Submitted(self._ticket(), WHO, edit, dry_run=self.dice.random() < 0.1))
+
+    def _ask_with(self, key: str, edit: Edit) -> None:
+        """Ask under a key, for the first time or again; the store is asked first, as by `Service.submit`."""
+        self.keys[key] = edit
+        before = self.daemon.store.operation_by_key(key)
+        if before is not None:
+            self.tell(f"{key} again: it is operation {str(before)[:8]}")
+            self._promise(key, before)
+            return
+        ticket = self._ticket()
+        self.key_of[ticket] = key
+        self.turn(Submitted(ticket, WHO, edit, idempotency_key=key))
+
+    def _promise(self, key: str, operation: UUID) -> None:
+        """A client is told of an operation: the same one whenever it asks with that key."""
+        if self.promised.setdefault(key, operation) != operation:
+            self.wrong.append(f"{key} was {self.promised[key]}, and is {operation} now")
 
     def _guest(self) -> None:
         name = self.dice.choice(DOMAINS)
         if name in self.guests.running and self.dice.random() < 0.6:
-            self.tell(f"** guest {name} ends")
-            self.guests.stop(name)
+            if self.dice.random() < 0.25:
+                self.tell(f"** guest {name} is saved")
+                self.guests.save(name)
+            else:
+                self.tell(f"** guest {name} ends")
+                self.guests.stop(name)
+        elif name in self.guests.saved and self.dice.random() < 0.2:
+            self.tell(f"** the image of {name} is dropped")
+            self.guests.drop_image(name)
         elif self.guests.releases and self.dice.random() < 0.3:
             self.hear_releases(1)
         else:
-            start = self.guests.start(name, self.tickets + 1)
-            if start is not None:
-                self._ticket()
-                self.turn(start)
+            self._start(name)
+
+    def _start(self, name: str) -> None:
+        """Somebody starts a domain."""
+        start = self.guests.start(name, self.tickets + 1)
+        if start is not None:
+            self._ticket()
+            self.turn(start)
 
     def hear_releases(self, count: int) -> None:
         """The hook tells that guests have ended."""
@@ -257,9 +362,9 @@ class History:
     def _others(self) -> None:
         """What happens on a host beside us, while no step runs that it could be mistaken for."""
         dice, ground = self.dice, self.ground
-        gpu = dice.choice(GPUS)
+        gpu = dice.choice(ground.gpus())
         is_busy = any(isinstance(each, RunStep) for each in self.daemon.effects)
-        deeds = ["make", "define", "open", "fill"]
+        deeds = ["make", "define", "open", "fill", "copy"]
         if not is_busy:
             deeds += ["take", "take", "vfs", "reload"]
         deed = dice.choice(deeds)
@@ -273,6 +378,8 @@ class History:
                 ground.open_by_a_stranger()
             case "fill":
                 ground.full = dice.randint(1, 3)
+            case "copy":
+                ground.copy_hostdev()
             case "take":
                 ground.take_any()
             case "vfs":
@@ -321,16 +428,33 @@ class History:
         """Carry out an effect; None where it does not end now."""
         if isinstance(effect, Observe):
             self.ground.seen()
+        if isinstance(effect, RunStep) and effect in self.written:
+            self.written.remove(effect)
+            return self._read_back(effect)
+        self.moment = None
         try:
             return self.daemon.perform(effect)
         except Hanging:
             assert isinstance(effect, RunStep)
             self.tell(f"** {describe(effect.step.effect)}: hangs")
             self.ground.stuck.append(effect)
+            if self.moment is Moment.AFTER and isinstance(effect.step.effect, CreateVgpu):
+                self.written.append(effect)
             return None
+
+    def _read_back(self, effect: RunStep) -> StepDone:
+        """A creation that hung once it was written goes on where it was: it reads what stands there."""
+        step = effect.step.effect
+        assert isinstance(step, CreateVgpu)
+        there = [each.type_id for each in self.ground.vgpus() if each.parent == step.parent]
+        problem = None
+        if step.type_id not in there:
+            problem = errors.ReadBackMismatch(f"{step.parent} does not show it").to_problem()
+        return StepDone(effect.operation, effect.round, effect.step.number, problem)
 
     def _run(self, effect: Effect) -> None:
         strike = self._strike(effect)
+        self.moment = strike.moment if strike is not None else None
         was_going = self._goes_from_under_somebody(effect)
         try:
             if strike is None:
@@ -350,6 +474,7 @@ class History:
                 self.wrong.append(f"{describe(effect)}: somebody has it open, and it was told to go")
             if strike is not None and strike.happened:
                 kind = type(effect).__name__
+                self.hits += Aim(kind, strike.trouble, strike.moment) == self.aim
                 self.coverage.count(kind, strike.trouble.name, strike.moment)
                 self.tell(f"** {strike.trouble.name} {strike.moment.name.lower()} {describe(effect)}")
 
@@ -366,14 +491,19 @@ class History:
 
     def _strike(self, effect: Effect) -> troubles.Strike | None:
         dice = self.dice
-        if self.is_calm or dice.random() >= STRIKES.get(type(effect), _MOST):
+        is_free = self.is_aiming or (not self.is_calm and dice.random() < _MOST)
+        if type(effect).__name__ == self.aim.step and self.hits < _HITS and is_free:
+            return troubles.Strike(self.ground, effect, self.aim.trouble, self.aim.moment)
+        if self.is_calm:
+            return None
+        if dice.random() >= STRIKES.get(type(effect), _MOST):
             return None
         likely = troubles.LIKELY.get(type(effect), ())
         chance = dice.random()
         if likely and chance < 0.3:
             trouble = troubles.named(dice.choice(likely))
         else:
-            trouble = self._theme if chance < 0.6 else dice.choice(troubles.TROUBLES)
+            trouble = self.aim.trouble if chance < 0.6 else dice.choice(troubles.TROUBLES)
         can = [each for each in Moment if trouble.not_for(type(effect).__name__, each) is None]
         return troubles.Strike(self.ground, effect, trouble, dice.choice(can)) if can else None
 
@@ -416,6 +546,12 @@ class History:
         self.turn(Submitted(ticket, WHO, edit))
         self._finish()
         return self.daemon.operation(ticket)
+
+
+def is_paused(store: Any) -> bool:
+    """Whether the last word of the log is that background changes are paused."""
+    said = [each.record.paused for each in store.entries(0, 100_000) if isinstance(each.record, PauseSet)]
+    return bool(said) and said[-1]
 
 
 def say(item: Input) -> str:

@@ -9,6 +9,8 @@ from vgpuctl.sim.spec import Card, Spec
 
 FIRST, SECOND = "0000:41:00.0", "0000:61:00.0"
 GPUS = (FIRST, SECOND)
+FREE = "0000:c1:00.0"
+"""The slot into which a card may be moved."""
 
 
 @dataclass(frozen=True)

@@ -159,8 +159,31 @@ def _vanish(ground: Ground, effect: Effect, _moment: Moment, _call: Call) -> boo
     return ground.take_any()
 
 
-def _others(ground: Ground, effect: Effect, _moment: Moment, _call: Call) -> bool:
-    return ground.make_foreign(_gpu(ground, effect))
+def _others(ground: Ground, effect: Effect, moment: Moment, _call: Call) -> bool:
+    before = set(ground.stage.foreign)
+    mine = _gpu(ground, effect)
+    others = [each for each in ground.gpus() if each != mine]
+    # Where VFs are off, or no instance is cut, there is room on another card only.
+    is_made = any(ground.make_foreign(each) for each in (mine, *others))
+    if isinstance(effect, SetVfs) and moment is Moment.INSIDE:
+        # Between our last look and sriov-manage nobody can see it come, and it goes with the VFs.
+        ground.ambiguous |= {parent for parent, _ in ground.stage.foreign - before}
+    return is_made
+
+
+def _save(ground: Ground, _effect: Effect, _moment: Moment, _call: Call) -> bool:
+    guests = ground.guests
+    return guests is not None and bool(guests.running) and guests.save(ground.dice.choice([*guests.running]))
+
+
+def _copy(ground: Ground, _effect: Effect, _moment: Moment, _call: Call) -> bool:
+    return ground.copy_hostdev()
+
+
+def _vfs(ground: Ground, effect: Effect, _moment: Moment, _call: Call) -> bool:
+    mine = _gpu(ground, effect)
+    # Those of a GPU that are off cannot go: then they are another one's.
+    return any(ground.turn_off_vfs(each) for each in (mine, *(e for e in ground.gpus() if e != mine)))
 
 
 def _open(ground: Ground, effect: Effect, _moment: Moment, _call: Call) -> bool:
@@ -185,7 +208,9 @@ def _errnos() -> list[Trouble]:
     return [Trouble(errno.errorcode[each], partial(_errno, each), _only_in_a_write) for each in numbers]
 
 
-KILL, POWER, SWAP = "kill -9", "power loss", "card swapped"
+KILL, POWER, SWAP, MOVE = "kill -9", "power loss", "card swapped", "card moved"
+SAVE, COPY, VFS = "guest saved", "XML copied", "VFs vanish"
+DEATHS = (KILL, POWER, SWAP, MOVE)
 
 TROUBLES = (
     *_errnos(),
@@ -198,15 +223,18 @@ TROUBLES = (
     Trouble("GPU hangs", _event(lambda ground, gpu: ground.fail("gpu", gpu=gpu, hang=True))),
     Trouble("handles unread", _event(lambda ground, _gpu: ground.fail("holders"))),
     Trouble("vGPU vanishes", _vanish),
-    Trouble("VFs vanish", _event(Ground.turn_off_vfs)),
+    Trouble(VFS, _vfs),
     Trouble("GPU falls off", _event(Ground.fall_off)),
     Trouble("driver reload", _event(lambda ground, _gpu: ground.reload())),
     Trouble("others create", _others),
     Trouble("others open", _open),
+    Trouble(SAVE, _save),
+    Trouble(COPY, _copy),
     Trouble("disk full", _full),
     Trouble(KILL, partial(_dies, KILL)),
     Trouble(POWER, partial(_dies, POWER)),
     Trouble(SWAP, partial(_dies, SWAP)),
+    Trouble(MOVE, partial(_dies, MOVE)),
 )
 LIKELY = {
     CreateVgpu: ("others create", "write hangs", "EIO", KILL),

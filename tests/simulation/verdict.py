@@ -13,11 +13,13 @@ from vgpuctl.model.edit import ApplyDocuments, DeleteVgpu, ReplaceGpu
 from vgpuctl.model.finding import Drift
 from vgpuctl.model.gpu import FrameworkKind
 from vgpuctl.model.record import (
+    DAEMON,
     AllocationPut,
     OperationEnded,
     OperationRollingBack,
     OperationStarted,
     OperationState,
+    PauseSet,
     StepEnded,
     StepStarted,
     WishDropped,
@@ -43,11 +45,20 @@ def at_rest(history: History) -> list[str]:
     found += [f"ticket {each} was never answered" for each in sorted(history.asked - set(daemon.answers))]
     found += told_and_kept(daemon)
     found += open_steps(daemon)
+    found += done_while_paused(daemon)
+    found += done_twice(history)
     found += history.guests.faults(daemon.engine.ledger.allocations)
+    unowned = [
+        f"{each.subject} names "
+        for each in daemon.engine.differing(stage.observe())
+        if each.code is Drift.HOSTDEV_UNOWNED
+    ]
     found += [
         each
         for each in faults_of(daemon, ended_well=False)
         if not any(f"'{place}'" in each for place in in_doubt) or "belongs to nobody" not in each
+        # Somebody copied the hostdev into that XML, and it is told.
+        if not (history.ground.copied and each.startswith(tuple(unowned)))
     ]
     kernel = {key_of(each) for each in stage.observe().vgpus()}
     taken = ever_adopted(daemon)
@@ -78,7 +89,11 @@ def taken_for_ours(history: History) -> list[str]:
         vgpu = observed_for(allocation, snapshot)
         if vgpu is None or str(vgpu.parent) in in_doubt:
             continue
-        if key_of(vgpu) in stage.foreign - ever_adopted(daemon):
+        adopted = ever_adopted(daemon)
+        # An mdev is known by its UUID, wherever its card stands.
+        if vgpu.mdev_uuid is not None and str(vgpu.mdev_uuid) in {uuid for _, uuid in adopted}:
+            continue
+        if key_of(vgpu) in stage.foreign - adopted:
             found.append(f"{allocation.name} is the vGPU of others on {key_of(vgpu)}")
     return found
 
@@ -88,14 +103,19 @@ def once_repaired(history: History) -> list[str]:
     daemon = history.daemon
     for name in list(history.guests.running):
         history.guests.stop(name)
+    for name in list(history.guests.saved):
+        history.guests.drop_image(name)
+    history.ground.take_copies_out()
     boards = history.stage.sim.engine.state.boards
-    if not all(each.present for each in boards):
+    if history.ground.is_moved():
+        history.ground.move()
+    elif not all(each.present for each in boards):
         history.ground.reboot()
     history.ground.unpark()
     history.rest()
-    for address in history.ground.swapped:
+    for old, new in exchanged(history):
         try:
-            history.do(ReplaceGpu(old=address, new=address))
+            history.do(ReplaceGpu(old=old, new=new))
         except errors.GpuNotFound:
             pass  # nothing has its place there
         except (errors.NoCapacity, errors.GpuState):
@@ -120,6 +140,21 @@ def once_repaired(history: History) -> list[str]:
     if operation.state is not OperationState.SUCCEEDED:
         found.append(f"the documents cannot be applied: {operation.problem}")
     return found + faults_of(daemon)
+
+
+def exchanged(history: History) -> list[tuple[str, str]]:
+    """The cards that were taken out, and the one that stands in for each.
+
+    One that had been moved before has its places by another address.
+    """
+    swapped = list(history.ground.swapped)
+    boards = {each.uuid for each in history.stage.sim.engine.state.boards}
+    places = history.daemon.engine.ledger.allocations.values()
+    gone = {(str(each.gpu.uuid), str(each.gpu.address)) for each in places if each.gpu.uuid not in boards}
+    found = [(each, each) for each in swapped]
+    return found + [
+        (uuid, swapped[0]) for uuid, address in sorted(gone) if swapped and address not in swapped
+    ]
 
 
 def unreported(daemon: Daemon) -> list[str]:
@@ -188,6 +223,38 @@ def open_steps(daemon: Daemon) -> list[str]:
             case StepEnded(operation=operation, round=round_, number=number):
                 begun.pop((operation, round_, number), None)
     return [f"{describe(each)}: it has begun, and not ended" for each in begun.values()]
+
+
+def done_while_paused(daemon: Daemon) -> list[str]:
+    """What was begun unasked between `pause` and `resume`: starts of domains and requests are not."""
+    unasked: set[UUID] = set()
+    is_paused = False
+    found = []
+    for entry in daemon.store.entries(0, 100_000):
+        match entry.record:
+            case PauseSet(paused=is_paused):
+                pass
+            case OperationStarted(id=key, requester=requester) if requester == DAEMON:
+                unasked.add(key)
+                if is_paused:
+                    found.append(f"{entry.record.kind} {entry.record.subject} began while paused")
+            case StepStarted(operation=key, step=step) if is_paused and key in unasked:
+                found.append(f"{describe(step.effect)}: begun unasked while paused")
+    return found
+
+
+def done_twice(history: History) -> list[str]:
+    """Idempotency keys of more than one operation, and promised ones of which the log knows nothing."""
+    started: dict[str, list[UUID]] = {}
+    for entry in history.daemon.store.entries(0, 100_000):
+        if isinstance(entry.record, OperationStarted) and entry.record.idempotency_key is not None:
+            started.setdefault(entry.record.idempotency_key, []).append(entry.record.id)
+    found = [f"{key} was done {len(each)} times" for key, each in started.items() if len(each) > 1]
+    return found + [
+        f"{key} was answered with {operation}, which the log does not have"
+        for key, operation in history.promised.items()
+        if started.get(key) != [operation]
+    ]
 
 
 def told_and_kept(daemon: Daemon) -> list[str]:

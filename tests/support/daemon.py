@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -36,6 +37,7 @@ class Daemon:
             "COLUMNS": "80",
         }
         self.process: subprocess.Popen[bytes] | None = None
+        self.listener: socket.socket | None = None
 
     def _domains(self, count: int) -> Path:
         path = self.directory / "libvirt.xml"
@@ -54,10 +56,23 @@ class Daemon:
 
     # -- life -------------------------------------------------------------------------------------
 
+    def listen(self) -> None:
+        """Hold the socket as systemd does: clients wait in it while no daemon runs."""
+        self.listener = socket.socket(socket.AF_UNIX)
+        self.listener.bind(str(self.socket))
+        self.listener.listen(128)
+
     def start(self, *, wait: bool = True) -> None:
+        command = [*self._daemon_command(), "--simulate", self.cards, "--libvirt", self.libvirt]
+        passed: tuple[int, ...] = ()
+        if self.listener is not None:
+            passed = (self.listener.fileno(),)
+            activate = 'exec 3<&"$0"; LISTEN_PID=$$ LISTEN_FDS=1 exec "$@"'
+            command = ["bash", "-c", activate, str(passed[0]), *command]
         with (self.directory / "daemon.log").open("ab") as log:
             self.process = subprocess.Popen(
-                [*self._daemon_command(), "--simulate", self.cards, "--libvirt", self.libvirt],
+                command,
+                pass_fds=passed,
                 env=self.env,
                 stdout=log,
                 stderr=log,
@@ -96,6 +111,8 @@ class Daemon:
     def close(self) -> None:
         if self.process is not None and self.process.poll() is None:
             self.kill(signal.SIGTERM)
+        if self.listener is not None:
+            self.listener.close()
         shutil.rmtree(self._sockets, ignore_errors=True)
 
     # -- the CLI ----------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from typing import Any
 
 from vgpuctl.cli.cells import plain
@@ -12,12 +13,12 @@ from vgpuctl.cli.planview import lines
 from vgpuctl.cli.progress import Progress
 from vgpuctl.cli.session import Session, talk
 from vgpuctl.client.client import Client, at
-from vgpuctl.client.operation import LONG_POLL_S, failure_of, follow, submit
-from vgpuctl.errors import DeadlineExceeded, PlanStale, VgpuctlError
+from vgpuctl.client.operation import LONG_POLL_S, failure_of, follow, patiently, submit
+from vgpuctl.errors import DeadlineExceeded, OperationNotFound, PlanStale, VgpuctlError
 from vgpuctl.surface import OPERATION, PLAN
 
 INTERRUPTED = 130
-_ATTEMPTS = 3
+_ATTEMPTS = 5
 _NOTICING = frozenset({"running", "paused"})
 
 
@@ -43,12 +44,12 @@ def make(
     if not may_touch:
         return _finish(session, client, _submit(session, client, edit), options)
     for attempt in range(1, _ATTEMPTS + 1):
-        plan = client.post("/v1/plans", edit)
+        plan = patiently(partial(client.post, "/v1/plans", edit))
         asked = _agree(session, client, edit, plan, options, always_show=always_show)
         try:
             operation = _submit(session, client, {"plan": plan["id"]})
-        except PlanStale:
-            # Nobody has seen the plan: a newer one is as good.
+        except (PlanStale, OperationNotFound):
+            # Nobody has seen the plan: a newer one is as good.  A new daemon keeps none of the old one's.
             if asked or attempt == _ATTEMPTS:
                 raise
             continue
@@ -58,7 +59,7 @@ def make(
 
 def show_dry_run(session: Session, client: Client, edit: dict[str, Any]) -> None:
     """Print what `edit` would do.  Fails with the first thing that cannot be done."""
-    plan: Item = client.post("/v1/plans", edit)
+    plan: Item = patiently(partial(client.post, "/v1/plans", edit))
     print_item(session, PLAN, plan, lambda: lines(plan, session.paint()))
     if plan.get("problems"):
         first = VgpuctlError.from_problem(plan["problems"][0])
@@ -107,7 +108,7 @@ def leave(operation_id: str) -> None:
 def vgpus_of(client: Client, operation: Item) -> list[Item]:
     """The vGPUs that came of an operation, as they are now."""
     names = (operation.get("result") or {}).get("vgpus") or []
-    return [client.get(at("vgpus", name)) for name in names]
+    return [patiently(partial(client.get, at("vgpus", name)), was_there=True) for name in names]
 
 
 def _submit(session: Session, client: Client, body: dict[str, Any]) -> Item:
@@ -175,8 +176,9 @@ def _running(client: Client, touched: list[str]) -> list[str]:
     """Those of `touched` that run; all of them where libvirt does not say."""
     if not touched:
         return []
+    reading = partial(client.get, "/v1/domains")
     try:
-        states = {each["name"]: each["state"] for each in client.get("/v1/domains")}
+        states = {each["name"]: each["state"] for each in patiently(reading, was_there=True)}
     except VgpuctlError:
         return touched
     return [each for each in touched if states.get(each, "running") in _NOTICING]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 from uuid import uuid4
 
 from vgpuctl.client.client import Client, at
@@ -16,6 +16,8 @@ from vgpuctl.errors import (
     RolledBack,
     VgpuctlError,
 )
+
+T = TypeVar("T")
 
 LONG_POLL_S = 30
 RESTART_GRACE_S = 30.0
@@ -32,17 +34,29 @@ def has_ended(operation: dict[str, Any]) -> bool:
 def submit(client: Client, body: dict[str, Any]) -> dict[str, Any]:
     """Have an edit, or a shown plan (`{"plan": ID}`), admitted; the operation as it is then.
 
-    A daemon that hung up is asked once more: the idempotency key keeps it from doing it twice.
+    Asked again, the idempotency key keeps it from being done twice.
     """
     headers = {"Idempotency-Key": str(uuid4())}
-    try:
-        operation: dict[str, Any] = client.post("/v1/operations", body, headers=headers)
-    except DaemonUnreachable as error:
-        if not error.facts.get("sent"):
-            raise
-        time.sleep(1)
-        operation = client.post("/v1/operations", body, headers=headers)
+    operation: dict[str, Any] = patiently(lambda: client.post("/v1/operations", body, headers=headers))
     return operation
+
+
+def patiently(ask: Callable[[], T], *, was_there: bool = False) -> T:
+    """What `ask` comes to, also where the daemon hangs up and is started anew: RESTART_GRACE_S at most.
+
+    Where none answers to begin with that is raised at once, unless it `was_there` just now.
+    """
+    until = time.monotonic() + RESTART_GRACE_S
+    heard: DaemonUnreachable | None = None
+    while True:
+        try:
+            return ask()
+        except DaemonUnreachable as error:
+            # That none answers now does not say that nothing was done: the first failure does.
+            heard = heard or error
+            if not (was_there or heard.facts.get("sent")) or time.monotonic() > until:
+                raise heard from error
+            time.sleep(0.5)
 
 
 def follow(

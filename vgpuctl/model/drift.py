@@ -6,18 +6,21 @@ vGPUs.  What cannot be read is no drift.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from uuid import UUID
 
 from vgpuctl.model import frameworks
 from vgpuctl.model.allocation import Allocation, GpuIdentity
 from vgpuctl.model.attachment import Attachments, wanted_in
+from vgpuctl.model.card.instances import forgets_mode
+from vgpuctl.model.catalog import Catalog
 from vgpuctl.model.document import GpuDocument, Repair, VgpuWish, Wishes
 from vgpuctl.model.domain import Domain, Hypervisor, vgpu_of_alias
 from vgpuctl.model.fact import Unknown, known
 from vgpuctl.model.finding import MEANINGS, Drift, Finding
 from vgpuctl.model.gpu import FrameworkKind, Gpu, GpuState, ObservedVgpu
+from vgpuctl.model.mig.wish import has_unwished, is_met
 from vgpuctl.model.pci import GpuAddress
 from vgpuctl.model.situation import gpu_of, may_exist_unseen, names_gpu, observed_for
 from vgpuctl.model.snapshot import Snapshot
@@ -47,11 +50,20 @@ def is_unasked(allocation: Allocation | None, snapshot: Snapshot, policy: Repair
     return policy is Repair.AUTO
 
 
+def is_fresh(gpu: GpuAddress, allocations: Iterable[Allocation], snapshot: Snapshot) -> bool:
+    """Whether nothing of ours was made on a GPU since the boot."""
+    return all(each.created_boot != snapshot.boot_id for each in allocations if each.gpu.address == gpu)
+
+
 def findings(
-    snapshot: Snapshot, wishes: Wishes, allocations: Mapping[UUID, Allocation], host: Repair
+    snapshot: Snapshot,
+    wishes: Wishes,
+    allocations: Mapping[UUID, Allocation],
+    host: Repair,
+    catalog: Catalog,
 ) -> tuple[Finding, ...]:
     """Everything that is not as it should be, GPUs first."""
-    return tuple(_Look(snapshot, wishes, allocations, host).all())
+    return tuple(_Look(snapshot, wishes, allocations, host, catalog).all())
 
 
 @dataclass(slots=True)
@@ -60,6 +72,7 @@ class _Look:
     wishes: Wishes
     allocations: Mapping[UUID, Allocation]
     host: Repair
+    catalog: Catalog
     told: set[UUID] = field(default_factory=set)
     """Allocations of which a finding about their GPU tells enough."""
     owned: list[ObservedVgpu] = field(default_factory=list)
@@ -159,19 +172,56 @@ class _Look:
                 yield self._finding(Drift.GPU_GONE, name, text, policy, gpu=name, names=names)
             elif str(gpu.address) in told:
                 continue
-            elif document.vfs and gpu.state is GpuState.VFS_OFF:
-                # As after a boot: nothing was made on it yet.
-                policy = policy if policy is Repair.NEVER else Repair.AUTO
-                text = f"the VFs of GPU {gpu.address} are off, and its document says on"
-                yield self._finding(
-                    Drift.VFS_DIFFER, str(gpu.address), text, policy, gpu=gpu.address, names=names
-                )
-            elif document.vfs is False and gpu.vfs:
-                policy = min(policy, Repair.ASK, key=_STRENGTH.__getitem__)
-                text = f"the VFs of GPU {gpu.address} are on, and its document says off"
-                yield self._finding(
-                    Drift.VFS_DIFFER, str(gpu.address), text, policy, gpu=gpu.address, names=names
-                )
+            else:
+                for code, text, most in (*self._vfs(document, gpu), *self._mig(document, gpu)):
+                    # What a boot took is made again also where repair is asked for.
+                    done = policy if policy is Repair.NEVER else most
+                    yield self._finding(code, str(gpu.address), text, done, gpu=gpu.address, names=names)
+
+    def _vfs(self, document: GpuDocument, gpu: Gpu) -> Iterator[tuple[Drift, str, Repair]]:
+        if document.vfs and gpu.state is GpuState.VFS_OFF:
+            text = f"the VFs of GPU {gpu.address} are off, and its document says on"
+            yield Drift.VFS_DIFFER, text, Repair.AUTO
+        elif document.vfs is False and gpu.vfs:
+            text = f"the VFs of GPU {gpu.address} are on, and its document says off"
+            yield Drift.VFS_DIFFER, text, Repair.ASK
+
+    def _mig(self, document: GpuDocument, gpu: Gpu) -> Iterator[tuple[Drift, str, Repair]]:
+        wish = document.mig
+        if wish is None or is_met(wish, gpu):
+            return
+        if gpu.mig == wish.enabled:
+            text = f"the GPU instances of GPU {gpu.address} are not those of its document"
+            most = Repair.ASK if has_unwished(wish, gpu) else Repair.AUTO
+            yield Drift.GPU_INSTANCES_DIFFER, text, most
+            return
+        is_on, wanted = ("on", "off") if gpu.mig else ("off", "on")
+        text = f"MIG mode of GPU {gpu.address} is {is_on}, and its document says {wanted}"
+        in_use = self._use_of(gpu)
+        resets = not forgets_mode(self.catalog.find(gpu.device))
+        is_lost = gpu.state is GpuState.VFS_OFF and is_fresh(
+            gpu.address, self.allocations.values(), self.snapshot
+        )
+        if in_use is not None:
+            yield Drift.MIG_MODE_DIFFERS, f"{text}; {in_use}", Repair.NEVER
+        elif wish.enabled and is_lost and not resets:
+            yield Drift.MIG_MODE_DIFFERS, text, Repair.AUTO
+        else:
+            yield Drift.MIG_MODE_DIFFERS, f"{text}; that resets it" if resets else text, Repair.ASK
+
+    def _use_of(self, gpu: Gpu) -> str | None:
+        """Who would notice when the mode of a GPU changes; None for nobody."""
+        passed = sum(
+            each.framework is FrameworkKind.PASSTHROUGH and observed_for(each, self.snapshot) is not None
+            for each in self.allocations.values()
+            if gpu_of(each, self.snapshot) == gpu
+        )
+        count = len(gpu.vgpus) + passed
+        if count:
+            return f"it carries {count} vGPU{'' if count == 1 else 's'}"
+        if isinstance(gpu.holders, Unknown):
+            return f"who has it open is not known: {gpu.holders.reason}"
+        return f"{gpu.holders[0].command} (pid {gpu.holders[0].pid}) has it open" if gpu.holders else None
 
     def _gpu(self, identity: GpuIdentity, places: list[Allocation]) -> tuple[Drift, str, GpuAddress] | None:
         gpu = gpu_of(places[0], self.snapshot)

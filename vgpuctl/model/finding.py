@@ -22,6 +22,8 @@ class Drift(StrEnum):
     FOREIGN_VGPU = "foreign-vgpu"
     DRIVER_RELOADED = "driver-reloaded"
     VFS_DIFFER = "vfs-differ"
+    MIG_MODE_DIFFERS = "mig-mode-differs"
+    GPU_INSTANCES_DIFFER = "gpu-instances-differ"
     CARD_MOVED = "card-moved"
     CARD_CHANGED = "card-changed"
     GPU_GONE = "gpu-gone"
@@ -81,6 +83,18 @@ MEANINGS = {
         "the VFs of a GPU are not on, or not off, as its document says",
         Repair.AUTO,
         "after a boot they are turned on by themselves; `vgpuctl repair {gpu}`",
+    ),
+    Drift.MIG_MODE_DIFFERS: Meaning(
+        "MIG mode of a GPU is not on, or not off, as its document says; never changed under a vGPU or an "
+        "open handle",
+        Repair.AUTO,
+        "after a boot it is turned on by itself where that resets nothing; else `vgpuctl repair {gpu}`, "
+        "once nothing stands on the card",
+    ),
+    Drift.GPU_INSTANCES_DIFFER: Meaning(
+        "the GPU instances of a GPU are not those of its document",
+        Repair.AUTO,
+        "missing ones are cut by themselves; for those that are too many `vgpuctl repair {gpu}`",
     ),
     Drift.CARD_MOVED: Meaning(
         "a card stands in another slot", Repair.AUTO, "its vGPUs follow it; `vgpuctl repair {gpu}`"

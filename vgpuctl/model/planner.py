@@ -522,6 +522,7 @@ class _Planner:
             gpu=allocation.gpu,
             framework=allocation.framework,
             parent=vgpu.parent,
+            type_id=allocation.type_id or 0,
             params=allocation.params,
         )
         return (self._add(effect, f"they are {vgpu.params.strip()!r}"),)

@@ -119,13 +119,17 @@ class RemoveVgpu:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SetParams:
-    """Write a vGPU's plugin parameters as a whole; `params` '' clears them."""
+    """Write a vGPU's plugin parameters as a whole; `params` '' clears them.
+
+    A parent that shows another type than `type_id` is left alone.  0, in logs of before that field, is none.
+    """
 
     vgpu: UUID
     name: str
     gpu: GpuIdentity
     framework: FrameworkKind
     parent: GpuAddress
+    type_id: int = 0
     params: str
 
 

@@ -50,5 +50,5 @@ class Framework(Protocol):
         ...
 
     def set_params(self, step: SetParams) -> None:
-        """Write the vGPU's parameters as a whole and read them back."""
+        """Write the vGPU's parameters as a whole and read them back; what is of another type is refused."""
         ...

@@ -112,7 +112,7 @@ def _adopt_one(
     document = VgpuDocument(
         name=name,
         type=type_name,
-        gpu=str(gpu.address),
+        gpu=known(gpu.uuid) or str(gpu.address),
         uuid=vgpu_id,
         owner=context.owner,
         sole_starter=sole_starter and definition is not None,

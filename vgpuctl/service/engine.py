@@ -86,6 +86,7 @@ class Engine:
     ) -> None:
         """Take up what `ledger` has of unended operations; `last` is the engine that is given up for this."""
         self.ledger = ledger
+        self._catalog = catalog
         self._turn = Turn(ledger, now)
         lanes: set[Lane] = set()
         self.observations: Observations = Observations(
@@ -184,7 +185,13 @@ class Engine:
     def differing(self, snapshot: Snapshot) -> tuple[Finding, ...]:
         """Everything that is not as it should be; what an operation works on is in it too."""
         ledger = self._turn.ledger
-        found = findings(snapshot, ledger.in_force(), self.places(snapshot), self._planning.repair)
+        found = findings(
+            snapshot,
+            ledger.in_force(),
+            self.places(snapshot),
+            self._planning.repair,
+            self._catalog,
+        )
         return tuple(self._drifts.remembered(each) for each in found)
 
     def set_repair(self, repair: Repair) -> None:

@@ -16,7 +16,7 @@ def mend(edit: RepairDrift, context: Context) -> Change:
     if edit.subject is not None:
         names = _named(edit.subject, context)
         return Change("repair", edit.subject, names=names, forward=True)
-    found = findings(context.snapshot, context.wishes, context.allocations, context.repair)
+    found = findings(context.snapshot, context.wishes, context.allocations, context.repair, context.catalog)
     names = sorted({name for each in found if each.repair is not Repair.NEVER for name in each.names})
     subject = names[0] if len(names) == 1 else f"{len(names)} names"
     return Change("repair", subject, names=names, forward=True, lenient=True)

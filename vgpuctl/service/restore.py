@@ -16,7 +16,7 @@ from vgpuctl import errors
 from vgpuctl.model.allocation import Allocation
 from vgpuctl.model.document import DocumentKind, GpuDocument, Repair, Wishes
 from vgpuctl.model.domain import alias_for
-from vgpuctl.model.drift import is_unasked, policy_of
+from vgpuctl.model.drift import is_fresh, is_unasked, policy_of
 from vgpuctl.model.fact import Unknown
 from vgpuctl.model.gpu import Gpu, GpuState
 from vgpuctl.model.mig.wish import is_met
@@ -188,8 +188,8 @@ def _objection(effect: Effect, snapshot: Snapshot, allocations: Mapping[UUID, Al
         case CreateVgpu():
             return None
         case SetVfs(enabled=True, gpu=gpu) | SetMigMode(enabled=True, gpu=gpu, resets=False):
-            boots = {each.created_boot for each in allocations.values() if each.gpu.address == gpu.address}
-            return _objection_to_vfs(snapshot.gpu_at(gpu.address), is_fresh=snapshot.boot_id not in boots)
+            is_new = is_fresh(gpu.address, allocations.values(), snapshot)
+            return _objection_to_vfs(snapshot.gpu_at(gpu.address), is_fresh=is_new)
         case CreateGpuInstance() | CreateComputeInstance():
             return None
         case SetMigMode(resets=True):

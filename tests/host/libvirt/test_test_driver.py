@@ -111,6 +111,24 @@ def test_a_vf_on_nvidia_is_refused_before_libvirt_is_asked(hypervisor: Hyperviso
     hypervisor.attach("desk", Hostdev(VF.source, VF.alias, managed=True), CONFIG)
 
 
+def test_what_a_managed_save_image_needs_stays(hypervisor: LibvirtHypervisor) -> None:
+    """Saved after the plan was made: who starts from the image would miss the vGPU."""
+
+    def aliases() -> list[str | None]:
+        desk = next(each for each in hypervisor.domains() if each.name == "desk")
+        return [each.alias for each in desk.config or ()]
+
+    hypervisor.attach("desk", MDEV, CONFIG)
+    desk = hypervisor._link.call("testing", lambda connection: connection.lookupByName("desk"), 10.0)
+    desk.managedSave(0)
+    with pytest.raises(DomainState, match="managed-save"):
+        hypervisor.detach("desk", MDEV, CONFIG)
+    assert MDEV.alias in aliases()
+    desk.managedSaveRemove(0)
+    hypervisor.detach("desk", MDEV, CONFIG)
+    assert MDEV.alias not in aliases()
+
+
 def test_a_transient_domain_has_no_config(hypervisor: LibvirtHypervisor) -> None:
     passing = example_domain("linux", "passing", kind="test")
     hypervisor._link.call("starting", lambda connection: connection.createXML(passing), 10)

@@ -219,8 +219,9 @@ class MdevFramework:
         )
 
     def set_params(self, step: SetParams) -> None:
-        """Write `vgpu_params` as a whole; the next start of the VM takes them."""
+        """Write `vgpu_params` as a whole, only to an mdev of our type; the next start takes them."""
         path = f"{MDEVS}/{step.vgpu}"
         if not self._is_there(step.vgpu):
             raise Conflict(f"vGPU {step.name}: there is no mdev {step.vgpu}", parent=str(step.parent))
+        self._expect_same(step.vgpu, step.parent, step.type_id, step.name)
         self._writer.set_params(f"{path}/nvidia/vgpu_params", step.params, f"vGPU {step.name}")

@@ -217,9 +217,16 @@ class VendorVfioFramework:
         return self._writer.until(lambda: current_type(self._kernel, step.parent) != step.type_id)
 
     def set_params(self, step: SetParams) -> None:
-        """Write `vgpu_params` as a whole; the next start of the VM takes them."""
-        if not self._current(step.parent, step.name):
-            raise Conflict(f"vGPU {step.name}: VF {step.parent} has no vGPU", parent=str(step.parent))
+        """Write `vgpu_params` as a whole, only while the VF shows our type; the next start takes them."""
+        present = self._current(step.parent, step.name)
+        if not present or present != step.type_id:
+            shown = f"vGPU type {present}, not {step.type_id}" if present else "no vGPU"
+            raise Conflict(
+                f"vGPU {step.name}: VF {step.parent} has {shown}",
+                hint="somebody else removed it; `vgpuctl vgpu list` shows what stands where",
+                parent=str(step.parent),
+                type_id=present,
+            )
         self._params(step.parent, step.params, step.name)
 
     def _params(self, vf: GpuAddress, params: str, name: str) -> None:

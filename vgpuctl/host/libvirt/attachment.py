@@ -56,13 +56,22 @@ def attach(connection: Any, name: str, hostdev: Hostdev, where: Affect) -> None:
 
 
 def detach_config(connection: Any, name: str, hostdev: Hostdev) -> None:
-    """Take `hostdev` out of the config, unless it is not there."""
+    """Take `hostdev` out of the config, unless it is not there; DomainState where an image needs it.
+
+    The image may be newer than the plan: then whoever starts from it would miss the vGPU.
+    """
     domain = domain_called(connection, name)
     if not domain.isPersistent():
         return
     device = domain_xml.device_xml(_definition(domain, Affect.CONFIG), hostdev)
     if device is None:
         return
+    if domain.hasManagedSaveImage(0):
+        raise DomainState(
+            f"domain {name} has a managed-save image, which needs its vGPUs",
+            hint=f"start it, or drop the image: virsh managedsave-remove {name}",
+            domain=name,
+        )
     if driver.attaches_devices(connection):
         _detach(domain, device, libvirt.VIR_DOMAIN_AFFECT_CONFIG)
     else:

@@ -10,6 +10,7 @@ from vgpuctl.errors import Conflict, FactUnknown, UnsupportedHere, VgpuBusy, Vgp
 from vgpuctl.model.card.fit import USABLE, listed, state_refusal
 from vgpuctl.model.card.holders import held_refusal
 from vgpuctl.model.card.occupancy import Card, supported_types
+from vgpuctl.model.catalog import GpuModel
 from vgpuctl.model.fact import Unknown, known
 from vgpuctl.model.gpu import ComputeInstance, Gpu, GpuInstance
 from vgpuctl.model.mig.compute import guests_on
@@ -28,7 +29,12 @@ FORGETFUL = frozenset({"hopper", "blackwell"})
 
 def resets(card: Card) -> bool:
     """Whether a change of MIG mode resets the GPU (hardware.md 3.2.1); of an unknown model it may."""
-    return card.model is None or card.model.family not in FORGETFUL
+    return not forgets_mode(card.model)
+
+
+def forgets_mode(model: GpuModel | None) -> bool:
+    """Whether MIG mode of that model needs no reset, and goes with the driver."""
+    return model is not None and model.family in FORGETFUL
 
 
 def has_nvswitch(card: Card) -> bool:

@@ -87,6 +87,23 @@ def is_met(wish: MigWish, gpu: Gpu) -> bool:
         return True
 
 
+def has_unwished(wish: MigWish, gpu: Gpu) -> bool:
+    """Whether instances stand there that the layout does not have; one for vGPUs keeps what is more.
+
+    Compute instances that are not as wished may have to go: then there are some.
+    """
+    instances = known(gpu.gpu_instances) or ()
+    if wish.instances is not None:
+        places = {each.place for each in instances}
+        is_cut = places == set(wish.instances)
+        return not places <= set(wish.instances) or (
+            is_cut and any(known(e.compute_instances) for e in instances)
+        )
+    if wish.profiles is not None:
+        return not Counter(each.profile for each in instances) <= Counter(dict(wish.profiles))
+    return False
+
+
 def standing_on(
     gpu: Gpu, instances: Sequence[GpuInstance], names: Mapping[GpuAddress, str] | None = None
 ) -> list[Standing]:
