@@ -130,7 +130,7 @@ class Guests:
         self.ground.stage.on_libvirt(lambda connection: connection.lookupByName(name).managedSave(0))
         self._let_go(guest.devices)
         self.saved[name] = guest
-        self._release(guest, saved=True)
+        self._release(guest)
         return True
 
     def drop_image(self, name: str) -> None:
@@ -203,8 +203,10 @@ class Guests:
         for each in vgpus:
             self.ground.control("release", vgpu=str(each))
 
-    def _release(self, guest: Guest, *, saved: bool = False) -> None:
+    def _release(self, guest: Guest) -> None:
+        """The hook looks for an image: also a start from one that failed leaves it."""
         start = guest.start
+        saved = start.domain in self.saved
         if guest.asked:
             self.releases.append(
                 DomainRelease(
