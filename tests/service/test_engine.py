@@ -21,6 +21,7 @@ from vgpuctl.model.step import CreateVgpu
 from vgpuctl.service.messages import (
     CancelRequested,
     Draining,
+    LookRequested,
     Observe,
     PauseRequested,
     RunStep,
@@ -49,6 +50,11 @@ def t4(tmp_path: Path) -> Iterator[Daemon]:
 @pytest.fixture
 def vendor(tmp_path: Path) -> Iterator[Daemon]:
     yield from staged(tmp_path, "a2:vendor-vfio")
+
+
+@pytest.fixture
+def two(tmp_path: Path) -> Iterator[Daemon]:
+    yield from staged(tmp_path, "a2:vendor-vfio,a2:vendor-vfio")
 
 
 def up_to_step(daemon: Daemon) -> RunStep:
@@ -141,6 +147,36 @@ def test_what_is_being_made_is_not_adopted(vendor: Daemon):
     vendor.until_idle()
     assert vendor.operation(ticket).started.subject == "0 vGPUs"
     assert faults_of(vendor) == []
+
+
+def test_what_others_made_where_ours_was_is_not_undone_with_ours(two: Daemon):
+    """hardware.md 1.4: on that VF, of that type; ours was seen to be gone while its operation went on."""
+    daemon = two
+    others = "0000:61:00.0"
+    daemon.do(ApplyDocuments(documents=(GpuDocument(name=A2), GpuDocument(name=others))))
+    ticket = daemon.submit(CreateVgpus(type="A2-8Q", name="a", count=3))
+    left = None
+    while ticket not in daemon.answers or any(
+        isinstance(each, RunStep) and each.step.lane == f"gpu/{A2}" for each in daemon.effects
+    ):
+        effect = daemon.effects.pop(0)
+        if isinstance(effect, RunStep) and effect.step.lane == f"gpu/{others}":
+            left = effect
+        else:
+            daemon.turn(daemon.perform(effect))
+    assert left is not None
+    ours = daemon.stage.observe().vgpus()[0]
+    vf = f"sys/bus/pci/devices/{ours.parent}/nvidia/current_vgpu_type"
+    daemon.stage.sim.kernel.write(vf, "0")
+    daemon.turn(LookRequested(next(daemon.tickets)))
+    daemon.until_idle()
+    daemon.stage.sim.kernel.write(vf, str(ours.type_id))
+    daemon.stage.foreign.add((str(ours.parent), "None"))
+    daemon.turn(CancelRequested(next(daemon.tickets), daemon.answers[ticket].value))
+    daemon.turn(daemon.perform(left))
+    daemon.until_idle()
+    assert [each.parent for each in daemon.stage.observe().vgpus()] == [ours.parent]
+    assert faults_of(daemon) == []
 
 
 def test_a_creation_under_way_takes_one_place_and_not_two(vendor: Daemon):

@@ -171,9 +171,12 @@ def _others(ground: Ground, effect: Effect, moment: Moment, _call: Call) -> bool
     return is_made
 
 
-def _save(ground: Ground, _effect: Effect, _moment: Moment, _call: Call) -> bool:
+def _save(ground: Ground, effect: Effect, _moment: Moment, _call: Call) -> bool:
     guests = ground.guests
-    return guests is not None and bool(guests.running) and guests.save(ground.dice.choice([*guests.running]))
+    if guests is None or not guests.running:
+        return False
+    own = getattr(effect, "domain", None)
+    return guests.save(own if own in guests.running else ground.dice.choice([*guests.running]))
 
 
 def _copy(ground: Ground, _effect: Effect, _moment: Moment, _call: Call) -> bool:

@@ -206,9 +206,13 @@ class Engine:
         self._places.resolve(number, seen)
         self.starts.observed(number, seen)
         busy = self._progress.busy()
-        self._places.note_losses(
-            seen, lambda name: name not in busy and self.observations.show([name], number)
-        )
+
+        def is_quiet(place: Allocation) -> bool:
+            # An operation may go on for long after its vGPU was made: then the lane tells.
+            is_still = place.name not in busy or self.observations.is_whole(f"gpu/{place.gpu.address}")
+            return is_still and self.observations.show([place.name], number)
+
+        self._places.note_losses(seen, is_quiet)
         lookers, self._lookers = self._lookers, []
         for ticket, wanted in lookers:
             if wanted <= number:

@@ -27,6 +27,7 @@ class Observations:
         self.under_way = False
         self._again = False
         self._stirred: set[Lane] = set()
+        self._torn: set[Lane] = set()
         self._fresh_from: dict[str, int] = {}
 
     @property
@@ -58,6 +59,10 @@ class Observations:
         """Whether an observation began after the last change of any of those names."""
         return all(self._fresh_from.get(name, 0) <= number for name in names)
 
+    def is_whole(self, lane: Lane) -> bool:
+        """Whether no step ran in that lane while the latest one was made."""
+        return lane not in self._torn
+
     def changed_lanes(self) -> frozenset[Lane]:
         """The GPUs from which a vGPU has gone since the observation under way began."""
         return frozenset(name for name in self._fresh_from if name.startswith("gpu/"))
@@ -81,7 +86,7 @@ class Observations:
         creatable is true only of one moment.
         """
         torn = Unknown("the card changed while it was read")
-        stirred = {lane.partition("/start/")[0] for lane in self._stirred}
+        stirred = self._torn = {lane.partition("/start/")[0] for lane in self._stirred}
         gpus = tuple(
             replace(gpu, creatable=torn) if f"gpu/{gpu.address}" in stirred else gpu for gpu in snapshot.gpus
         )

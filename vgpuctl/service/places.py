@@ -54,14 +54,14 @@ class Places:
         """It is not known whether that creation happened; the next observation tells."""
         self._doubtful.append(Doubt(operation, effect, boot_id, self._observations.need(), is_fresh))
 
-    def note_losses(self, snapshot: Snapshot, is_quiet: Callable[[str], bool]) -> None:
+    def note_losses(self, snapshot: Snapshot, is_quiet: Callable[[Allocation], bool]) -> None:
         """Remember of vGPUs that have no name in the kernel that they are gone, before others take the VF."""
         for allocation in list(self._turn.ledger.allocations.values()):
             if (
                 allocation.framework is FrameworkKind.VENDOR_VFIO
                 and allocation.created_boot == snapshot.boot_id
                 and not allocation.lost
-                and is_quiet(allocation.name)
+                and is_quiet(allocation)
                 and observed_for(allocation, snapshot) is None
                 and not may_exist_unseen(allocation, snapshot)
             ):
