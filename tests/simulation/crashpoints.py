@@ -189,14 +189,15 @@ class Play:
             daemon.close()
 
     def go_on(self) -> list[str]:
-        """The next daemon's life, and what is wrong after it."""
+        """The next daemon's life, with every fault over, and what is wrong after it."""
+        self.stage.sim.control("heal", {})
         daemon = Daemon(self.stage)
         try:
             daemon.settle()
             operations = daemon.operations()
             needs_a_person = self._person(daemon)
             if self.scenario.again and self.scenario.edit is not None:
-                with contextlib.suppress(errors.GpuNotFound):  # it is done already
+                with contextlib.suppress(errors.NotFound):  # it is done already
                     daemon.do(self.scenario.edit(self.names))
                 daemon.settle()
             if not needs_a_person:

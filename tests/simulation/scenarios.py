@@ -212,6 +212,12 @@ SCENARIOS = {
         before=lambda names: (CreateVgpus(type=names.small, name="a", count=2),),
         edit=lambda names: DeleteVgpu(vgpu="a-1"),
     ),
+    "delete of what cannot be read": Scenario(
+        before=lambda names: (CreateVgpus(type=names.small, name="a", count=2),),
+        edit=lambda names: DeleteVgpu(vgpu="a-1"),
+        trouble=lambda stage: stage.sim.control("fail", {"what": "gpu", "gpu": FIRST}) and None,
+        again=True,
+    ),
     "attach": Scenario(edit=lambda names: AttachVgpu(domain="win1", type=names.small), needs_desktops=True),
     "detach": Scenario(
         before=lambda names: (AttachVgpu(domain="win1", type=names.small),),
