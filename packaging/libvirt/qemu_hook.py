@@ -248,8 +248,10 @@ def _refuse_taken(vgpu: str, device: str, domain: str) -> None:
     nodes = {f"/dev/vfio/devices/{each}" for each in _listed(f"{device}/vfio-dev")}
     try:
         nodes.add("/dev/vfio/" + os.path.basename(os.readlink(f"{device}/iommu_group")))
-    except OSError:
-        pass
+    except FileNotFoundError:
+        pass  # it has no group, so nobody can hold it by one
+    except OSError as error:
+        raise Refused(f"by which group vGPU {vgpu} can be held cannot be read: {error.strerror}") from None
     for pid in filter(str.isdigit, _listed(PROC)):
         # A killed QEMU whose first thread has ended shows its descriptors only at the others.
         for thread in _listed(f"{PROC}/{pid}/task"):
@@ -278,7 +280,7 @@ def _show_that_we_are_called() -> None:
         if nonce and nonce != _line(f"{RUN}/seen"):
             _put(f"{RUN}/seen", nonce)
     except OSError:
-        pass
+        pass  # the daemon goes on saying that it has not seen us; no domain has to suffer for that
 
 
 def _line(path: str) -> str | None:
@@ -320,7 +322,7 @@ def _forget(path: str) -> None:
     try:
         os.unlink(path)
     except OSError:
-        pass
+        pass  # a note that stays is dropped by the daemon when it is old
 
 
 def _listed(path: str) -> list[str]:

@@ -82,7 +82,14 @@ def test_a_message_too_large_for_a_datagram_goes_as_a_file(tmp_path: Path) -> No
 
 
 def test_a_journal_that_is_away_is_no_error(tmp_path: Path) -> None:
-    journal.Journal(str(tmp_path / "nobody")).error({"event": "lost"})
+    address = str(tmp_path / "nobody")
+    writer = journal.Journal(address)
+    writer.error({"event": "lost"})
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listening:
+        listening.bind(address)
+        listening.settimeout(10)
+        writer.error({"event": "heard"})
+        assert decode(listening.recv(1 << 16))["MESSAGE"] == "heard"
 
 
 def test_under_systemd_the_log_goes_to_the_journal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -289,6 +289,17 @@ def test_who_was_started_with_it_is_named(place: Place):
     assert place.call("win2", "prepare", "begin", "-", xml=other).returncode == 0
 
 
+def test_a_group_that_cannot_be_read_is_not_no_group(place: Place):
+    place.make_mdev(VGPU)
+    group = place.sys / "bus/mdev/devices" / str(VGPU) / "iommu_group"
+    group.unlink()
+    assert place.call(*PREPARE).returncode == 0
+    place.call(*RELEASE)
+    group.write_text("no link")
+    code, _, told = outcome(place.call(*PREPARE))
+    assert (code, "by which group" in told) == (1, True), told
+
+
 @pytest.mark.parametrize("thread", [4242, 4243])
 def test_who_has_it_open_is_named(place: Place, thread: int):
     """hardware.md T9, 1.4.12: open handles are looked at, also those of a QEMU that hangs in its end."""

@@ -323,7 +323,9 @@ def test_a_vgpu_whose_vfs_are_off_is_removed_already():
     sim = SimHost.in_memory("l40s", CATALOG)
     common = made_on_a_vf(sim)
     sim.control("reboot", {})
+    before = sim.kernel.operations["write"]
     local(sim).run(RemoveVgpu(**common))
+    assert sim.kernel.operations["write"] == before
 
 
 def test_vfs_whose_types_cannot_be_read_are_not_turned_off():

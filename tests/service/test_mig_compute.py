@@ -6,7 +6,7 @@ from itertools import chain
 
 import pytest
 
-from tests.support.stage import Daemon, Fuse, Killed, Stage, faults_of, show
+from tests.support.stage import Daemon, Stage, show, wrong_after_kills
 from tests.support.world import WHO
 from vgpuctl import errors
 from vgpuctl.model.document import ComputeWish, GpuDocument, MigWish, VgpuDocument
@@ -179,39 +179,16 @@ def test_a_daemon_that_is_killed_at_any_point_is_followed_by_one_that_finishes(s
     first, second = layout(THREE, OTHER, s0={"1c.3g.40gb": 2}), layout(OTHER, s4={"3g.40gb": 1})
     wanted = second if is_back else first
 
-    def act(fuse: Fuse) -> None:
-        daemon = Daemon(stage, fuse)
-        try:
-            document = GpuDocument(name=GPU, mig=wanted)
-            daemon.turn(Submitted(1, WHO, ApplyDocuments(documents=(document,))))
-            daemon.until_idle()
-        except Killed:
-            pass
-        finally:
-            daemon.store.fuse = Fuse()
-            daemon.close()
+    def live(daemon: Daemon) -> None:
+        document = GpuDocument(name=GPU, mig=wanted)
+        daemon.turn(Submitted(1, WHO, ApplyDocuments(documents=(document,))))
 
-    def go_on() -> list[str]:
-        daemon = Daemon(stage)
-        try:
-            daemon.turn(SweepDue())
-            daemon.settle()
-            return faults_of(daemon)
-        finally:
-            daemon.close()
+    def go_on(daemon: Daemon) -> None:
+        daemon.turn(SweepDue())
+        daemon.settle()
 
     if is_back:
         before = Daemon(stage)
         put(before, first)
         before.close()
-    saved = stage.save()
-    counting = Fuse()
-    act(counting)
-    assert go_on() == []
-    wrong = {}
-    for number in range(len(counting.names)):
-        stage.restore(saved)
-        act(Fuse(number))
-        if found := go_on():
-            wrong[f"{number} {counting.names[number]}"] = found
-    assert wrong == {}
+    assert wrong_after_kills(stage, live, go_on) == {}

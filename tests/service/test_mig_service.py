@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from tests.support.stage import Daemon, Fuse, Killed, Stage, faults_of, show
+from tests.support.stage import Daemon, Stage, faults_of, show, wrong_after_kills
 from tests.support.world import WHO
 from vgpuctl import errors
 from vgpuctl.model.catalog import Catalog
@@ -201,46 +201,19 @@ def test_an_instance_that_the_driver_does_not_make_is_undone_as_far_as_the_docum
 def test_a_daemon_that_is_killed_at_any_point_is_followed_by_one_that_finishes(stage, boots):
     """Before and after every step and every write; also while everything is made again after a boot."""
 
-    def act(fuse: Fuse) -> None:
-        daemon = Daemon(stage, fuse)
-        try:
-            if boots:
-                daemon.turn(SweepDue())
-            else:
-                documents = (wish(daemon), VgpuDocument(name="one", type=type_of(daemon, 2)))
-                daemon.turn(Submitted(1, WHO, ApplyDocuments(documents=documents)))
-            daemon.until_idle()
-        except Killed:
-            pass
-        finally:
-            daemon.store.fuse = Fuse()
-            daemon.close()
-
-    def go_on() -> list[str]:
-        daemon = Daemon(stage)
-        try:
-            daemon.settle()
-            return faults_of(daemon)
-        finally:
-            daemon.close()
+    def live(daemon: Daemon) -> None:
+        if boots:
+            daemon.turn(SweepDue())
+        else:
+            documents = (wish(daemon), VgpuDocument(name="one", type=type_of(daemon, 2)))
+            daemon.turn(Submitted(1, WHO, ApplyDocuments(documents=documents)))
 
     if boots:
         first = Daemon(stage)
         apply(first, wish(first), VgpuDocument(name="one", type=type_of(first, 2)))
         first.close()
         stage.sim.control("reboot")
-    saved = stage.save()
-    counting = Fuse()
-    act(counting)
-    assert go_on() == []
-    assert len(counting.names) > 20
-    wrong = {}
-    for number in range(len(counting.names)):
-        stage.restore(saved)
-        act(Fuse(number))
-        if found := go_on():
-            wrong[f"{number} {counting.names[number]}"] = found
-    assert wrong == {}
+    assert wrong_after_kills(stage, live, Daemon.settle, at_least=21) == {}
 
 
 def test_a_mig_parted_configuration_becomes_the_documents_of_the_gpus_that_it_means(tmp_path):

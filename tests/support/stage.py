@@ -469,3 +469,41 @@ def show(daemon: Daemon, edit: Edit) -> ShownPlan | errors.VgpuctlError:
     daemon.until_idle()
     answer = daemon.answers[ticket]
     return answer.error if answer.error is not None else answer.value
+
+
+def wrong_after_kills(
+    stage: Stage, live: Callable[[Daemon], None], go_on: Callable[[Daemon], None], at_least: int = 1
+) -> dict[str, list[str]]:
+    """What is wrong in the end, by the point at which a daemon that lives so was killed.
+
+    `go_on` is what the one after it does.  There are `at_least` so many points.
+    """
+
+    def act(fuse: Fuse) -> None:
+        daemon = Daemon(stage, fuse)
+        try:
+            live(daemon)
+            daemon.until_idle()
+        except Killed:
+            pass
+        finally:
+            daemon.store.fuse = Fuse()
+            daemon.close()
+
+    def found() -> list[str]:
+        daemon = Daemon(stage)
+        try:
+            go_on(daemon)
+            return faults_of(daemon)
+        finally:
+            daemon.close()
+
+    saved, counting = stage.save(), Fuse()
+    act(counting)
+    wrong = {"never": found()}
+    assert len(counting.names) >= at_least
+    for number, name in enumerate(counting.names):
+        stage.restore(saved)
+        act(Fuse(number))
+        wrong[f"{number} {name}"] = found()
+    return {point: faults for point, faults in wrong.items() if faults}

@@ -72,7 +72,7 @@ class UnixServer(cheroot.wsgi.Server):
             if (found.st_dev, found.st_ino) == self._identity:
                 self._path.unlink()
         except FileNotFoundError:
-            pass
+            pass  # somebody has taken it away already
         self._identity = None
 
     def error_log(self, msg: str = "", level: int = 20, traceback: bool = False) -> None:

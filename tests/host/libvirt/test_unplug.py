@@ -111,6 +111,8 @@ def test_it_is_done_when_the_guest_let_go(hypervisor: LibvirtHypervisor, guest: 
 def test_an_event_that_comes_while_asking_is_heard(hypervisor: LibvirtHypervisor, guest: Guest) -> None:
     guest.when_asked = guest.let_go
     hypervisor.detach("desk", MDEV, BOTH)
+    assert len(guest.asked) == 1
+    assert "hostdev" not in hypervisor.xml("desk")
 
 
 def test_another_device_s_event_is_not_ours(hypervisor: LibvirtHypervisor, guest: Guest) -> None:

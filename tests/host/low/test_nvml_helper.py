@@ -174,7 +174,9 @@ def test_release_ends_one_that_does_not_leave(monkeypatch, scripted):
 
 
 def test_release_of_nothing(scripted):
-    scripted(ANSWERS).nvml.release()
+    helper = scripted(ANSWERS)
+    helper.nvml.release()
+    assert not (helper.directory / "pids").exists(), "nobody was started for it"
 
 
 def test_one_that_cannot_be_killed_is_not_joined_by_another(monkeypatch, scripted):
