@@ -201,6 +201,21 @@ def test_an_open_vgpu(nvsim):
 
 
 @pytest.mark.rig
+def test_an_unbind_waits_for_whoever_has_the_gpu_open(nvsim):
+    gpu = "0000:41:00.0"
+    nvsim.load("t4:mdev@41")
+    with opened(0):
+        kernel_log()
+        leaving = threading.Thread(target=written, args=(PCI / gpu / "driver/unbind", gpu))
+        leaving.start()
+        until(lambda: any("non-zero usage count" in each for each in kernel_log()))
+        assert leaving.is_alive()
+    leaving.join(30)
+    assert not leaving.is_alive()
+    assert not (PCI / gpu / "driver").exists()
+
+
+@pytest.mark.rig
 def test_what_goes_wrong_when_asked_to(nvsim):
     nvsim.load("a2:vendor-vfio@81,a2:vendor-vfio@61,t4:mdev@41")
     manage("-e", "ALL")
