@@ -17,6 +17,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,8 +26,9 @@ from tests.rig.guests import Guest
 _APPEND: Final = (
     "console=ttyS0 root=/dev/vda rw quiet mitigations=off nokaslr audit=0 apparmor=0 selinux=0 "
     "no_timer_check tsc=reliable random.trust_cpu=on systemd.show_status=0 net.ifnames=0 nmi_watchdog=0 "
-    "rcupdate.rcu_cpu_stall_suppress=1"
+    "rcupdate.rcu_cpu_stall_suppress=1 init_on_alloc=0"
 )
+_LIBRARIES: Final = Path("usr/lib/x86_64-linux-gnu")
 _PAYLOAD_BYTES: Final = 256 << 20
 _BOOT_S: Final = 300.0
 _RESUME_S: Final = 120.0
@@ -43,13 +45,21 @@ class MachineError(Exception):
     """The machine does not do what it should; the text has the end of its console."""
 
 
+@dataclass(frozen=True, slots=True)
+class Hardware:
+    """What a machine is made of: the tree whose QEMU emulates it, the image it boots."""
+
+    emulator: Path
+    image: Path
+
+
 class Machine:
     """One running guest; see `resumed` and `save`."""
 
     def __init__(
-        self, guest: Guest, image: Path, directory: Path, disk: Path, *, incoming: Path | None
+        self, guest: Guest, hardware: Hardware, directory: Path, disk: Path, *, incoming: Path | None
     ) -> None:
-        """Start QEMU on `disk`; from the saved state `incoming`, else from the kernel in `image`."""
+        """Start QEMU on `disk`; from the saved state `incoming`, else from the kernel of the image."""
         self.guest = guest
         self.directory = directory
         self._numbers = itertools.count(1)
@@ -63,7 +73,8 @@ class Machine:
                 path.touch()
             os.truncate(path, _PAYLOAD_BYTES)
         self._process = subprocess.Popen(
-            _command(guest, image, directory, disk, incoming),
+            _command(guest, hardware, directory, disk, incoming),
+            env={**os.environ, "QEMU_MODULE_DIR": os.fspath(hardware.emulator / _LIBRARIES / "qemu")},
             stdin=subprocess.DEVNULL,
             stdout=(directory / "qemu.log").open("wb"),
             stderr=subprocess.STDOUT,
@@ -80,12 +91,12 @@ class Machine:
             raise
 
     @staticmethod
-    def save(guest: Guest, image: Path, path: Path) -> None:
+    def save(guest: Guest, hardware: Hardware, path: Path) -> None:
         """Boot once, warm up, and leave `disk.qcow2` and `state.zst` of the running machine in `path`."""
         disk = path / "disk.qcow2"
-        _image_over(image / "root.img", "raw", disk)
+        _image_over(hardware.image / "root.img", "raw", disk)
         with tempfile.TemporaryDirectory() as work:
-            machine = Machine(guest, image, Path(work), disk, incoming=None)
+            machine = Machine(guest, hardware, Path(work), disk, incoming=None)
             try:
                 status, output = machine.sh(_WARM_UP, timeout_s=_BOOT_S)
                 (path / "warm-up.log").write_text(output)
@@ -97,7 +108,7 @@ class Machine:
 
     @classmethod
     def resumed(
-        cls, guest: Guest, image: Path, golden: Path, directory: Path, payload: Path | None
+        cls, guest: Guest, hardware: Hardware, golden: Path, directory: Path, payload: Path | None
     ) -> Machine:
         """A machine from the saved state, on a disk of its own below `directory`.
 
@@ -109,7 +120,7 @@ class Machine:
         disk = directory / "disk.qcow2"
         disk.unlink(missing_ok=True)
         _image_over(golden / "disk.qcow2", "qcow2", disk)
-        machine = cls(guest, image, directory, disk, incoming=golden / "state.zst")
+        machine = cls(guest, hardware, directory, disk, incoming=golden / "state.zst")
         machine.must(f"date -s @{time.time():.0f}; echo 3 > /proc/sys/vm/drop_caches")
         return machine
 
@@ -304,7 +315,20 @@ def _image_over(below: Path, kind: str, disk: Path) -> None:
     )
 
 
-def _command(guest: Guest, image: Path, directory: Path, disk: Path, incoming: Path | None) -> list[str]:
+def _emulator(tree: Path) -> tuple[str, ...]:
+    """The QEMU of another Debian's tree, with that tree's libraries and firmware."""
+    share = tree / "usr" / "share"
+    return (
+        *(os.fspath(tree / "lib64/ld-linux-x86-64.so.2"), "--library-path", os.fspath(tree / _LIBRARIES)),
+        *(os.fspath(tree / "usr/bin/qemu-system-x86_64"), "-L", f"{share}/qemu", "-L", f"{share}/seabios"),
+    )
+
+
+def _command(
+    guest: Guest, hardware: Hardware, directory: Path, disk: Path, incoming: Path | None
+) -> list[str]:
+    image = hardware.image
+
     def drive(number: int, file: Path, kind: str) -> tuple[str, ...]:
         return (
             "-drive",
@@ -323,13 +347,14 @@ def _command(guest: Guest, image: Path, directory: Path, disk: Path, incoming: P
 
     return [
         # A run that is killed takes its machine along.
-        *("setpriv", "--pdeathsig", "KILL", "qemu-system-x86_64"),
+        *("setpriv", "--pdeathsig", "KILL", *_emulator(hardware.emulator)),
         *("-name", f"rig-{guest.name}", "-nodefaults", "-display", "none"),
-        *("-machine", "pc-q35-7.2,smm=off", "-accel", "tcg,thread=multi,tb-size=512", "-cpu", "max"),
+        # Page tables of five levels are a fifth more to walk, at each miss of the emulated TLB.
+        *("-machine", "pc-q35-7.2,smm=off", "-accel", "tcg,thread=multi,tb-size=512", "-cpu", "max,la57=off"),
         # One processor: with two, code that Linux patches while it runs (a static key, as when libvirt makes
         # a cpuset) can be met half patched by the other, and the guest panics on an int3.
         *("-smp", "1", "-m", str(guest.mib)),
-        *("-kernel", str(image / "vmlinuz"), "-initrd", str(image / "initrd.img"), "-append", _APPEND),
+        *("-kernel", f"{image}/vmlinuz", "-initrd", f"{image}/initrd.img", "-append", _APPEND),
         *drive(0, disk, "qcow2"),
         *drive(1, directory / "payload.img", "raw"),
         *("-device", "virtio-serial-pci", *channel("agent"), *channel("reports")),

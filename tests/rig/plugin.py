@@ -106,10 +106,12 @@ class OnHost:
         if not self._config.option.collectonly and ids and unavailable() is None:
             from tests.rig.run import GuestRun
 
-            for (guest, part), names in ids.items():
-                run = GuestRun(guest, names, _passed_on(self._config), name=f"{guest}-{part}")
-                self._runs[guest, part] = run
-                run.start()
+            last = None
+            # The longest first: one that begins last is waited for while a processor has nothing to do.
+            for (guest, part), names in sorted(ids.items(), key=lambda each: -len(each[1])):
+                last = GuestRun(guest, names, _passed_on(self._config), name=f"{guest}-{part}", after=last)
+                self._runs[guest, part] = last
+                last.start()
         try:
             result = yield
             for run in self._runs.values():

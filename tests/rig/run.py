@@ -68,7 +68,7 @@ def started(guest: str, directory: Path) -> Machine:
     directory.mkdir(parents=True, exist_ok=True)
     archive = directory / "payload.tar"
     payload.pack(layers, archive)
-    machine = Machine.resumed(layers.guest, layers.image, layers.golden, directory, archive)
+    machine = Machine.resumed(layers.guest, layers.hardware, layers.golden, directory, archive)
     try:
         machine.must(payload.INSTALL, timeout_s=120)
     except BaseException:
@@ -96,9 +96,14 @@ class GuestRun(threading.Thread):
     failed when that machine stops there too.
     """
 
-    def __init__(self, guest: str, ids: list[str], options: list[str], *, name: str) -> None:
+    def __init__(
+        self, guest: str, ids: list[str], options: list[str], *, name: str, after: GuestRun | None = None
+    ) -> None:
+        """`after` is the run that has to have its machine before this one may have one."""
         super().__init__(name=name, daemon=True)
         self.guest = guest
+        self._after = after
+        self._had_its_turn = threading.Event()
         self._ids = ids
         self._options = options
         self._changed = threading.Condition()
@@ -121,10 +126,15 @@ class GuestRun(threading.Thread):
         end = "the guest's tests ended"
         try:
             layers_of(self.guest)
+            if self._after is not None:
+                self._after._had_its_turn.wait()
             with machine_slot():
+                self._had_its_turn.set()
                 end = self._all()
         except Exception as error:  # whoever waits for a report must hear of it
             end = f"{type(error).__name__}: {error}"
+        finally:
+            self._had_its_turn.set()
         with self._changed:
             self._end = end
             self._changed.notify_all()

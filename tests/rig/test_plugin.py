@@ -9,11 +9,11 @@ from tests.rig import plugin, run
 TESTS = """
 import pytest
 
+@pytest.mark.rig("bookworm", "trixie")
+def test_in_both(): raise RuntimeError("never run on the host")
+
 @pytest.mark.rig
 def test_passes(): raise RuntimeError("never run on the host")
-
-@pytest.mark.rig("trixie", "bookworm")
-def test_in_both(): raise RuntimeError("never run on the host")
 
 def test_here(): pass
 """
@@ -22,8 +22,8 @@ def test_here(): pass
 class Answers:
     """Stands for a guest: every test passes in trixie and fails in bookworm."""
 
-    def __init__(self, guest, ids, options, name):
-        self.guest, self.ids, self.options = guest, ids, options
+    def __init__(self, guest, ids, options, name, after=None):
+        self.guest, self.ids, self.options, self.after = guest, ids, options, after
         self.complaints, self.replaced = [], []
 
     def start(self):
@@ -79,6 +79,19 @@ def test_a_guests_reports_are_shown_as_ours(project):
 def test_what_runs_here_runs_first(project):
     lines = [each for each in project("-v").outlines if "test_it.py::" in each and "%]" in each]
     assert "test_here" in lines[0]
+
+
+def test_the_longest_part_begins_first(project, monkeypatch):
+    begun = []
+
+    class Noted(Answers):
+        def start(self):
+            begun.append(self)
+
+    monkeypatch.setattr(run, "GuestRun", Noted)
+    project("--deselect", "test_it.py::test_here")
+    assert [(each.guest, len(each.ids)) for each in begun] == [("trixie", 2), ("bookworm", 1)]
+    assert [each.after for each in begun] == [None, begun[0]]
 
 
 def test_a_guest_that_ends_early_fails_its_tests(project, monkeypatch):

@@ -149,3 +149,32 @@ def test_there_are_as_many_machines_at_a_time_as_processors(monkeypatch, tmp_pat
             assert not third.wait(0.1)
         waiting.join(10)
     assert third.is_set()
+
+
+def test_whoever_comes_after_another_gets_a_machine_when_that_one_has_had_its_turn(guest, monkeypatch):
+    building = threading.Event()
+    monkeypatch.setattr(run, "layers_of", lambda name: building.wait(10) if name == "trixie" else None)
+    first = run.GuestRun("trixie", IDS, [], name="trixie-rig")
+    second = run.GuestRun("bookworm", IDS, [], name="bookworm-rig", after=first)
+    second.start()
+    first.start()
+    second.join(0.1)
+    assert Stand.made == []
+    building.set()
+    assert first.reports_of("test_c") == [{"nodeid": "test_c", "machine": 1}]
+    assert isinstance(second.reports_of("test_c"), list)
+    assert Stand.made == [IDS, IDS]
+
+
+def test_nobody_waits_for_a_run_that_could_not_be_built(guest, monkeypatch):
+    def built(name):
+        if name == "trixie":
+            raise run.MachineError("no archive")
+
+    monkeypatch.setattr(run, "layers_of", built)
+    first = run.GuestRun("trixie", IDS, [], name="trixie-rig")
+    second = run.GuestRun("bookworm", IDS, [], name="bookworm-rig", after=first)
+    second.start()
+    first.start()
+    assert first.reports_of("test_a") == "MachineError: no archive"
+    assert second.reports_of("test_a") == [{"nodeid": "test_a", "machine": 1}]
