@@ -8,70 +8,49 @@ what frees the room that a later step takes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
-from uuid import UUID
+from dataclasses import dataclass, replace
 
 from vgpuctl import errors
 from vgpuctl.model import frameworks
 from vgpuctl.model.allocation import Allocation
 from vgpuctl.model.attachment import wanted_in
-from vgpuctl.model.card import Card, after, allowed, card_of, free_parents, instance_of, landing
-from vgpuctl.model.document import Affect, DocumentKind, GpuDocument, MigWish, VgpuWish
+from vgpuctl.model.card import Card, free_parents, instance_of, landing
+from vgpuctl.model.document import Affect, VgpuWish
 from vgpuctl.model.domain import Hostdev, PciSource, alias_for
+from vgpuctl.model.draft import Draft
 from vgpuctl.model.fact import Unknown
 from vgpuctl.model.frameworks import passthrough
 from vgpuctl.model.gpu import FrameworkKind, Gpu, GpuInstance, GpuState, ObservedVgpu
-from vgpuctl.model.mig.cutting import clearing, cutting, emptying, mode_change
+from vgpuctl.model.gpuwide import Unsure, set_gpus_as_wished, set_vfs
 from vgpuctl.model.pci import GpuAddress
-from vgpuctl.model.plan import GpuLayout, Plan, Problem
+from vgpuctl.model.plan import Plan, Problem
 from vgpuctl.model.situation import Situation, find_gpu, identity_of, observed_for
 from vgpuctl.model.start import held
 from vgpuctl.model.step import (
-    GPU_WIDE,
     AttachHostdev,
     CreateVgpu,
     DetachHostdev,
     DisableAutostart,
-    Effect,
-    GpuWide,
     RemoveVgpu,
-    SetMigMode,
     SetParams,
-    SetVfs,
-    Step,
     guests_of,
 )
 
 
 def plan(situation: Situation) -> Plan:
     """What has to be done."""
-    return _Planner(situation).plan()
+    return _Planner(situation, Draft(situation)).plan()
 
 
 @dataclass(slots=True)
 class _Planner:
-    """One planning: the cards as they will be after the steps so far, and those steps."""
+    """One planning."""
 
     situation: Situation
-    cards: dict[GpuAddress, Card] = field(default_factory=dict)
-    steps: list[Step] = field(default_factory=list)
-    allocate: dict[UUID, Allocation] = field(default_factory=dict)
-    release: list[Allocation] = field(default_factory=list)
-    problems: list[Problem] = field(default_factory=list)
-    layouts: list[GpuLayout] = field(default_factory=list)
-    unsure: dict[GpuAddress, errors.FactUnknown] = field(default_factory=dict)
-    """Cards of which it could not be told what MIG makes of them."""
-    incomplete: bool = False
+    draft: Draft
 
     def plan(self) -> Plan:
-        snapshot, wishes = self.situation.snapshot, self.situation.wishes
-        for gpu in snapshot.gpus:
-            model = self.situation.catalog.find(gpu.device)
-            allocations = self.situation.allocations.values()
-            self.cards[gpu.address] = card_of(gpu, model, allocations, snapshot.boot_id)
-
-        wanted = wishes.vgpus()
+        wanted = self.situation.wishes.vgpus()
         kept: dict[str, Allocation] = {}
         for allocation in sorted(self.situation.allocations.values(), key=self.situation.existing_first):
             wish = wanted.get(allocation.name)
@@ -80,61 +59,17 @@ class _Planner:
             elif self.situation.concerns(allocation.name):
                 self._remove(allocation)
 
-        self._set_gpus_as_wished()
+        unsure = set_gpus_as_wished(self.draft)
         for name, wish in wanted.items():
             if self.situation.concerns(name):
                 try:
                     self._provide(wish, kept.get(name))
                 except errors.NoCapacity as error:
-                    self.problems.append(Problem(name, self._or_unsure(kept.get(name), error)))
+                    told = _or_unsure(unsure, kept.get(name), error)
+                    self.draft.problems.append(Problem(name, told))
                 except errors.VgpuctlError as error:
-                    self.problems.append(Problem(name, error))
-        return Plan(
-            steps=tuple(self.steps),
-            allocate=tuple(self.allocate.values()),
-            release=tuple(self.release),
-            problems=tuple(self.problems),
-            incomplete=self.incomplete,
-            layouts=tuple(self.layouts),
-        )
-
-    # -- steps ------------------------------------------------------------------------------------
-
-    def _add(
-        self, effect: Effect, reason: str, *, needs: Iterable[int] = (), touches: Iterable[str] = ()
-    ) -> int:
-        """Append a step.  On a GPU it also waits for whatever makes room there before it."""
-        number = len(self.steps) + 1
-        before = set(needs)
-        if isinstance(effect, (*GPU_WIDE, CreateVgpu, RemoveVgpu, SetParams)):
-            for step in self.steps:
-                if isinstance(step.effect, (*GPU_WIDE, RemoveVgpu)) and step.effect.gpu == effect.gpu:
-                    before.add(step.number)
-            address = effect.gpu.address
-            if address in self.cards:
-                self.cards[address] = after(self.cards[address], effect)
-        elif isinstance(effect, AttachHostdev):
-            # A guest may have room for one vGPU only (one ramfb, one PCI slot).
-            before |= {
-                step.number
-                for step in self.steps
-                if isinstance(step.effect, DetachHostdev) and step.effect.domain == effect.domain
-            }
-        step = Step(
-            number=number,
-            effect=effect,
-            reason=reason,
-            needs=tuple(sorted(before)),
-            touches=tuple(touches),
-        )
-        self.steps.append(step)
-        return number
-
-    def _check(self, effect: GpuWide | CreateVgpu | RemoveVgpu | SetParams) -> None:
-        """Raise what the rules of the card have against an effect."""
-        refusal = allowed(self.cards[effect.gpu.address], effect)
-        if refusal is not None:
-            raise refusal
+                    self.draft.problems.append(Problem(name, error))
+        return self.draft.plan()
 
     # -- what goes --------------------------------------------------------------------------------
 
@@ -145,12 +80,12 @@ class _Planner:
             vgpu = observed_for(allocation, self.situation.snapshot)
             if vgpu is None:
                 self.situation.be_sure_that_it_is_gone(allocation)
-                self._forget(allocation)
+                self.draft.forget(allocation)
                 if detached.steps:
                     # As long as some XML names it, it must not be forgotten.
-                    self.incomplete = True
+                    self.draft.incomplete = True
                 else:
-                    self.release.append(allocation)
+                    self.draft.release.append(allocation)
                 return
             assert allocation.framework is not None
             if allocation.hold is not None and not detached.from_guest:
@@ -165,17 +100,10 @@ class _Planner:
                 type_name=allocation.type_name,
             )
             if not detached.from_guest:
-                self._check(effect)
-            self._add(effect, "nobody wishes it any longer", needs=detached.steps)
+                self.draft.check(effect)
+            self.draft.add(effect, "nobody wishes it any longer", needs=detached.steps)
         except errors.VgpuctlError as error:
-            self.problems.append(Problem(allocation.name, error))
-
-    def _forget(self, allocation: Allocation) -> None:
-        """Free the place that an allocation without a vGPU kept on its card."""
-        card = self.cards.get(allocation.gpu.address)
-        if card is not None:
-            rest = tuple(each for each in card.occupants if each.vgpu != allocation.id)
-            self.cards[allocation.gpu.address] = replace(card, occupants=rest)
+            self.draft.problems.append(Problem(allocation.name, error))
 
     @dataclass(frozen=True, slots=True)
     class _Detached:
@@ -216,117 +144,9 @@ class _Planner:
                 hostdev=hostdev,
                 affect=affect,
             )
-            number = self._add(effect, "the desktop no longer wishes it", touches=guests_of(effect))
+            number = self.draft.add(effect, "the desktop no longer wishes it", touches=guests_of(effect))
             numbers.append(number)
         return self._Detached(tuple(numbers), from_guest)
-
-    # -- VFs and MIG ------------------------------------------------------------------------------
-
-    def _set_gpus_as_wished(self) -> None:
-        for key, wish in sorted(self.situation.wishes.documents.items()):
-            if key.kind is not DocumentKind.GPU or not self.situation.concerns(str(key)):
-                continue
-            assert isinstance(wish.document, GpuDocument)
-            try:
-                gpu = find_gpu(self.situation.snapshot, wish.document.name)
-                before = self.cards[gpu.address], len(self.steps), len(self.layouts), self.incomplete
-                try:
-                    self._set_gpu(gpu, wish.document)
-                except errors.VgpuctlError as error:
-                    # Half of the way to what cannot be had is not worth a step.
-                    self.cards[gpu.address], steps, layouts, self.incomplete = before
-                    del self.steps[steps:], self.layouts[layouts:]
-                    if isinstance(error, errors.FactUnknown):
-                        self.unsure[gpu.address] = error
-                    raise
-            except errors.VgpuctlError as error:
-                self.problems.append(Problem(str(key), error))
-
-    def _or_unsure(self, kept: Allocation | None, error: errors.NoCapacity) -> errors.VgpuctlError:
-        """No room on a card whose instances are still to be cut, and cannot be told now, is not no room."""
-        if kept is not None:
-            return self.unsure.get(kept.gpu.address, error)
-        return next(iter(self.unsure.values()), error)
-
-    def _set_gpu(self, gpu: Gpu, document: GpuDocument) -> None:
-        reason = "as its Gpu document says"
-        if gpu.state is GpuState.PARKED and (document.vfs or document.mig is not None):
-            self._bring_back(gpu, document.mig)
-            return
-        if document.mig is None:
-            if document.vfs is not None:
-                self._set_vfs(gpu, enabled=document.vfs, reason=reason)
-            return
-        vfs = self.cards[gpu.address].vfs_on if document.vfs is None else document.vfs
-        if not gpu.is_readable:
-            raise errors.FactUnknown(f"GPU {gpu.address} cannot be read: {gpu.state_reason}")
-        if gpu.mig != document.mig.enabled:
-            effect = mode_change(self.situation, self.cards, gpu.address, enabled=document.mig.enabled)
-            self._clear_compute(gpu, "MIG mode takes it along")
-            self._set_vfs(gpu, enabled=False, reason="MIG mode changes only while its VFs are off")
-            for gone in emptying(self.cards[gpu.address]):
-                self._check(gone)
-                self._add(gone, "MIG mode is not turned off with it")
-            self._check(effect)
-            self._add(effect, reason)
-            # Whoever asks next is to see what the driver says of the other mode.
-            self.incomplete = True
-        if vfs != self.cards[gpu.address].vfs_on:
-            self._clear_compute(gpu, "sriov-manage takes it along")
-        self._set_vfs(gpu, enabled=vfs, reason=reason)
-        if document.mig.enabled and document.mig.has_layout:
-            self._cut(gpu, document.mig)
-
-    def _bring_back(self, gpu: Gpu, wish: MigWish | None) -> None:
-        """Let sriov-manage finish; what the card is shows only on its driver, and is changed from there."""
-        effect = SetVfs(gpu=identity_of(gpu), enabled=True)
-        self._check(effect)
-        self._add(effect, "sriov-manage was interrupted, and brings it back to its driver")
-        self.incomplete = True
-        if wish is not None:
-            # A forecast: what it has room for once it is as wished.
-            card = self.cards[gpu.address]
-            there = replace(card.gpu, mig=wish.enabled, gpu_instances=())
-            self.cards[gpu.address] = replace(card, gpu=there)
-            if wish.enabled and wish.has_layout:
-                self._cut(there, wish)
-
-    def _clear_compute(self, gpu: Gpu, reason: str) -> None:
-        """Destroy the compute instances of ours where all GPU instances go."""
-        for effect in clearing(self.situation, self.cards[gpu.address]):
-            self._check(effect)
-            self._add(effect, reason)
-
-    def _cut(self, gpu: Gpu, wish: MigWish) -> None:
-        """Destroy and create GPU instances; only foretell it where the card is not yet as it will be."""
-        later = any(
-            isinstance(step.effect, (SetVfs, SetMigMode)) and step.effect.gpu.address == gpu.address
-            for step in self.steps
-        )
-        cut = cutting(self.situation, self.cards[gpu.address], wish)
-        self.layouts.append(cut.told(gpu, later=later))
-        for effect in cut.effects:
-            if later:
-                self.cards[gpu.address] = after(self.cards[gpu.address], effect)
-                self.incomplete = True
-            else:
-                self._check(effect)
-                self._add(effect, "as its Gpu document says")
-
-    def _set_vfs(self, gpu: Gpu, *, enabled: bool, reason: str) -> None:
-        card = self.cards[gpu.address]
-        gpu = card.gpu
-        if not gpu.is_readable:
-            raise errors.FactUnknown(f"GPU {gpu.address} cannot be read: {gpu.state_reason}")
-        if card.vfs_on == enabled or (not enabled and gpu.vfs_max == 0):
-            return
-        if enabled and gpu.state is not GpuState.VFS_OFF:
-            if gpu.vfs_max == 0:
-                raise errors.UnsupportedHere(f"GPU {gpu.address} ({gpu.model}) has no VFs to turn on")
-            raise errors.GpuState(f"GPU {gpu.address} is {gpu.state}: {gpu.state_reason}")
-        effect = SetVfs(gpu=identity_of(gpu), enabled=enabled)
-        self._check(effect)
-        self._add(effect, reason)
 
     # -- what comes -------------------------------------------------------------------------------
 
@@ -345,14 +165,14 @@ class _Planner:
             allocation = self.situation.relocated(allocation)
             if self.situation.stands_where_libvirt_refuses(allocation, wish):
                 # The VFs have shown their framework only now, and nothing was made on them yet.
-                self.release.append(allocation)
-                self._forget(allocation)
+                self.draft.release.append(allocation)
+                self.draft.forget(allocation)
                 allocation = self._allocate(wish)
         self._be_sole_starter(allocation, wish)
         created = self._create(allocation, wish)
-        allocation = self.allocate.get(allocation.id, allocation)
+        allocation = self.draft.allocate.get(allocation.id, allocation)
         if allocation.framework is None:
-            self.incomplete = True
+            self.draft.incomplete = True
             return
         detached = (
             self._detach(allocation, keep_in=wish.domain) if self.situation.is_anywhere(allocation) else None
@@ -368,14 +188,14 @@ class _Planner:
             effect = DisableAutostart(
                 vgpu=allocation.id, name=allocation.name, gpu=allocation.gpu, parent=definition.parent
             )
-            self._add(effect, "vgpuctl alone is to start it")
+            self.draft.add(effect, "vgpuctl alone is to start it")
 
     def _allocate(self, wish: VgpuWish) -> Allocation:
         """Choose a place for a wish that has none."""
         types, policy, params = self.situation.requirements(wish)
-        cards: list[Card] = list(self.cards.values())
+        cards: list[Card] = list(self.draft.cards.values())
         if wish.gpu is not None:
-            cards = [self.cards[find_gpu(self.situation.snapshot, wish.gpu).address]]
+            cards = [self.draft.cards[find_gpu(self.situation.snapshot, wish.gpu).address]]
         elif passthrough.WHOLE_GPU.name not in types:
             kept_off = self.situation.kept_off()
             cards = [each for each in cards if each.gpu.address not in kept_off] or cards
@@ -409,16 +229,16 @@ class _Planner:
         params = self.situation.params(wish, allocation)
         present = observed_for(allocation, snapshot)
         if present is not None:
-            gpu = self.cards[present.gpu].gpu
+            gpu = self.draft.cards[present.gpu].gpu
             there = instance_of(present, gpu) or allocation.instance
             kept = replace(allocation, params=params, instance=there)
             if kept != self.situation.allocations.get(allocation.id):
-                self.allocate[kept.id] = kept
+                self.draft.allocate[kept.id] = kept
             return self._set_params(kept, present)
         self.situation.be_sure_that_it_is_gone(allocation)
         allocation = replace(allocation, params=params)
-        self._forget(allocation)
-        card = self.cards[allocation.gpu.address]
+        self.draft.forget(allocation)
+        card = self.draft.cards[allocation.gpu.address]
         gpu = card.gpu
         if allocation.type_name == passthrough.WHOLE_GPU.name:
             return (self._add_creation(allocation, gpu, gpu.address, FrameworkKind.PASSTHROUGH, 0),)
@@ -429,11 +249,11 @@ class _Planner:
                     hint="apply that document with vfs: true, or choose another GPU",
                     gpu=str(gpu.address),
                 )
-            self._set_vfs(gpu, enabled=True, reason=f"vGPU {allocation.name} needs a VF")
-            card = self.cards[gpu.address]
+            set_vfs(self.draft, gpu, enabled=True, reason=f"vGPU {allocation.name} needs a VF")
+            card = self.draft.cards[gpu.address]
         if gpu.state is GpuState.VFS_OFF:
             # Types, framework and VFs show only when the VFs are on: the GPU is kept, the rest follows.
-            self._keep_place(replace(allocation, framework=None, created_boot=None))
+            self.draft.keep_place(replace(allocation, framework=None, created_boot=None))
             return ()
         vgpu_type = gpu.type_named(allocation.type_name)
         if vgpu_type is None and allocation.type_id is not None:
@@ -489,25 +309,9 @@ class _Planner:
             instance=instance.place if instance is not None else None,
             instance_id=instance.id if instance is not None else None,
         )
-        self._check(effect)
-        self.allocate[allocation.id] = allocation
-        return self._add(effect, "it is wished and does not exist")
-
-    def _keep_place(self, allocation: Allocation) -> None:
-        """Reserve room on a card whose VFs are still off."""
-        if allocation != self.situation.allocations.get(allocation.id):
-            self.allocate[allocation.id] = allocation
-        gpu = self.cards[allocation.gpu.address].gpu
-        released = {each.id for each in self.release}
-        others = [*self.situation.allocations.values(), *self.allocate.values()]
-        others = [each for each in others if each.id not in released]
-        card = card_of(
-            gpu,
-            self.cards[gpu.address].model,
-            {each.id: each for each in others}.values(),
-            self.situation.snapshot.boot_id,
-        )
-        self.cards[gpu.address] = replace(card, vfs_on=self.cards[gpu.address].vfs_on)
+        number = self.draft.add_allowed(effect, "it is wished and does not exist")
+        self.draft.allocate[allocation.id] = allocation
+        return number
 
     def _set_params(self, allocation: Allocation, vgpu: ObservedVgpu) -> tuple[int, ...]:
         """Write parameters that differ; a running guest takes them at its next start [UG17 2.8.5]."""
@@ -525,7 +329,7 @@ class _Planner:
             type_id=allocation.type_id or 0,
             params=allocation.params,
         )
-        return (self._add(effect, f"they are {vgpu.params.strip()!r}"),)
+        return (self.draft.add(effect, f"they are {vgpu.params.strip()!r}"),)
 
     # -- domains ----------------------------------------------------------------------------------
 
@@ -556,7 +360,7 @@ class _Planner:
                 changed = "its hostdev was changed by hand"
                 moved = "the vGPU stands elsewhere now"
                 reason = changed if old.source == hostdev.source else moved
-                number = self._add(effect, reason, touches=guests_of(effect))
+                number = self.draft.add(effect, reason, touches=guests_of(effect))
                 needs = (*needs, number)
         present = {Affect.LIVE: live, Affect.CONFIG: config}
         missing = frozenset(where for where in affect if present[where] is None or stale[where] is not None)
@@ -567,9 +371,16 @@ class _Planner:
         effect_in = AttachHostdev(
             vgpu=allocation.id, name=allocation.name, domain=domain.name, hostdev=hostdev, affect=missing
         )
-        self._add(effect_in, "the desktop wishes it", needs=needs, touches=guests_of(effect_in))
+        self.draft.add(effect_in, "the desktop wishes it", needs=needs, touches=guests_of(effect_in))
 
 
 def _is_as_made(there: Hostdev, right: Hostdev) -> bool:
     """Whether a hostdev names what it should; one that we made also in the way in which we made it."""
     return there.source == right.source and (there.alias != right.alias or there.managed == right.managed)
+
+
+def _or_unsure(unsure: Unsure, kept: Allocation | None, error: errors.NoCapacity) -> errors.VgpuctlError:
+    """No room on a card whose instances are still to be cut, and cannot be told now, is not no room."""
+    if kept is not None:
+        return unsure.get(kept.gpu.address, error)
+    return next(iter(unsure.values()), error)
