@@ -13,7 +13,7 @@ import time
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import libvirt
 
@@ -215,7 +215,7 @@ class Events:
 
 
 class Host:
-    """Cards, libvirt, and vgpuctl.service with an empty state; `end` leaves nothing behind."""
+    """Cards, a new libvirtd, and vgpuctl.service with an empty state; `with` leaves nothing behind."""
 
     def __init__(self, cards: str = CARDS, **parameters: object) -> None:
         self.nvsim = Nvsim()
@@ -232,8 +232,10 @@ class Host:
         self.libvirt = libvirt.open("qemu:///system")
         self.events = Events(self.libvirt)
 
-    def end(self) -> None:
-        """Put everything away."""
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
         with contextlib.suppress(libvirt.libvirtError):
             self.libvirt.close()
         self._clean()

@@ -31,9 +31,8 @@ pytestmark = pytest.mark.rig(BOOKWORM)
 
 @pytest.fixture(scope="module")
 def host() -> Iterator[Host]:
-    made = Host()
-    yield made
-    made.end()
+    with Host() as made:
+        yield made
 
 
 @pytest.mark.parametrize("framework", ["mdev", "sriov-mdev"])

@@ -41,9 +41,8 @@ pytestmark = pytest.mark.rig
 
 @pytest.fixture(scope="module")
 def host() -> Iterator[Host]:
-    made = Host()
-    yield made
-    made.end()
+    with Host() as made:
+        yield made
 
 
 @pytest.fixture(scope="module")

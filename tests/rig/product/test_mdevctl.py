@@ -32,9 +32,8 @@ DEFINITIONS = Path("/etc/mdevctl.d")
 @pytest.fixture
 def host() -> Iterator[Host]:
     """A host on which nobody has made anything."""
-    made = Host()
-    yield made
-    made.end()
+    with Host() as made:
+        yield made
 
 
 def kind_of(name: str) -> str:

@@ -33,9 +33,8 @@ WISH = """\
 
 @pytest.fixture(scope="module")
 def host() -> Iterator[Host]:
-    made = Host(CARDS)
-    yield made
-    made.end()
+    with Host(CARDS) as made:
+        yield made
 
 
 def instances(gpu: str) -> dict[str, list[dict[str, Any]]]:

@@ -78,9 +78,8 @@ def set_in_unit(directive: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def host() -> Iterator[Host]:
-    made = Host(CARDS)
-    yield made
-    made.end()
+    with Host(CARDS) as made:
+        yield made
 
 
 def makes_and_removes(_host: Host) -> None:

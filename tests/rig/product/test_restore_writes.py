@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Iterator
 
 import pytest
 
-from tests.rig.desktops import SOCKET, Host, run, until, vgpuctl, vgpus
+from tests.rig.desktops import SOCKET, Host, until, vgpuctl, vgpus
 from vgpuctl.client.client import Client
 from vgpuctl.client.operation import follow, submit
 
@@ -21,18 +22,17 @@ EACH = 16
 @pytest.fixture
 def host() -> Iterator[Host]:
     """Four cards full of vGPUs."""
-    made = Host(CARDS)
-    documents = [
-        {"apiVersion": "vgpuctl/v1", "kind": "Vgpu", "name": f"v{gpu[5:7]}-{n}", "type": of, "gpu": gpu}
-        for gpus, of in ((T4S, "T4-1Q"), (L40SS, "L40S-3Q"))
-        for gpu in gpus
-        for n in range(EACH)
-    ]
-    client = Client(SOCKET)
-    operation = follow(client, submit(client, {"action": "apply", "documents": documents}))
-    assert operation["state"] == "succeeded", operation
-    yield made
-    made.end()
+    with Host(CARDS) as made:
+        documents = [
+            {"apiVersion": "vgpuctl/v1", "kind": "Vgpu", "name": f"v{gpu[5:7]}-{n}", "type": of, "gpu": gpu}
+            for gpus, of in ((T4S, "T4-1Q"), (L40SS, "L40S-3Q"))
+            for gpu in gpus
+            for n in range(EACH)
+        ]
+        client = Client(SOCKET)
+        operation = follow(client, submit(client, {"action": "apply", "documents": documents}))
+        assert operation["state"] == "succeeded", operation
+        yield made
 
 
 def reload_driver(host: Host) -> None:
@@ -41,10 +41,15 @@ def reload_driver(host: Host) -> None:
     host.nvsim.unload_driver()
     host.nvsim.load_driver()
     for gpu in L40SS:
-        run("/usr/lib/nvidia/sriov-manage", "-e", gpu)
+        until(lambda gpu=gpu: has_vfs(gpu), "sriov-manage: whoever looks through NVML has a GPU open")
     host.nvsim.set("hang", f"create {T4S[0]}")
     host.nvsim.reset_writes()
     vgpuctl("resume")
+
+
+def has_vfs(gpu: str) -> bool:
+    command = ["/usr/lib/nvidia/sriov-manage", "-e", gpu]
+    return subprocess.run(command, check=False, capture_output=True).returncode == 0
 
 
 def made(*gpus: str) -> int:

@@ -36,13 +36,12 @@ CONFIGURATION = Path("/etc/vgpuctl/vgpuctl.toml")
 @pytest.fixture(scope="module")
 def host() -> Iterator[Host]:
     """One desktop of each framework, running."""
-    made = Host()
-    for framework, vgpu_type in TYPES.items():
-        made.define(framework)
-        vgpuctl("attach", framework, "--type", vgpu_type)
-        made.start(framework)
-    yield made
-    made.end()
+    with Host() as made:
+        for framework, vgpu_type in TYPES.items():
+            made.define(framework)
+            vgpuctl("attach", framework, "--type", vgpu_type)
+            made.start(framework)
+        yield made
 
 
 def state() -> list[dict[str, Any]]:

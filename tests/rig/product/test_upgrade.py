@@ -19,10 +19,9 @@ PAUSE = Path("/run/sriov-manage.pause")
 @pytest.fixture
 def host() -> Iterator[Host]:
     PAUSE.touch()
-    made = Host("a2:vendor-vfio@81")
-    yield made
-    PAUSE.unlink(missing_ok=True)
-    made.end()
+    with Host("a2:vendor-vfio@81") as made:
+        yield made
+        PAUSE.unlink(missing_ok=True)
 
 
 def on_the_stub() -> bool:
