@@ -162,6 +162,14 @@ class PlanStale(Conflict):
     title = "Plan is stale"
 
 
+class IdempotencyKeyReused(Conflict):
+    """The key was used before, for something else."""
+
+    code = "idempotency-key-reused"
+    title = "Idempotency key was used for something else"
+    http_status = 422
+
+
 class GenerationMismatch(Conflict):
     """The document changed since the caller read it."""
 

@@ -377,6 +377,16 @@ def test_idempotency_key_gives_the_same_operation(one: World):
     assert len(one.service.vgpus()) == 1
 
 
+def test_an_idempotency_key_is_for_one_request(one: World):
+    first = one.service.submit(CreateVgpus(type="T4-4Q"), WHO, idempotency_key="k1")
+    for _ in range(2):
+        with pytest.raises(errors.IdempotencyKeyReused, match="'k1' was used for another request"):
+            one.service.submit(CreateVgpus(type="T4-8Q"), WHO, idempotency_key="k1")
+        one.service.wait(first["id"], 30)
+        one.restart()
+    assert [each["type"] for each in one.service.vgpus()] == ["T4-4Q"]
+
+
 def test_a_full_disk_refuses_and_changes_nothing(one: World):
     one.succeed(CreateVgpus(type="T4-4Q", name="a"))
     commit = one.store.commit

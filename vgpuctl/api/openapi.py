@@ -181,7 +181,8 @@ def _header_parameters(route: Route) -> list[dict[str, Any]]:
         return []
     headers = [("If-Match", 'Generations that were seen, as `"Vgpu/office-1=3"`; another one is a 412.')]
     if route.path == "/v1/operations":
-        headers.append(("Idempotency-Key", "A request sent twice with one key is one operation."))
+        key = "A request sent twice with one key is one operation; another request with it is a 422."
+        headers.append(("Idempotency-Key", key))
     return [
         {"name": name, "in": "header", "description": doc, "schema": {"type": "string"}}
         for name, doc in headers

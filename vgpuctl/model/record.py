@@ -89,6 +89,8 @@ class OperationStarted:
     scope: tuple[str, ...]
     undo: tuple[tuple[DocumentKey, Wish | None], ...]
     idempotency_key: str | None = None
+    asked: str | None = None
+    """A hash of what was asked for with that key."""
     forward: bool = False
     """Whether it is never undone: what it could not do stays told as drift."""
 

@@ -281,7 +281,8 @@ class Engine:
         request = waiting.request
         before = self._operation_of_key(request.idempotency_key)
         if before is not None:
-            self._turn.answer(request.ticket, before)
+            request.check_asked(before.asked)
+            self._turn.answer(request.ticket, before.id)
             return
         shown = None
         edit = request.edit
@@ -317,12 +318,12 @@ class Engine:
         operation = self._start(made, request, scope, wishes)
         self._turn.answer(request.ticket, operation)
 
-    def _operation_of_key(self, key: str | None) -> UUID | None:
+    def _operation_of_key(self, key: str | None) -> OperationStarted | None:
         """The operation of that idempotency key, among those in memory; the store knows the others."""
         if key is None:
             return None
-        operations = self._turn.ledger.operations.values()
-        return next((each.id for each in operations if each.started.idempotency_key == key), None)
+        started = (each.started for each in self._turn.ledger.operations.values())
+        return next((each for each in started if each.idempotency_key == key), None)
 
     def _is_behind(self, scope: frozenset[str]) -> bool:
         """Whether somebody who came earlier waits for any of these names: the turn is theirs."""
@@ -349,6 +350,7 @@ class Engine:
                 scope=tuple(sorted(scope)),
                 undo=tuple(undo),
                 idempotency_key=request.idempotency_key,
+                asked=request.asked if request.idempotency_key is not None else None,
                 forward=made.change.forward,
             )
         )

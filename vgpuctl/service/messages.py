@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Any, Union
 from uuid import UUID
 
 from vgpuctl import errors
+from vgpuctl.model import codec
 from vgpuctl.model.edit import Edit
 from vgpuctl.model.fact import Fact
 from vgpuctl.model.pci import GpuAddress
@@ -30,6 +32,20 @@ class Submitted:
     plan_id: str | None = None
     dry_run: bool = False
     idempotency_key: str | None = None
+
+    @property
+    def asked(self) -> str:
+        """A hash of what is asked for, whoever asks and however."""
+        text = codec.dumps(self.edit, Edit | None) + (self.plan_id or "")
+        return sha256(text.encode()).hexdigest()
+
+    def check_asked(self, before: str | None) -> None:
+        """Refuse where what was asked for with this key before is something else."""
+        if before not in (None, self.asked):
+            raise errors.IdempotencyKeyReused(
+                f"idempotency key {self.idempotency_key!r} was used for another request",
+                hint="take a new key for each request, and the same one only to ask again",
+            )
 
 
 @dataclass(frozen=True, slots=True)

@@ -235,16 +235,19 @@ class Service:
     ) -> View:
         """Admit an edit, or exactly a shown plan; the `operation` that carries it out.
 
-        The same idempotency key gives the same operation again.
+        The same idempotency key gives the same operation again; IdempotencyKeyReused for another request.
         """
+
+        def request(ticket: int) -> Submitted:
+            return Submitted(ticket, who, edit, plan_id=plan_id, idempotency_key=idempotency_key)
+
         if idempotency_key is not None:
             before = self._store.operation_by_key(idempotency_key)
             if before is not None:
+                old = operation_of(self._store.operation_entries(before))
+                request(0).check_asked(old.started.asked if old is not None else None)
                 return self.operation(str(before))
-        operation = self._loop.ask(
-            lambda ticket: Submitted(ticket, who, edit, plan_id=plan_id, idempotency_key=idempotency_key),
-            ADMIT_S,
-        )
+        operation = self._loop.ask(request, ADMIT_S)
         return self.operation(str(operation))
 
     def operation(self, reference: str) -> View:
