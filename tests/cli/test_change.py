@@ -11,6 +11,7 @@ import pytest
 from tests.cli import canned
 from tests.cli.conftest import Run
 from tests.cli.fakedaemon import FakeDaemon
+from vgpuctl.cli import change
 from vgpuctl.errors import LibvirtUnreachable, NoCapacity, OperationNotFound, PlanStale, VgpuctlError
 
 PLANS = ("POST", "/v1/plans")
@@ -223,10 +224,14 @@ def test_a_stale_plan_that_nobody_has_seen_is_made_anew(
     assert len(daemon.calls(*PLANS)) == 2
 
 
-def test_a_plan_that_is_stale_again_and_again_is_given_up(vgpuctl: Run, daemon: FakeDaemon) -> None:
+def test_a_plan_that_is_stale_again_and_again_is_given_up_in_the_end(
+    vgpuctl: Run, daemon: FakeDaemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(change, "_AGAIN_S", 0.5)
+    monkeypatch.setattr(change, "_PAUSE_S", 0.1)
     daemon.answers[OPERATIONS] = PlanStale("the host changed")
     assert vgpuctl("vgpu", "delete", "cad-1").status == 4
-    assert len(daemon.calls(*OPERATIONS)) == 5
+    assert len(daemon.calls(*OPERATIONS)) > 5
 
 
 def test_apply_refuses_without_a_terminal_unless_yes(process: Run, daemon: FakeDaemon) -> None:

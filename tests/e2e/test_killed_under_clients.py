@@ -43,7 +43,6 @@ CODES = {
     errors.DaemonUnreachable.code,
     errors.DeadlineExceeded.code,
     errors.NoCapacity.code,
-    errors.PlanStale.code,
 }
 """With what a client may be refused here, and nothing else."""
 

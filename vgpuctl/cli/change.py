@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from functools import partial
 from typing import Any
 
@@ -18,7 +19,9 @@ from vgpuctl.errors import DeadlineExceeded, OperationNotFound, PlanStale, Vgpuc
 from vgpuctl.surface import OPERATION, PLAN
 
 INTERRUPTED = 130
-_ATTEMPTS = 5
+_AGAIN_S = 30.0
+"""For so long a plan that others made stale, and nobody has seen, is made anew."""
+_PAUSE_S = 1.0
 _NOTICING = frozenset({"running", "paused"})
 
 
@@ -43,18 +46,22 @@ def make(
         return _finish(session, client, _submit(session, client, edit), options)
     if not may_touch:
         return _finish(session, client, _submit(session, client, edit), options)
-    for attempt in range(1, _ATTEMPTS + 1):
+    until = time.monotonic() + _AGAIN_S
+    while True:
         plan = patiently(partial(client.post, "/v1/plans", edit))
         asked = _agree(session, client, edit, plan, options, always_show=always_show)
         try:
             operation = _submit(session, client, {"plan": plan["id"]})
         except (PlanStale, OperationNotFound):
             # Nobody has seen the plan: a newer one is as good.  A new daemon keeps none of the old one's.
-            if asked or attempt == _ATTEMPTS:
+            if asked or time.monotonic() > until:
                 raise
+            import random  # noqa: PLC0415
+
+            # Whoever else is at it would make it stale again, were all to ask at the same moment.
+            time.sleep(random.uniform(0, _PAUSE_S))  # noqa: S311
             continue
         return _finish(session, client, operation, options)
-    raise AssertionError("the last attempt returns or raises")
 
 
 def show_dry_run(session: Session, client: Client, edit: dict[str, Any]) -> None:
