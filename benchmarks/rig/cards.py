@@ -53,7 +53,7 @@ class Cards:
 
     def unload(self) -> None:
         """Unload the driver, and what stood on it."""
-        Nvsim().unload_driver()
+        Nvsim().unload_driver_once_free()
         settle()
 
     def _turn_on_vfs(self) -> None:

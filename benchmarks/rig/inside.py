@@ -1,4 +1,4 @@
-"""What runs in the guest: `python3 -m benchmarks.rig.inside ROUNDS [NAME ...]` prints JSON."""
+"""What runs in the guest: `python3 -m benchmarks.rig.inside ROUNDS NAME` prints JSON."""
 
 from __future__ import annotations
 
@@ -24,12 +24,10 @@ BENCHMARKS: Final[dict[str, Callable[[int], dict[str, Any]]]] = {
 }
 
 
-def main(rounds: int, names: list[str]) -> None:
-    """Run the named ones, or all."""
-    for name in names or BENCHMARKS:
-        print(f"{name} ...", file=sys.stderr, flush=True)
-        print(json.dumps({"name": name, "found": BENCHMARKS[name](rounds)}), flush=True)
+def main(rounds: int, name: str) -> None:
+    """Run one of them."""
+    print(json.dumps(BENCHMARKS[name](rounds)))
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), sys.argv[2:])
+    main(int(sys.argv[1]), sys.argv[2])

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import subprocess
+import time
 from pathlib import Path
 from typing import Final
 
 DEBUG: Final = Path("/sys/kernel/debug/nvsim")
+_FREE_S: Final = 60.0
+_POLL_S: Final = 0.1
 
 
 class Nvsim:
@@ -25,6 +28,17 @@ class Nvsim:
     def unload_driver(self) -> None:
         """Unload it; raises CalledProcessError while something is in use."""
         _run("rmmod", "nvsim")  # modprobe -r would take the cards out with it
+
+    def unload_driver_once_free(self) -> None:
+        """Unload it as soon as that can be: whoever looks at a GPU through NVML has it open for a moment."""
+        deadline = time.monotonic() + _FREE_S
+        while True:
+            try:
+                return self.unload_driver()
+            except subprocess.CalledProcessError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(_POLL_S)
 
     def unload(self) -> None:
         """Take driver and cards out; what is not there is no error."""

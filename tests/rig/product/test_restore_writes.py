@@ -38,7 +38,7 @@ def host() -> Iterator[Host]:
 def reload_driver(host: Host) -> None:
     """And turn the VFs on, as NVIDIA's own unit does; then one card hangs, and vgpuctl begins."""
     vgpuctl("pause")
-    host.nvsim.unload_driver()
+    host.nvsim.unload_driver_once_free()
     host.nvsim.load_driver()
     for gpu in L40SS:
         until(lambda gpu=gpu: has_vfs(gpu), "sriov-manage: whoever looks through NVML has a GPU open")
