@@ -67,7 +67,7 @@ def build(guest: Guest, cache: Cache) -> Layers:
             lambda path: dependencies.install(guest.python, path),
         )
         root_path, kernel_path, site_path = root.result(), kernel.result(), site.result()
-        # Debian 12's QEMU takes 1.4 times as long for the same, and 4 times for starting programs.
+        # Debian 12's QEMU takes a tenth longer for the same, and more than twice as long to start a program.
         emulator_path = emulator.result()
     modules = cache.layer(
         f"{name}-modules",
