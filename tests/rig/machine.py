@@ -349,7 +349,7 @@ def _command(
         # A run that is killed takes its machine along.
         *("setpriv", "--pdeathsig", "KILL", *_emulator(hardware.emulator)),
         *("-name", f"rig-{guest.name}", "-nodefaults", "-display", "none"),
-        # Page tables of five levels are a fifth more to walk, at each miss of the emulated TLB.
+        # Page tables of five levels are a quarter more to walk, at each miss of the emulated TLB.
         *("-machine", "pc-q35-7.2,smm=off", "-accel", "tcg,thread=multi,tb-size=512", "-cpu", "max,la57=off"),
         # One processor: with two, code that Linux patches while it runs (a static key, as when libvirt makes
         # a cpuset) can be met half patched by the other, and the guest panics on an int3.

@@ -22,10 +22,7 @@ from tests.rig.guests import TRIXIE
 
 INSIDE: Final = os.environ.get("VGPUCTL_RIG")
 """The name of the guest that we are in, None on the host."""
-_TOOLS: Final = (
-    "qemu-system-x86_64 qemu-img setpriv mmdebstrap mke2fs cpio zstd xz modprobe depmod busybox strip "
-    "apt-get git"
-)
+_TOOLS: Final = "qemu-img setpriv mmdebstrap mke2fs cpio zstd xz modprobe depmod busybox strip apt-get git"
 _MACHINE_S: Final = 3600
 _LOGS_S: Final = 120.0
 

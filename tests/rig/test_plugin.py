@@ -133,5 +133,5 @@ def test_only_collecting_starts_no_guest(project, monkeypatch):
 def test_what_is_missing_is_named(monkeypatch):
     monkeypatch.setenv("PATH", "/nowhere")
     monkeypatch.setattr(plugin.platform, "machine", lambda: "x86_64")
-    assert "qemu-system-x86_64" in plugin.unavailable()
+    assert "mmdebstrap" in plugin.unavailable()
     assert "scripts/setup --rig" in plugin.unavailable()

@@ -17,7 +17,7 @@ from typing import Any
 from tests.simulation.coverage import STEPS, listed
 from tests.simulation.ground import put_disk_under
 from tests.simulation.scenarios import CARDS, SCENARIOS, TYPES, Names, Scenario
-from tests.support.stage import LOG, Daemon, Fuse, Killed, Saved, Stage, faults_of
+from tests.support.stage import LOG, Daemon, Fuse, Saved, Stage, faults_of, one_life
 from tests.support.world import WHO
 from vgpuctl import errors
 from vgpuctl.model.document import Document
@@ -173,20 +173,13 @@ class Play:
         """One daemon's life, up to its death where the fuse blows."""
         self.stage.restore(self.saved)
         self.scenario.trouble(self.stage)
-        daemon = Daemon(self.stage, fuse)
-        put_disk_under(daemon, lambda: fuse.point("inside commit"))
-        try:
+        with one_life(self.stage, fuse) as daemon:
+            put_disk_under(daemon, lambda: fuse.point("inside commit"))
             daemon.turn(self.scenario.input(daemon, self.names))
             if self.scenario.cancel:
                 while 1 not in daemon.answers:
                     daemon.turn(daemon.perform(daemon.effects.pop(0)))
                 daemon.turn(CancelRequested(2, daemon.answers[1].value))
-            daemon.until_idle()
-        except Killed:
-            pass
-        finally:
-            daemon.store.fuse = Fuse()
-            daemon.close()
 
     def go_on(self) -> list[str]:
         """The next daemon's life, with every fault over, and what is wrong after it."""

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import random
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
@@ -471,6 +472,20 @@ def show(daemon: Daemon, edit: Edit) -> ShownPlan | errors.VgpuctlError:
     return answer.error if answer.error is not None else answer.value
 
 
+@contextmanager
+def one_life(stage: Stage, fuse: Fuse) -> Iterator[Daemon]:
+    """A daemon until it is idle; or, where the fuse blows, to its death, which ends the block."""
+    daemon = Daemon(stage, fuse)
+    try:
+        yield daemon
+        daemon.until_idle()
+    except Killed:
+        pass  # as the caller wished
+    finally:
+        daemon.store.fuse = Fuse()
+        daemon.close()
+
+
 def wrong_after_kills(
     stage: Stage, live: Callable[[Daemon], None], go_on: Callable[[Daemon], None], at_least: int = 1
 ) -> dict[str, list[str]]:
@@ -480,15 +495,8 @@ def wrong_after_kills(
     """
 
     def act(fuse: Fuse) -> None:
-        daemon = Daemon(stage, fuse)
-        try:
+        with one_life(stage, fuse) as daemon:
             live(daemon)
-            daemon.until_idle()
-        except Killed:
-            pass
-        finally:
-            daemon.store.fuse = Fuse()
-            daemon.close()
 
     def found() -> list[str]:
         daemon = Daemon(stage)

@@ -78,7 +78,7 @@ def vfio_nodes(kernel: Kernel, path: str) -> Fact[tuple[str, ...]]:
     try:
         nodes.append(f"/dev/vfio/{kernel.link(f'{path}/iommu_group')}")
     except FileNotFoundError:
-        pass
+        pass  # it has no group, so nobody can hold it by one
     except OSError as error:
         return Unknown(f"{path}/iommu_group: {error.strerror}")
     try:

@@ -102,7 +102,7 @@ class Writer:
                 if holds():
                     return True
             except OSError:
-                pass
+                pass  # not yet
             if self._clock.monotonic_s() >= deadline:
                 return False
             self._clock.sleep(_PAUSE_S)
