@@ -122,10 +122,11 @@ def test_a_full_backlog_is_waited_for(tmp_path: Path) -> None:
             Client(str(tmp_path / "busy"), connect_timeout_s=0.05).get("/v1")
 
         def serve() -> None:
-            for _ in range(2):
-                connection, _address = busy.accept()
-                with connection:
-                    connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nword")
+            busy.accept()[0].close()
+            connection, _address = busy.accept()
+            with connection:
+                connection.recv(65536)  # closing a socket with words unread resets it
+                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nword")
 
         waiting = threading.Timer(0.2, serve)
         waiting.start()
