@@ -19,7 +19,7 @@ from vgpuctl.model.fact import Unknown
 from vgpuctl.model.gpu import Gpu, GpuState
 from vgpuctl.model.record import PauseSet
 from vgpuctl.model.snapshot import Snapshot
-from vgpuctl.model.step import CreateVgpu
+from vgpuctl.model.step import CreateVgpu, Effect
 from vgpuctl.service import loop
 from vgpuctl.service.boot import Outlook
 from vgpuctl.service.messages import Observe, RunStep, SweepDue
@@ -103,6 +103,31 @@ def test_a_gpu_whose_driver_is_not_ready_is_awaited_and_holds_up_only_its_own(
     found = sweep(daemon)
     assert found.absent == {"a": f"GPU {FIRST} is {state}: it starts"}
     assert list(found.awaited) == ["a"]
+    daemon.observe = lambda: seen(daemon)
+    sweep(daemon)
+    assert sweep(daemon).absent == {}
+
+
+def test_what_failed_while_the_driver_went_is_tried_as_soon_as_it_is_back(daemon: Daemon):
+    """A driver that unbinds its GPUs one by one refuses what a restore asks of it meanwhile."""
+
+    def refuse(effect: Effect) -> None:
+        if isinstance(effect, CreateVgpu) and effect.name == "a":
+            raise errors.GpuState("it is no VF that takes vGPU types now")
+        daemon.stage.host.run(effect)
+
+    daemon.run = refuse
+    sweep(daemon)
+    daemon.run = None
+    assert list(sweep(daemon).absent) == ["a"], "it is left alone for a while"
+
+    def gone(gpu: Gpu) -> Gpu:
+        if str(gpu.address) != FIRST:
+            return gpu
+        return replace(gpu, state=GpuState.NO_DRIVER, types=(), vgpus=(), framework=None)
+
+    daemon.observe = lambda: seen(daemon, gone)
+    sweep(daemon)
     daemon.observe = lambda: seen(daemon)
     sweep(daemon)
     assert sweep(daemon).absent == {}

@@ -34,6 +34,12 @@ class Backoff:
                 self._until[name] = (now + wait, min(wait * 2, MOST))
                 self._why[name] = why
 
+    def forget(self, names: Iterable[str]) -> None:
+        """Let those be tried again at once: what they failed at is no longer so."""
+        for name in names:
+            self._until.pop(name, None)
+            self._why.pop(name, None)
+
     def forget_all_but(self, wished: Collection[str]) -> None:
         """Forget vGPUs that nobody wishes any longer; what names a document has a slash, and stays."""
         self._until = {name: until for name, until in self._until.items() if name in wished or "/" in name}

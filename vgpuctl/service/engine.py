@@ -370,6 +370,8 @@ class Engine:
         """
         now, busy, wishes = self._turn.now(), self._progress.busy(), self._turn.ledger.in_force()
         missing = restore.missing(wishes, self._turn.ledger.allocations.values(), snapshot)
+        driverless = restore.without_driver(wishes, self._turn.ledger.allocations.values(), snapshot)
+        self._progress.backoff.forget(driverless)
         if self._turn.ledger.paused:
             return dict.fromkeys(missing, _PAUSED)
 

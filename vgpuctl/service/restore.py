@@ -82,6 +82,15 @@ def missing(wishes: Wishes, allocations: Iterable[Allocation], snapshot: Snapsho
     return {name: gpu for name, gpu in found.items() if name not in present}
 
 
+def without_driver(wishes: Wishes, allocations: Iterable[Allocation], snapshot: Snapshot) -> set[str]:
+    """The names whose GPU has no driver: what failed there tells nothing of the driver that comes."""
+    found = {each.name: gpu_of(each, snapshot) for each in allocations}
+    for key, wish in wishes.documents.items():
+        if isinstance(wish.document, GpuDocument):
+            found[str(key)] = _gpu_named(snapshot, wish.document.name)
+    return {name for name, gpu in found.items() if gpu is not None and gpu.state is GpuState.NO_DRIVER}
+
+
 def held_back(
     names: Collection[str],
     wishes: Wishes,
