@@ -16,6 +16,7 @@ CATALOG = Catalog()
 FAMILIES = ("a30", "a100-40", "a100-80", "h100", "h100-94", "h200", "b200", "rtx-pro-6000")
 
 
+@cache
 def geometry(key: str) -> Geometry:
     return Geometry.of(CATALOG.mig_profiles(CATALOG.keyed(key)))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 
 from vgpuctl.model.giprofile import MigProfile, Place
@@ -18,6 +18,10 @@ class Geometry:
     """The profiles of one model with their placements."""
 
     profiles: tuple[MigProfile, ...]
+    _named: dict[str, MigProfile] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_named", {each.name.casefold(): each for each in self.profiles})
 
     @classmethod
     def of(cls, profiles: Iterable[MigProfile]) -> Geometry:
@@ -37,8 +41,7 @@ class Geometry:
 
     def profile(self, name: str) -> MigProfile | None:
         """The profile of that name, in any case."""
-        folded = name.casefold()
-        return next((each for each in self.profiles if each.name.casefold() == folded), None)
+        return self._named.get(name.casefold())
 
     def size(self, name: str) -> int:
         """How many memory slices an instance of that profile takes."""

@@ -104,7 +104,9 @@ def _least(
     geometry: Geometry, wish: Mapping[str, int], held: list[Place], free: list[Place], *, keep_more: bool
 ) -> Layout | None:
     """Keep as many of `free` as possible; of equal choices the one that leaves the most room."""
-    for gone in range(len(free) + 1):
+    there = Counter(each.profile for each in free)
+    surplus = 0 if keep_more else sum((there - Counter(wish)).values())
+    for gone in range(surplus, len(free) + 1):
         found: list[tuple[int, Layout]] = []
         for destroyed in combinations(sorted(free), gone):
             kept = [*held, *(each for each in free if each not in destroyed)]
