@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 import re
@@ -18,6 +19,7 @@ from typing import Any, Final, Self
 import libvirt
 
 from tests.rig.simulated import Nvsim
+from vgpuctl.cli.main import run as command_line
 from vgpuctl.client.client import Client
 from vgpuctl.errors import VgpuctlError
 from vgpuctl.host.libvirt import event_loop
@@ -34,7 +36,7 @@ PCI: Final = Path("/sys/bus/pci/devices")
 SOCKET: Final = "/run/vgpuctl/vgpuctl.sock"
 PATIENCE_S: Final = 300.0
 _LISTED_WITHIN_S: Final = 15.0
-_POLL_S: Final = 0.3
+_POLL_S: Final = 0.7
 
 
 class Failed(AssertionError):
@@ -52,10 +54,14 @@ def run(*command: str, status: int = 0, stdin: str = "", timeout_s: float = PATI
     return done.stdout
 
 
-def vgpuctl(*words: str, stdin: str = "") -> Any:
-    """What a command of vgpuctl's tells a program."""
-    answer = run("vgpuctl", *words, "-o", "json", stdin=stdin)
-    return json.loads(answer) if answer else None
+def vgpuctl(*words: str) -> Any:
+    """What a command of vgpuctl's tells a program; in this process, without the start of a Python for it."""
+    out, talk = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(talk):
+        status = command_line([*words, "-o", "json"])
+    if status:
+        raise Failed(f"vgpuctl {' '.join(words)} ended with {status}:\n{out.getvalue()}{talk.getvalue()}")
+    return json.loads(out.getvalue()) if out.getvalue() else None
 
 
 def refused(**edit: Any) -> dict[str, Any]:

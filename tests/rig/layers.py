@@ -40,11 +40,12 @@ _BOOTED_WITHOUT = (
 class Layers:
     """Where the layers of one guest lie.
 
-    `kernel` has the tree in which modules are made; `modules` has ours and the kernel's samples, and
-    libnvidia-ml.so.1.
+    `root` is the tree of its packages; `kernel` has the tree in which modules are made; `modules` has
+    ours and the kernel's samples, and libnvidia-ml.so.1.
     """
 
     guest: Guest
+    root: Path
     kernel: Path
     hardware: Hardware
     golden: Path
@@ -98,7 +99,7 @@ def build(guest: Guest, cache: Cache) -> Layers:
         key_of(image.name, HERE / "machine.py", emulator_path.name, str(guest.mib)),
         lambda path: Machine.save(guest, hardware, path),
     )
-    return Layers(guest, kernel_path, hardware, golden, modules)
+    return Layers(guest, root_path / "tree", kernel_path, hardware, golden, modules)
 
 
 def _recipe(guest: Guest) -> str:

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from tests.rig.commands import LIBRARIES, of_tree
 from tests.rig.guests import Guest
 
 _APPEND: Final = (
@@ -28,7 +29,6 @@ _APPEND: Final = (
     "no_timer_check tsc=reliable random.trust_cpu=on systemd.show_status=0 net.ifnames=0 nmi_watchdog=0 "
     "rcupdate.rcu_cpu_stall_suppress=1 init_on_alloc=0"
 )
-_LIBRARIES: Final = Path("usr/lib/x86_64-linux-gnu")
 _PAYLOAD_BYTES: Final = 256 << 20
 _BOOT_S: Final = 300.0
 _RESUME_S: Final = 120.0
@@ -74,7 +74,7 @@ class Machine:
             os.truncate(path, _PAYLOAD_BYTES)
         self._process = subprocess.Popen(
             _command(guest, hardware, directory, disk, incoming),
-            env={**os.environ, "QEMU_MODULE_DIR": os.fspath(hardware.emulator / _LIBRARIES / "qemu")},
+            env={**os.environ, "QEMU_MODULE_DIR": os.fspath(hardware.emulator / LIBRARIES / "qemu")},
             stdin=subprocess.DEVNULL,
             stdout=(directory / "qemu.log").open("wb"),
             stderr=subprocess.STDOUT,
@@ -316,11 +316,11 @@ def _image_over(below: Path, kind: str, disk: Path) -> None:
 
 
 def _emulator(tree: Path) -> tuple[str, ...]:
-    """The QEMU of another Debian's tree, with that tree's libraries and firmware."""
+    """The QEMU of another Debian's tree, with that tree's firmware."""
     share = tree / "usr" / "share"
     return (
-        *(os.fspath(tree / "lib64/ld-linux-x86-64.so.2"), "--library-path", os.fspath(tree / _LIBRARIES)),
-        *(os.fspath(tree / "usr/bin/qemu-system-x86_64"), "-L", f"{share}/qemu", "-L", f"{share}/seabios"),
+        *of_tree(tree, "usr/bin/qemu-system-x86_64"),
+        *("-L", f"{share}/qemu", "-L", f"{share}/seabios"),
     )
 
 
@@ -350,7 +350,7 @@ def _command(
         *("setpriv", "--pdeathsig", "KILL", *_emulator(hardware.emulator)),
         *("-name", f"rig-{guest.name}", "-nodefaults", "-display", "none"),
         # Page tables of five levels are a quarter more to walk, at each miss of the emulated TLB.
-        *("-machine", "pc-q35-7.2,smm=off", "-accel", "tcg,thread=multi,tb-size=512", "-cpu", "max,la57=off"),
+        *("-machine", "pc-q35-7.2,smm=off", "-accel", "tcg,thread=multi", "-cpu", "max,la57=off"),
         # One processor: with two, code that Linux patches while it runs (a static key, as when libvirt makes
         # a cpuset) can be met half patched by the other, and the guest panics on an int3.
         *("-smp", "1", "-m", str(guest.mib)),

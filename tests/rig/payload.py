@@ -1,4 +1,4 @@
-"""What a guest gets for one run: the repository, vgpuctl as a wheel, kernel modules, NVML."""
+"""What a guest gets for one run: the repository, vgpuctl as installed, kernel modules, NVML."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+import zipfile
 from pathlib import Path
 from typing import Final
 
+from tests.rig.commands import of_tree, run
 from tests.rig.layers import GUEST_FILES, REPOSITORY, Layers
 
 INSTALL: Final = "mkdir -p /srv && tar -xf /dev/vdb -C /srv && sh /srv/guest/install"
@@ -17,13 +19,32 @@ INSTALL: Final = "mkdir -p /srv && tar -xf /dev/vdb -C /srv && sh /srv/guest/ins
 
 
 def pack(layers: Layers, archive: Path) -> None:
-    """Write the tar archive of a run."""
+    """Write the tar archive of a run; its tests are of the installed vgpuctl, not of one beside them."""
     with tempfile.TemporaryDirectory() as work, tarfile.open(archive, "w") as tar:
         for path in repository_files():
-            tar.add(REPOSITORY / path, f"tree/{path}")
+            if not path.startswith("vgpuctl/"):
+                tar.add(REPOSITORY / path, f"tree/{path}")
         tar.add(layers.modules, "modules")
         tar.add(GUEST_FILES, "guest")
-        tar.add(wheel(Path(work)), "vgpuctl.whl")
+        tar.add(_site(layers, Path(work)), "site")
+
+
+def _site(layers: Layers, work: Path) -> Path:
+    """What pip would lay down: the wheel's files, and their bytecode.
+
+    Made here, by the guest's Python: there it takes seconds, and the service, which may not write to
+    its own files, would do it at each start.
+    """
+    site = work / "site"
+    with zipfile.ZipFile(wheel(work)) as found:
+        found.extractall(site)
+    run(
+        *of_tree(layers.root, f"usr/bin/python{layers.guest.python}"),
+        *("-S", "-m", "compileall", "-q", "--invalidation-mode", "unchecked-hash"),
+        *("-s", site, "-p", f"/{layers.guest.site}", site),
+        PYTHONHOME=str(layers.root / "usr"),
+    )
+    return site
 
 
 def repository_files() -> list[str]:

@@ -3,7 +3,7 @@
 On the host such tests are collected as all others are, then run by a pytest of the guest's own, and their
 reports are shown as if they had run here; the guest works while the host runs its own tests.  In the
 guest the same plugin sends the reports.  A test that has to see its guest boot runs on the host, with
-the fixture `machine`.
+the fixture `machine`, by another pytest beside the first.
 """
 
 from __future__ import annotations
@@ -22,8 +22,12 @@ from tests.rig.guests import TRIXIE
 
 INSIDE: Final = os.environ.get("VGPUCTL_RIG")
 """The name of the guest that we are in, None on the host."""
+REPORTS: Final = "VGPUCTL_RIG_REPORTS"
+"""The environment's name for the file to which a pytest beside another sends its reports."""
 _TOOLS: Final = "qemu-img setpriv mmdebstrap mke2fs cpio zstd xz modprobe depmod busybox strip apt-get git"
-_MACHINE_S: Final = 3600
+_BESIDE: Final = "machines"
+"""The part of the tests that have machines to themselves."""
+_ALL: Final = "all"
 _LOGS_S: Final = 120.0
 
 
@@ -41,11 +45,13 @@ def unavailable() -> str | None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Be the host's half or the guest's."""
-    if INSIDE is None:
-        config.pluginmanager.register(OnHost(config), "rig-on-host")
+    """Be the half that shows reports or the one that sends them."""
+    if INSIDE is not None:
+        config.pluginmanager.register(Sender(config, Path("/dev/virtio-ports/rig.reports")), "rig-sender")
+    elif reports := os.environ.get(REPORTS):
+        config.pluginmanager.register(Sender(config, Path(reports)), "rig-sender")
     else:
-        config.pluginmanager.register(InGuest(config), "rig-in-guest")
+        config.pluginmanager.register(OnHost(config), "rig-on-host")
 
 
 @pytest.fixture
@@ -59,21 +65,13 @@ def nvsim() -> Iterator[Any]:
     found.unload()
 
 
-@pytest.fixture
-def machine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Any]:
-    """A guest of the test's own, with vgpuctl installed; TRIXIE, or what it is parametrised with."""
-    if why := unavailable():
-        _cannot(why)
+@pytest.fixture(scope="module")
+def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A guest of the module's own, with vgpuctl installed."""
     from tests.rig.run import one_machine
 
-    with one_machine(getattr(request, "param", TRIXIE), tmp_path / "machine") as found:
+    with one_machine(TRIXIE, tmp_path_factory.mktemp("rig") / "machine") as found:
         yield found
-
-
-def _cannot(why: str) -> None:
-    if os.environ.get("CI") == "true":
-        pytest.fail(why)
-    pytest.skip(why)
 
 
 class OnHost:
@@ -85,28 +83,30 @@ class OnHost:
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        """Tests that have a machine to themselves come late, those in the rig last."""
+        """Tests that run elsewhere are shown last."""
         for item in items:
-            if _guests_of(item):
+            if _runs_of(item):
                 item.add_marker(pytest.mark.timeout(0), append=False)
-            elif _has_machine(item):
-                item.add_marker(pytest.mark.timeout(_MACHINE_S), append=False)
-        items.sort(key=lambda item: (bool(_guests_of(item)), _has_machine(item)))
+        items.sort(key=lambda item: bool(_runs_of(item)))
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtestloop(self, session: pytest.Session) -> Iterator[None]:
         """Start the guests before the first test."""
         ids: dict[tuple[str, str], list[str]] = {}
         for item in session.items:
-            for guest in _guests_of(item):
-                ids.setdefault((guest, _part_of(item)), []).append(item.nodeid)
+            for key in _runs_of(item):
+                ids.setdefault(key, []).append(item.nodeid)
         if not self._config.option.collectonly and ids and unavailable() is None:
-            from tests.rig.run import GuestRun
+            from tests.rig.run import GuestRun, MachineRun
 
-            last = None
+            last: Any = None
             # The longest first: one that begins last is waited for while a processor has nothing to do.
             for (guest, part), names in sorted(ids.items(), key=lambda each: -len(each[1])):
-                last = GuestRun(guest, names, _passed_on(self._config), name=f"{guest}-{part}", after=last)
+                options, name = _passed_on(self._config), f"{guest}-{part}"
+                if part == _BESIDE:
+                    last = MachineRun(names, options, name=name, after=last)
+                else:
+                    last = GuestRun(guest, names, options, name=name, after=last)
                 self._runs[guest, part] = last
                 last.start()
         try:
@@ -119,8 +119,8 @@ class OnHost:
                 run.stop()
 
     def pytest_runtest_protocol(self, item: pytest.Item) -> bool | None:
-        """Show what the guests said of a test of theirs."""
-        if not _guests_of(item):
+        """Show what was said elsewhere of a test that runs there."""
+        if not _runs_of(item):
             return None
         item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
         for report in self._reports(item):
@@ -132,15 +132,15 @@ class OnHost:
         if why := unavailable():
             yield _verdict(item, why, failed=os.environ.get("CI") == "true")
             return
-        guests = _guests_of(item)
-        for guest in guests:
-            answer = self._runs[guest, _part_of(item)].reports_of(item.nodeid)
+        runs = _runs_of(item)
+        for guest, part in runs:
+            answer = self._runs[guest, part].reports_of(item.nodeid)
             if isinstance(answer, str):
                 yield _verdict(item, f"{guest}: {answer}", failed=True)
                 continue
             for data in answer:
                 report = self._config.hook.pytest_report_from_serializable(config=self._config, data=data)
-                if len(guests) > 1:
+                if len(runs) > 1:
                     path, line, name = report.location
                     report.location = (path, line, f"{name} in {guest}")
                 yield report
@@ -160,12 +160,12 @@ class OnHost:
                 terminalreporter.line(f"the kernel of {guest} complained: {line}", red=True)
 
 
-class InGuest:
-    """Sends what happens to the host."""
+class Sender:
+    """Sends what happens to the pytest that shows it."""
 
-    def __init__(self, config: pytest.Config) -> None:
+    def __init__(self, config: pytest.Config, port: Path) -> None:
         self._config = config
-        self._port = Path("/dev/virtio-ports/rig.reports").open("wb", buffering=0)  # noqa: SIM115
+        self._port = port.open("wb", buffering=0)
 
     def pytest_runtest_logstart(self, nodeid: str) -> None:
         """A test begins."""
@@ -195,13 +195,15 @@ def _guests_of(item: pytest.Item) -> tuple[str, ...]:
     return mark.args or (TRIXIE,)
 
 
-def _part_of(item: pytest.Item) -> str:
-    """The tests of one directory have a machine to themselves, beside those of another."""
-    return item.path.parent.name
+def _runs_of(item: pytest.Item) -> tuple[tuple[str, str], ...]:
+    """The runs in which a test is, by guest and part; none for one that runs here.
 
-
-def _has_machine(item: pytest.Item) -> bool:
-    return "machine" in getattr(item, "fixturenames", ())
+    The tests of one directory have a machine of the main guest to themselves, beside those of another;
+    the few of the old guest share one.
+    """
+    if "machine" in getattr(item, "fixturenames", ()):
+        return ((TRIXIE, _BESIDE),)
+    return tuple((guest, item.path.parent.name if guest == TRIXIE else _ALL) for guest in _guests_of(item))
 
 
 def _passed_on(config: pytest.Config) -> list[str]:

@@ -1,4 +1,4 @@
-"""One run of tests in one guest: built, started and followed from a thread of its own."""
+"""Runs of tests by another pytest, in a guest or with machines: each followed from a thread of its own."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import json
 import os
 import re
 import shutil
+import subprocess
+import sys
 import threading
 import time
 from collections import Counter, defaultdict
@@ -21,6 +23,7 @@ from tests.rig.cache import Cache, default_directory, said
 from tests.rig.guests import GUESTS
 from tests.rig.layers import REPOSITORY, Layers, build
 from tests.rig.machine import Machine, MachineError
+from tests.rig.plugin import REPORTS
 
 _TEST_S: Final = 600
 _RUN_S: Final = 3600.0
@@ -89,31 +92,22 @@ def one_machine(guest: str, directory: Path) -> Iterator[Machine]:
             machine.stop()
 
 
-class GuestRun(threading.Thread):
-    """The tests with these node ids, in that guest; `reports_of` waits for one of them.
+class Run(threading.Thread):
+    """Tests that another pytest runs, by their node ids; `reports_of` waits for one of them."""
 
-    A guest that stops answering is replaced.  The test at which it stopped is tried once more, and has
-    failed when that machine stops there too.
-    """
-
-    def __init__(
-        self, guest: str, ids: list[str], options: list[str], *, name: str, after: GuestRun | None = None
-    ) -> None:
+    def __init__(self, ids: list[str], options: list[str], *, name: str, after: Run | None = None) -> None:
         """`after` is the run that has to have its machine before this one may have one."""
         super().__init__(name=name, daemon=True)
-        self.guest = guest
-        self._after = after
-        self._had_its_turn = threading.Event()
         self._ids = ids
         self._options = options
+        self._after = after
+        self._had_its_turn = threading.Event()
         self._changed = threading.Condition()
         self._reports: dict[str, list[dict[str, Any]]] = defaultdict(list)
         self._done: set[str] = set()
         self._lost: dict[str, str] = {}
         self._current: str | None = None
         self._heard = time.monotonic()
-        self._machine: Machine | None = None
-        self._stopped_answering: str | None = None
         self._given_up = False
         self._end: str | None = None
         self.complaints: list[str] = []
@@ -122,15 +116,9 @@ class GuestRun(threading.Thread):
         """Why a machine was replaced, once for each."""
 
     def run(self) -> None:
-        """Build, start, test, and leave the logs."""
-        end = "the guest's tests ended"
+        """Do all of it, and tell whoever waits how it ended."""
         try:
-            layers_of(self.guest)
-            if self._after is not None:
-                self._after._had_its_turn.wait()
-            with machine_slot():
-                self._had_its_turn.set()
-                end = self._all()
+            end = self._in_turn()
         except Exception as error:  # whoever waits for a report must hear of it
             end = f"{type(error).__name__}: {error}"
         finally:
@@ -146,6 +134,96 @@ class GuestRun(threading.Thread):
             if nodeid in self._lost or nodeid not in self._done:
                 return self._lost.get(nodeid) or str(self._end)
             return self._reports.pop(nodeid)
+
+    def stop(self) -> None:
+        """Give up, whatever it is doing."""
+        raise NotImplementedError
+
+    def _in_turn(self) -> str:
+        """Do all of it when it has its turn; how it ended."""
+        raise NotImplementedError
+
+    def _wait_for_turn(self) -> None:
+        if self._after is not None:
+            self._after._had_its_turn.wait()
+
+    def _take(self, message: dict[str, Any]) -> None:
+        with self._changed:
+            self._heard = time.monotonic()
+            if "started" in message:
+                self._current = message["started"]
+            elif "report" in message:
+                self._reports[message["report"]["nodeid"]].append(message["report"])
+            else:
+                self._current = None
+                self._done.add(message["finished"])
+                self._changed.notify_all()
+
+
+class MachineRun(Run):
+    """Tests that have machines to themselves, in a pytest beside this one: neither waits for the other."""
+
+    _process: subprocess.Popen[bytes] | None = None
+
+    def stop(self) -> None:
+        """Give up; its machines end with it."""
+        self._given_up = True
+        if self._process is not None:
+            self._process.kill()
+
+    def _in_turn(self) -> str:
+        self._wait_for_turn()
+        self._had_its_turn.set()
+        directory = artefacts(self.name)
+        directory.mkdir(parents=True, exist_ok=True)
+        (directory / "ids").write_text("\n".join(self._ids))
+        log = directory / "pytest.log"
+        reading, writing = os.pipe()
+        with os.fdopen(reading, "rb") as reports, log.open("wb") as output:
+            self._process = subprocess.Popen(
+                [
+                    *(sys.executable, "-m", "pytest", "-p", "no:cacheprovider"),
+                    *(f"--override-ini=timeout={_RUN_S:.0f}", *self._options, f"@{directory / 'ids'}"),
+                ],
+                cwd=REPOSITORY,
+                env={**os.environ, REPORTS: f"/proc/self/fd/{writing}"},
+                pass_fds=[writing],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            )
+            os.close(writing)
+            if self._given_up:
+                self._process.kill()
+            for line in reports:
+                self._take(json.loads(line))
+            status = self._process.wait()
+        said(f"{self.name} was done")
+        return f"its pytest ended with {status} and without this test:\n{log.read_text()[-4000:]}"
+
+
+class GuestRun(Run):
+    """Tests in that guest.
+
+    A guest that stops answering is replaced.  The test at which it stopped is tried once more, and has
+    failed when that machine stops there too.
+    """
+
+    def __init__(
+        self, guest: str, ids: list[str], options: list[str], *, name: str, after: Run | None = None
+    ) -> None:
+        """`after` is the run that has to have its machine before this one may have one."""
+        super().__init__(ids, options, name=name, after=after)
+        self.guest = guest
+        self._machine: Machine | None = None
+        self._stopped_answering: str | None = None
+
+    def _in_turn(self) -> str:
+        layers_of(self.guest)
+        self._wait_for_turn()
+        with machine_slot():
+            self._had_its_turn.set()
+            return self._all()
 
     def stop(self) -> None:
         """Give up, whatever it is doing."""
@@ -218,18 +296,6 @@ class GuestRun(threading.Thread):
             *lines, text = (text + chunk).split(b"\n")
             for line in lines:
                 self._take(json.loads(line))
-
-    def _take(self, message: dict[str, Any]) -> None:
-        with self._changed:
-            self._heard = time.monotonic()
-            if "started" in message:
-                self._current = message["started"]
-            elif "report" in message:
-                self._reports[message["report"]["nodeid"]].append(message["report"])
-            else:
-                self._current = None
-                self._done.add(message["finished"])
-                self._changed.notify_all()
 
     def _watch(self, machine: Machine, ended: threading.Event) -> None:
         """End a guest that answers no more, or in which nothing goes on any more."""

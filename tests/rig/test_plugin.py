@@ -94,6 +94,22 @@ def test_the_longest_part_begins_first(project, monkeypatch):
     assert [each.after for each in begun] == [None, begun[0]]
 
 
+def test_a_test_with_a_machine_of_its_own_runs_beside(project, pytester, monkeypatch):
+    pytester.makepyfile(
+        test_it=f"{TESTS}\ndef test_boots(machine): raise RuntimeError('never run by this one')"
+    )
+    begun = []
+
+    def beside(ids, options, *, name, after):
+        begun.append((ids, name, after.guest))
+        return Answers("trixie", ids, options, name, after)
+
+    monkeypatch.setattr(run, "MachineRun", beside)
+    result = project("-v", "--deselect", "test_it.py::test_in_both")
+    result.assert_outcomes(passed=3, deselected=1)
+    assert begun == [(["test_it.py::test_boots"], "trixie-machines", "trixie")]
+
+
 def test_a_guest_that_ends_early_fails_its_tests(project, monkeypatch):
     monkeypatch.setattr(run, "GuestRun", Silent)
     project().assert_outcomes(passed=1, errors=3)

@@ -132,6 +132,32 @@ def test_machines_are_not_replaced_for_ever(guest):
     assert len(Stand.made) == 4
 
 
+def test_a_pytest_beside_this_one_sends_its_reports_and_why_there_are_none(monkeypatch, tmp_path):
+    monkeypatch.setattr(run, "artefacts", lambda name: tmp_path / name)
+    monkeypatch.setattr(run, "said", lambda text: None)
+    passes = "tests/rig/test_cache.py::test_a_layer_is_made_once"
+    found = run.MachineRun([passes], ["-q"], name="beside")
+    found.start()
+    assert [(each["when"], each["outcome"]) for each in found.reports_of(passes)] == [
+        (when, "passed") for when in ("setup", "call", "teardown")
+    ]
+    assert "its pytest ended with 0" in found.reports_of("test_other")
+    found = run.MachineRun(["tests/rig/test_cache.py::test_that_is_not_there"], [], name="beside")
+    found.start()
+    assert "not found: " in found.reports_of("tests/rig/test_cache.py::test_that_is_not_there")
+
+
+def test_a_run_beside_that_is_given_up_ends(monkeypatch, tmp_path):
+    monkeypatch.setattr(run, "artefacts", lambda name: tmp_path / name)
+    first = run.GuestRun("trixie", [], [], name="trixie-rig")
+    found = run.MachineRun(["tests/rig/test_cache.py"], [], name="beside", after=first)
+    found.start()
+    found.stop()
+    first._had_its_turn.set()
+    found.join(60)
+    assert "its pytest ended with -9" in found.reports_of("test_a")
+
+
 def test_there_are_as_many_machines_at_a_time_as_processors(monkeypatch, tmp_path):
     monkeypatch.setattr(run, "default_directory", lambda: tmp_path)
     monkeypatch.setattr(run, "_SLOT_S", 0.01)

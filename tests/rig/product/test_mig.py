@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,11 +14,12 @@ from tests.rig.desktops import (
     refused,
     run,
     type_in_kernel,
-    until,
     vfio_group,
     vgpu,
     vgpuctl,
 )
+
+pytestmark = pytest.mark.rig
 
 SRIOV, VENDOR = "0000:61:00.0", "0000:41:00.0"
 CARDS = "h100:vendor-vfio@41,a100-80:sriov-mdev@61"
@@ -46,7 +46,6 @@ def instances(gpu: str) -> dict[str, list[dict[str, Any]]]:
     return found
 
 
-@pytest.mark.rig
 @pytest.mark.parametrize("framework", TYPES)
 def test_from_a_wish_to_a_desktop_that_does_not_notice_another_layout(host: Host, framework: str) -> None:
     gpu, board = TYPES[framework]
@@ -83,49 +82,3 @@ def test_from_a_wish_to_a_desktop_that_does_not_notice_another_layout(host: Host
     vgpuctl("detach", name)
     vgpuctl("mig", "disable", gpu, "--yes")
     assert instances(gpu) == {}
-
-
-@pytest.mark.slow
-def test_a_card_that_forgets_mig_is_as_wished_again_after_a_boot(machine: Any) -> None:
-    """Hopper forgets its mode with the driver, Ampere keeps it; VFs, instances and vGPUs are gone on both."""
-
-    def put(path: str, text: str) -> None:
-        machine.must(f"mkdir -p $(dirname {path}); cat > {path}", stdin=text.encode())
-
-    def shown(what: str) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = json.loads(machine.must(f"vgpuctl {what} list -o json"))
-        return found
-
-    def cut() -> dict[str, list[tuple[str, int]]]:
-        return {
-            each["address"]: sorted((it["profile"], it["start"]) for it in each["gpu_instances"] or [])
-            for each in shown("gpu")
-        }
-
-    put("/etc/modules-load.d/cards.conf", "nvsim_cards\nnvsim\n")
-    put("/etc/modprobe.d/cards.conf", f"options nvsim_cards gpus={CARDS}\n")
-    machine.must("modprobe nvsim_cards; modprobe nvsim; udevadm settle")
-    machine.must("systemctl enable --now vgpuctl.service", timeout_s=120)
-    documents = []
-    for framework, (gpu, board) in TYPES.items():
-        wish = {
-            "apiVersion": "vgpuctl/v1",
-            "kind": "Gpu",
-            "name": gpu,
-            "mig": {"vgpus": {f"{board}-2-20C": 1}},
-        }
-        made = {"apiVersion": "vgpuctl/v1", "kind": "Vgpu", "name": framework, "type": f"{board}-2-20C"}
-        documents += [wish, made]
-    put("/root/wish.json", json.dumps(documents))
-    machine.must("vgpuctl apply -f /root/wish.json --yes", timeout_s=240)
-    before = cut()
-    assert [len(each) for each in before.values()] == [1, 1]
-
-    # What a power cycle leaves of a real A100, a simulated one has to be told: its mode.
-    put("/etc/modprobe.d/cards.conf", f"options nvsim_cards gpus={CARDS}+mig\n")
-    machine.reboot()
-    machine.sh("systemctl is-system-running --wait", timeout_s=300)
-
-    until(lambda: cut() == before, "the GPU instances")
-    present = dict.fromkeys(TYPES, "present")
-    until(lambda: {each["name"]: each["state"] for each in shown("vgpu")} == present, "the vGPUs")

@@ -16,12 +16,12 @@ pytestmark = pytest.mark.rig
 T4S = ("0000:21:00.0", "0000:41:00.0")
 L40SS = ("0000:61:00.0", "0000:81:00.0")
 CARDS = "t4:mdev@21,t4:mdev@41,l40s:vendor-vfio@61,l40s:vendor-vfio@81"
-EACH = 16
+EACH = 6
 
 
 @pytest.fixture
 def host() -> Iterator[Host]:
-    """Four cards full of vGPUs."""
+    """Four cards with some vGPUs each."""
     with Host(CARDS) as made:
         documents = [
             {"apiVersion": "vgpuctl/v1", "kind": "Vgpu", "name": f"v{gpu[5:7]}-{n}", "type": of, "gpu": gpu}
