@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import stat
+import sysconfig
 import tomllib
 from pathlib import Path
 
@@ -34,6 +35,7 @@ for each in $OVERLAID; do cp -a "$LAYERS$each/upper" "$(basename "$each")"; done
 PLAYBOOK = """
 - hosts: hv
   gather_facts: false
+  environment: {{PYTHONPATH: "{packages}"}}
   roles:
     - role: vgpuctl.vgpuctl.vgpuctl
       vars:
@@ -48,11 +50,22 @@ PLAYBOOK = """
 """
 
 
+def needed(directory: Path) -> Path:
+    """What the wheel needs: the packages of this environment but for vgpuctl; nothing comes from an index."""
+    directory.mkdir()
+    for each in Path(sysconfig.get_path("purelib")).iterdir():
+        if not each.name.startswith(("vgpuctl", "__editable__", "pip", "setuptools")):
+            (directory / each.name).symlink_to(each)
+    return directory
+
+
 @pytest.mark.root
 def test_it_installs_a_wheel_and_the_second_time_changes_nothing(controller: Controller, tmp_path: Path):
     """All but what needs a systemd that runs."""
     here = controller.directory
-    (here / "playbook.yml").write_text(PLAYBOOK.format(wheel=wheel(tmp_path)))
+    (here / "playbook.yml").write_text(
+        PLAYBOOK.format(wheel=wheel(tmp_path), packages=needed(tmp_path / "needed"))
+    )
     (here / "hosts").write_text(
         f"hv ansible_connection=local ansible_python_interpreter={ENVIRONMENT / 'bin/python'}\n"
     )
