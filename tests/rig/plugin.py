@@ -27,6 +27,8 @@ REPORTS: Final = "VGPUCTL_RIG_REPORTS"
 _TOOLS: Final = "qemu-img setpriv mmdebstrap mke2fs cpio zstd xz modprobe depmod busybox strip apt-get git"
 _BESIDE: Final = "machines"
 """The part of the tests that have machines to themselves."""
+_BOOT: Final = 12
+"""As many other tests take as long as one with a machine of its own."""
 _ALL: Final = "all"
 _LOGS_S: Final = 120.0
 
@@ -101,7 +103,7 @@ class OnHost:
 
             last: Any = None
             # The longest first: one that begins last is waited for while a processor has nothing to do.
-            for (guest, part), names in sorted(ids.items(), key=lambda each: -len(each[1])):
+            for (guest, part), names in sorted(ids.items(), key=_length, reverse=True):
                 options, name = _passed_on(self._config), f"{guest}-{part}"
                 if part == _BESIDE:
                     last = MachineRun(names, options, name=name, after=last)
@@ -204,6 +206,12 @@ def _runs_of(item: pytest.Item) -> tuple[tuple[str, str], ...]:
     if "machine" in getattr(item, "fixturenames", ()):
         return ((TRIXIE, _BESIDE),)
     return tuple((guest, item.path.parent.name if guest == TRIXIE else _ALL) for guest in _guests_of(item))
+
+
+def _length(run: tuple[tuple[str, str], list[str]]) -> int:
+    """How long a run of tests takes, in tests."""
+    (_, part), names = run
+    return len(names) * (_BOOT if part == _BESIDE else 1)
 
 
 def _passed_on(config: pytest.Config) -> list[str]:

@@ -173,7 +173,6 @@ class MachineRun(Run):
 
     def _in_turn(self) -> str:
         self._wait_for_turn()
-        self._had_its_turn.set()
         directory = artefacts(self.name)
         directory.mkdir(parents=True, exist_ok=True)
         (directory / "ids").write_text("\n".join(self._ids))
@@ -182,6 +181,8 @@ class MachineRun(Run):
         with os.fdopen(reading, "rb") as reports, log.open("wb") as output:
             self._process = subprocess.Popen(
                 [
+                    # A run that is killed takes it along, and it its machines.
+                    *("setpriv", "--pdeathsig", "KILL"),
                     *(sys.executable, "-m", "pytest", "-p", "no:cacheprovider"),
                     *(f"--override-ini=timeout={_RUN_S:.0f}", *self._options, f"@{directory / 'ids'}"),
                 ],
@@ -197,6 +198,8 @@ class MachineRun(Run):
                 self._process.kill()
             for line in reports:
                 self._take(json.loads(line))
+                if self._done:
+                    self._had_its_turn.set()
             status = self._process.wait()
         said(f"{self.name} was done")
         return f"its pytest ended with {status} and without this test:\n{log.read_text()[-4000:]}"

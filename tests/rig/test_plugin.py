@@ -101,13 +101,13 @@ def test_a_test_with_a_machine_of_its_own_runs_beside(project, pytester, monkeyp
     begun = []
 
     def beside(ids, options, *, name, after):
-        begun.append((ids, name, after.guest))
+        begun.append((ids, name, after))
         return Answers("trixie", ids, options, name, after)
 
     monkeypatch.setattr(run, "MachineRun", beside)
     result = project("-v", "--deselect", "test_it.py::test_in_both")
     result.assert_outcomes(passed=3, deselected=1)
-    assert begun == [(["test_it.py::test_boots"], "trixie-machines", "trixie")]
+    assert begun == [(["test_it.py::test_boots"], "trixie-machines", None)], "a boot is longer than a test"
 
 
 def test_a_guest_that_ends_early_fails_its_tests(project, monkeypatch):
