@@ -20,7 +20,7 @@ from vgpuctl.model.gpu import Gpu, GpuState
 from vgpuctl.model.record import PauseSet
 from vgpuctl.model.snapshot import Snapshot
 from vgpuctl.model.step import CreateVgpu, Effect
-from vgpuctl.service import loop
+from vgpuctl.service import loop, restore
 from vgpuctl.service.boot import Outlook
 from vgpuctl.service.messages import Observe, RunStep, SweepDue
 
@@ -56,6 +56,24 @@ def seen(daemon: Daemon, change: Callable[[Gpu], Gpu | None] = lambda gpu: gpu) 
     gpus = tuple(each for gpu in snapshot.gpus if (each := change(gpu)) is not None)
     away = Unknown("not up yet")
     return replace(snapshot, gpus=gpus, domains=away, hypervisor=away)
+
+
+def refuse(daemon: Daemon, error: errors.VgpuctlError) -> None:
+    """Nobody makes `a` until `daemon.run` is None again."""
+
+    def run(effect: Effect) -> None:
+        if isinstance(effect, CreateVgpu) and effect.name == "a":
+            raise error
+        daemon.stage.host.run(effect)
+
+    daemon.run = run
+
+
+def without_driver(gpu: Gpu) -> Gpu:
+    """The first of them as its driver leaves it."""
+    if str(gpu.address) != FIRST:
+        return gpu
+    return replace(gpu, state=GpuState.NO_DRIVER, types=(), vgpus=(), framework=None)
 
 
 def sweep(daemon: Daemon) -> Outlook:
@@ -110,27 +128,27 @@ def test_a_gpu_whose_driver_is_not_ready_is_awaited_and_holds_up_only_its_own(
 
 def test_what_failed_while_the_driver_went_is_tried_as_soon_as_it_is_back(daemon: Daemon):
     """A driver that unbinds its GPUs one by one refuses what a restore asks of it meanwhile."""
-
-    def refuse(effect: Effect) -> None:
-        if isinstance(effect, CreateVgpu) and effect.name == "a":
-            raise errors.GpuState("it is no VF that takes vGPU types now")
-        daemon.stage.host.run(effect)
-
-    daemon.run = refuse
+    refuse(daemon, errors.GpuState("it is no VF that takes vGPU types now"))
     sweep(daemon)
     daemon.run = None
     assert list(sweep(daemon).absent) == ["a"], "it is left alone for a while"
-
-    def gone(gpu: Gpu) -> Gpu:
-        if str(gpu.address) != FIRST:
-            return gpu
-        return replace(gpu, state=GpuState.NO_DRIVER, types=(), vgpus=(), framework=None)
-
-    daemon.observe = lambda: seen(daemon, gone)
+    daemon.observe = lambda: seen(daemon, without_driver)
     sweep(daemon)
     daemon.observe = lambda: seen(daemon)
     sweep(daemon)
     assert sweep(daemon).absent == {}
+
+
+def test_what_is_wished_of_a_gpu_without_a_driver_has_no_pause_either(daemon: Daemon):
+    daemon.observe = daemon.stage.observe
+    daemon.do(
+        ApplyDocuments(documents=(GpuDocument(name=FIRST, vfs=None), GpuDocument(name=SECOND, vfs=None)))
+    )
+    ledger = daemon.engine.ledger
+    found = restore.without_driver(
+        ledger.in_force(), ledger.allocations.values(), seen(daemon, without_driver)
+    )
+    assert found == {"a", f"Gpu/{FIRST}"}
 
 
 def test_a_card_that_was_taken_out_is_not_waited_for(daemon: Daemon):
@@ -156,12 +174,7 @@ def test_a_parent_that_comes_with_a_module_is(tmp_path: Path):
 
 
 def test_what_the_driver_refused_is_missing_with_the_reason(daemon: Daemon):
-    def refuse(effect: Any) -> None:
-        if isinstance(effect, CreateVgpu) and effect.name == "a":
-            raise errors.KernelRefused("the driver said 0x56")
-        daemon.stage.host.run(effect)
-
-    daemon.run = refuse
+    refuse(daemon, errors.KernelRefused("the driver said 0x56"))
     sweep(daemon)
     for _ in range(3):
         found = sweep(daemon)

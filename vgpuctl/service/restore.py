@@ -84,11 +84,13 @@ def missing(wishes: Wishes, allocations: Iterable[Allocation], snapshot: Snapsho
 
 def without_driver(wishes: Wishes, allocations: Iterable[Allocation], snapshot: Snapshot) -> set[str]:
     """The names whose GPU has no driver: what failed there tells nothing of the driver that comes."""
-    found = {each.name: gpu_of(each, snapshot) for each in allocations}
+    bare = {each.address for each in snapshot.gpus if each.state is GpuState.NO_DRIVER}
+    found = {each.name for each in allocations if each.gpu.address in bare}
     for key, wish in wishes.documents.items():
-        if isinstance(wish.document, GpuDocument):
-            found[str(key)] = _gpu_named(snapshot, wish.document.name)
-    return {name for name, gpu in found.items() if gpu is not None and gpu.state is GpuState.NO_DRIVER}
+        gpu = _gpu_named(snapshot, wish.document.name) if isinstance(wish.document, GpuDocument) else None
+        if gpu is not None and gpu.address in bare:
+            found.add(str(key))
+    return found
 
 
 def held_back(
