@@ -430,12 +430,17 @@ def _tree(kind: type[errors.VgpuctlError]) -> Iterator[type[errors.VgpuctlError]
 
 def _drift() -> str:
     rows = [
-        (f"`{code}`", each.doc, f"`{each.most}`", each.advice.format(name="NAME", gpu="GPU"))
+        (
+            f"`{code}`",
+            each.doc,
+            f"`{each.most}`",
+            each.unasked,
+            each.advice.format(name="NAME", gpu="GPU"),
+        )
         for code, each in MEANINGS.items()
     ]
-    return "\n".join(
-        ["# Drift\n", DRIFT_TEXT, _table(("state", "what it is", "at most", "what to do"), rows)]
-    )
+    heads = ("state", "what it is", "at most", "what is done unasked", "what to do")
+    return "\n".join(["# Drift\n", DRIFT_TEXT, _table(heads, rows)])
 
 
 # Markdown --------------------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ from typing import Any, ClassVar
 
 
 class VgpuctlError(Exception):
-    """Root of the tree: a message, a stable code, the facts behind it, and a hint."""
+    """Root of the tree; by itself a fault of vgpuctl, whose message has an `error_id`."""
 
     code: ClassVar[str] = "internal"
     title: ClassVar[str] = "Internal error"
@@ -340,6 +340,13 @@ class NotRestored(HostFailure):
     title = "Not restored"
 
 
+class StepInterrupted(HostFailure):
+    """The daemon ended while the step ran; its operation went on with what the host shows."""
+
+    code = "interrupted"
+    title = "Interrupted"
+
+
 class StoreFailure(HostFailure):
     """The state could not be saved; nothing was changed."""
 
@@ -357,10 +364,10 @@ class RolledBack(VgpuctlError):
 
 
 class OperationCancelled(RolledBack):
-    """The operation was cancelled, and what it had done was undone."""
+    """The operation was cancelled, and undone as far as it has a way back."""
 
     code = "operation-cancelled"
-    title = "Cancelled and rolled back"
+    title = "Cancelled"
 
 
 class NeedsOperator(VgpuctlError):

@@ -126,6 +126,9 @@ def test_refusals_have_their_codes(method: str, path: str, body: Any, code: str,
 def test_pause_and_resume_show_in_the_host(ask: Caller) -> None:
     assert ask("POST", "/v1/pause").json["paused"] is True
     assert ask("POST", "/v1/resume", {}).json["paused"] is False
+    held, went_on = [each for each in ask("GET", "/v1/events").json if each["kind"] == "pause-set"]
+    assert held["summary"] == "background changes are paused, says operator"
+    assert went_on["body"]["requester"]["uid"] == 1000
 
 
 def test_events_tell_what_happened(ask: Caller) -> None:

@@ -73,6 +73,23 @@ def test_what_mends_is_shown_before_it_is_done(line: str, vgpuctl: Run, daemon: 
     assert len(daemon.calls(*OPERATIONS)) == 1
 
 
+@pytest.mark.parametrize(
+    ("line", "drift", "said"),
+    [
+        ("repair --yes", [], "there is nothing to mend\n"),
+        ("repair --yes", [canned.VANISHED], "nothing was mended: "),
+        ("repair win11-042 --yes", [canned.VANISHED], "there is nothing to mend\n"),
+    ],
+)
+def test_a_repair_that_had_nothing_to_do_says_so(
+    line: str, drift: list[canned.Item], said: str, vgpuctl: Run, daemon: FakeDaemon
+) -> None:
+    daemon.answers[OPERATIONS] = canned.operation(steps_total=0, steps_done=0, steps=[])
+    daemon.answers["GET", "/v1/host"] = {**canned.HOST, "drift": drift}
+    result = vgpuctl(*line.split())
+    assert (result.status, result.err.splitlines(keepends=True)[-1].startswith(said)) == (0, True), result.err
+
+
 @pytest.mark.parametrize("line", EDITS)
 def test_edit_that_is_sent(line: str, vgpuctl: Run, daemon: FakeDaemon) -> None:
     assert vgpuctl(*line.split()).status == 0

@@ -68,7 +68,7 @@ def test_an_unknown_code_keeps_its_status(vgpuctl: Run, daemon: FakeDaemon) -> N
     ("ended", "status"),
     [
         (canned.operation("failed", problem={"code": "no-capacity", "detail": "full"}), 5),
-        (canned.operation("failed", steps_done=1, problem={"code": "kernel-refused", "detail": "EIO"}), 8),
+        (canned.operation("failed", steps_done=1, problem={"code": "kernel-refused", "detail": "EIO"}), 1),
         (canned.operation("failed", steps_done=1, problem={"code": "rolled-back", "detail": "EIO"}), 8),
         (canned.operation("cancelled"), 8),
         (canned.operation("needs-operator", problem={"code": "kernel-refused", "detail": "EIO"}), 9),

@@ -133,7 +133,7 @@ def test_steps_are_told_as_they_happen(daemon: FakeDaemon) -> None:
         state("done", "running") | {"state": "running"},
         state("done", "failed") | {"state": "rolling-back"},
         state("done", "failed")
-        | {"state": "failed", "problem": {"code": "libvirt-refused", "detail": "no free PCI slot"}},
+        | {"state": "failed", "problem": {"code": "rolled-back", "detail": "no free PCI slot; undone"}},
     ]
     status, text = terminal.run("vgpu", "create", "-t", "L40S-8Q", host=daemon.host)
     assert status == 8
@@ -141,7 +141,7 @@ def test_steps_are_told_as_they_happen(daemon: FakeDaemon) -> None:
     assert text.count("✓ create vGPU cad-1") == 1
     assert text.count("✗ attach vGPU cad-1") == 1
     assert "... attach vGPU cad-1" in text
-    assert "vgpuctl: no free PCI slot (what had been done was undone)" in text
+    assert "vgpuctl: no free PCI slot; undone" in text
 
 
 def test_ctrl_c_leaves_the_operation_and_says_how_to_come_back(daemon: FakeDaemon) -> None:

@@ -110,9 +110,19 @@ def test_success_is_no_failure() -> None:
 
 def test_a_failure_keeps_its_cause() -> None:
     problem = {"code": "kernel-refused", "detail": "EIO", "hint": "look at dmesg"}
+    stopped = failure_of(canned.operation("needs-operator", steps_done=2, problem=problem))
+    assert stopped is not None
+    assert (stopped.code, stopped.hint, stopped.facts["cause"]) == (
+        "needs-operator",
+        "look at dmesg",
+        problem,
+    )
+
+
+@pytest.mark.parametrize("code", ["kernel-refused", "rolled-back"])
+def test_whether_anything_was_undone_is_what_the_daemon_says(code: str) -> None:
+    """A repair is not: what it did stays, also when it failed."""
+    problem = {"code": code, "detail": "EIO"}
     failure = failure_of(canned.operation("failed", steps_done=2, problem=problem))
     assert failure is not None
-    assert (failure.code, failure.hint, failure.facts["cause"]) == ("rolled-back", "look at dmesg", problem)
-    untouched = failure_of(canned.operation("failed", steps_done=0, problem=problem))
-    assert untouched is not None
-    assert untouched.code == "kernel-refused"
+    assert (failure.code, failure.message) == (code, "EIO")

@@ -330,3 +330,5 @@ def test_every_state_has_a_meaning_and_its_advice_names_what_it_is_about():
         assert not set("{}") & set(finding.hint)
     moved = Finding(code=Drift.CARD_MOVED, subject="GPU-1", detail="", repair=Repair.AUTO, gpu="0000:41:00.0")
     assert moved.hint == "its vGPUs follow it; `vgpuctl repair 0000:41:00.0`"
+    left_alone = replace(moved, repair=Repair.NEVER)
+    assert left_alone.hint == "`vgpuctl repair 0000:41:00.0`", "nothing is promised that the policy forbids"

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.support.stage import Daemon, Stage, faults_of, show
+from tests.support.world import WHO
 from vgpuctl import errors
 from vgpuctl.host.libvirt.hostdev_xml import text_of
 from vgpuctl.model.document import (
@@ -394,10 +395,11 @@ def test_a_repair_that_is_cancelled_goes_no_further_and_undoes_nothing(make):
     ticket = daemon.submit(RepairDrift(subject=L40S))
     while not stage.observe().gpus[1].vfs:
         daemon.turn(daemon.perform(daemon.effects.pop(0)))
-    daemon.turn(CancelRequested(next(daemon.tickets), daemon.answers[ticket].value))
+    daemon.turn(CancelRequested(next(daemon.tickets), daemon.answers[ticket].value, WHO))
     daemon.until_idle()
     operation = daemon.operation(ticket)
     assert operation.state is OperationState.CANCELLED
+    assert operation.problem["detail"] == f"{WHO.name} cancelled it"
     assert [type(each.step.effect) for each in operation.runs] == [SetVfs]
     assert stage.observe().gpus[1].vfs
     assert {each.gpu for each in stage.observe().vgpus()} == {PciAddress(0, 0x41, 0, 0)}

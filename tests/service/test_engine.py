@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.support.stage import Daemon, Stage, faults_of
+from tests.support.world import WHO
 from vgpuctl import errors
 from vgpuctl.model.document import GpuDocument, VgpuDocument
 from vgpuctl.model.edit import AdoptVgpus, ApplyDocuments, AttachVgpu, CreateVgpus, DeleteVgpu
@@ -172,7 +173,7 @@ def test_what_others_made_where_ours_was_is_not_undone_with_ours(two: Daemon):
     daemon.until_idle()
     daemon.stage.sim.kernel.write(vf, str(ours.type_id))
     daemon.stage.foreign.add((str(ours.parent), "None"))
-    daemon.turn(CancelRequested(next(daemon.tickets), daemon.answers[ticket].value))
+    daemon.turn(CancelRequested(next(daemon.tickets), daemon.answers[ticket].value, WHO))
     daemon.turn(daemon.perform(left))
     daemon.until_idle()
     assert [each.parent for each in daemon.stage.observe().vgpus()] == [ours.parent]
@@ -243,7 +244,7 @@ def test_patience_ends(t4: Daemon):
     ticket = t4.submit(AttachVgpu(domain="win1", type="T4-4Q"))
     step = up_to_step(t4)
     t4.observe = lambda: without_libvirt(stage.observe())
-    t4.turn(CancelRequested(999, t4.answers[ticket].value), t4.perform(step))
+    t4.turn(CancelRequested(999, t4.answers[ticket].value, WHO), t4.perform(step))
     for _ in range(3):
         t4.turn(SweepDue())
         t4.until_idle()
@@ -299,11 +300,11 @@ def test_a_restore_is_held_by_a_pause_and_goes_on_after(t4: Daemon):
     lost(t4)
     t4.turn(SweepDue())
     step = up_to_step(t4)
-    t4.turn(PauseRequested(999, paused=True))
+    t4.turn(PauseRequested(999, paused=True, requester=WHO))
     t4.turn(t4.perform(step))
     t4.until_idle()
     assert len(t4.stage.observe().vgpus()) == 1
-    t4.turn(PauseRequested(1000, paused=False))
+    t4.turn(PauseRequested(1000, paused=False, requester=WHO))
     t4.turn(SweepDue())
     t4.until_idle()
     assert len(t4.stage.observe().vgpus()) == 2
@@ -374,7 +375,7 @@ def test_a_vf_that_lost_its_vgpu_may_become_somebody_elses(vendor: Daemon):
     stage = vendor.stage
     vendor.do(CreateVgpus(type="A2-4Q", name="a"))
     (vgpu,) = stage.observe().vgpus()
-    vendor.turn(PauseRequested(999, paused=True))
+    vendor.turn(PauseRequested(999, paused=True, requester=WHO))
     stage.sim.kernel.write(f"sys/bus/pci/devices/{vgpu.parent}/nvidia/current_vgpu_type", "0")
     vendor.turn(SweepDue())
     vendor.until_idle()

@@ -17,6 +17,7 @@ import pytest
 from tests.service.test_engine import staged
 from tests.support.builders import NOW
 from tests.support.stage import Daemon, faults_of
+from tests.support.world import WHO
 from vgpuctl import errors
 from vgpuctl.model.allocation import Allocation, Hold
 from vgpuctl.model.document import DesktopDocument, DesktopVgpu, Wish, key_of
@@ -348,7 +349,7 @@ def test_a_vf_that_carries_somebody_elses_vgpu_is_left_alone(vendor: Daemon):
     """hardware.md T16, 1.4.13: a VF is reused; what stands there now may be anybody's."""
     vendor.do(CreateVgpus(type="A2-8Q", name="win1"))
     there = place(vendor, "win1")
-    vendor.turn(PauseRequested(next(vendor.tickets), paused=True))
+    vendor.turn(PauseRequested(next(vendor.tickets), paused=True, requester=WHO))
     lose(vendor, "win1")
     look(vendor)
     vendor.stage.sim.kernel.write(current_type(there.parent), str(there.type_id))
@@ -641,7 +642,7 @@ def test_a_place_that_the_desktops_xml_names_is_not_exchanged(vendor: Daemon):
     wish = DesktopDocument(name="win1", vgpus=(DesktopVgpu(name="win1", vgpu="win1"),))
     key = key_of(wish)
     vendor.engine.ledger.wishes[key] = Wish(document=wish, generation=1, created_at=NOW, changed_at=NOW)
-    vendor.turn(PauseRequested(next(vendor.tickets), paused=True))
+    vendor.turn(PauseRequested(next(vendor.tickets), paused=True, requester=WHO))
     lose(vendor, "win1")
     look(vendor)
     vendor.stage.sim.kernel.write(current_type(there.parent), str(there.type_id))

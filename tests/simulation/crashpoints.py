@@ -179,7 +179,7 @@ class Play:
             if self.scenario.cancel:
                 while 1 not in daemon.answers:
                     daemon.turn(daemon.perform(daemon.effects.pop(0)))
-                daemon.turn(CancelRequested(2, daemon.answers[1].value))
+                daemon.turn(CancelRequested(2, daemon.answers[1].value, WHO))
 
     def go_on(self) -> list[str]:
         """The next daemon's life, with every fault over, and what is wrong after it."""

@@ -278,9 +278,9 @@ class History:
                 each.id for each in daemon.engine.ledger.operations.values() if not each.state.has_ended
             ]
             if running:
-                self.turn(CancelRequested(self._ticket(), dice.choice(sorted(running))))
+                self.turn(CancelRequested(self._ticket(), dice.choice(sorted(running)), WHO))
         elif chance < 0.765:
-            self.turn(PauseRequested(self._ticket(), paused=dice.random() < 0.5))
+            self.turn(PauseRequested(self._ticket(), paused=dice.random() < 0.5, requester=WHO))
         elif chance < 0.79:
             self.turn(SweepDue())
         elif chance < 0.805:
@@ -520,7 +520,7 @@ class History:
         self.ground.strangers.clear()
         self.tell("** all is well")
         self._finish()
-        self.turn(PauseRequested(self._ticket(), paused=False))
+        self.turn(PauseRequested(self._ticket(), paused=False, requester=WHO))
         self.rest()
 
     def rest(self) -> None:

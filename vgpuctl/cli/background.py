@@ -8,8 +8,9 @@ from vgpuctl.cli import names
 from vgpuctl.cli.change import make, say_done, vgpus_of
 from vgpuctl.cli.command import Command
 from vgpuctl.cli.options import ChangeOptions, change_options, output_options
-from vgpuctl.cli.output import print_for_programs, print_items
+from vgpuctl.cli.output import Item, print_for_programs, print_items
 from vgpuctl.cli.session import Session, pass_session
+from vgpuctl.client.client import Client
 from vgpuctl.surface import VGPU
 
 
@@ -69,7 +70,15 @@ def repair(session: Session, *, name: str | None, options: ChangeOptions) -> Non
     edit = {"action": "repair", "subject": name}
     operation = make(session, client, edit, options, always_show=True)
     if operation is not None:
-        say_done(session, "mended", operation)
+        say_done(session, _mended(client, operation, name), operation)
+
+
+def _mended(client: Client, operation: Item, name: str | None) -> str:
+    if operation["steps_total"]:
+        return "mended"
+    if name is None and client.get("/v1/host")["drift"]:
+        return "nothing was mended: what differs is left alone until its name is given, or cannot be mended"
+    return "there is nothing to mend"
 
 
 @click.command(cls=Command, examples="vgpuctl pause")

@@ -13,7 +13,6 @@ from vgpuctl.errors import (
     DeadlineExceeded,
     NeedsOperator,
     OperationCancelled,
-    RolledBack,
     VgpuctlError,
 )
 
@@ -101,8 +100,7 @@ def follow(
 def failure_of(operation: dict[str, Any]) -> VgpuctlError | None:
     """Why an ended operation failed; None when it did not.
 
-    A failed one whose steps had been done (and were undone) is RolledBack with the reason as a fact;
-    where nothing had been done the reason itself is the error.
+    Whether anything was undone is what the daemon says: with the code of RolledBack.
     """
     state = operation.get("state")
     if state == "succeeded":
@@ -115,6 +113,4 @@ def failure_of(operation: dict[str, Any]) -> VgpuctlError | None:
         return NeedsOperator(cause.message, hint=hint, **facts)
     if state == "cancelled":
         return OperationCancelled(cause.message, hint=cause.hint, **facts)
-    if operation.get("steps_done", 0) > 0 and not isinstance(cause, RolledBack):
-        return RolledBack(f"{cause.message} (what had been done was undone)", hint=cause.hint, **facts)
     return cause

@@ -39,25 +39,29 @@ class Drift(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Meaning:
-    """What a state is, the most that is done about it, and what a person can do ({name}, {gpu})."""
+    """What a state is, the most that is done about it, and what a person can do ({name}, {gpu}).
+
+    `unasked` is what the daemon does about it by itself, where it does.
+    """
 
     doc: str
     most: Repair
     advice: str
+    unasked: str = ""
 
 
 _SHOWN = "`vgpuctl repair {name}` shows what mends it, and does it"
 
 MEANINGS = {
     Drift.NOT_MADE: Meaning(
-        "a vGPU is wished and was not made in this boot", Repair.AUTO, "it is made by itself; " + _SHOWN
+        "a vGPU is wished and was not made in this boot", Repair.AUTO, _SHOWN, "it is made by itself"
     ),
     Drift.VGPU_VANISHED: Meaning(
         "a vGPU was made in this boot and is gone: somebody removed it", Repair.AUTO, _SHOWN
     ),
     Drift.VF_GONE: Meaning("the VF on which a vGPU stood is gone", Repair.AUTO, _SHOWN),
     Drift.VF_TAKEN: Meaning(
-        "the vGPU is gone, and somebody else's stands on its VF", Repair.AUTO, "it gets another VF; " + _SHOWN
+        "the vGPU is gone, and somebody else's stands on its VF", Repair.AUTO, _SHOWN, "it gets another VF"
     ),
     Drift.LEFT_TO_MDEVCTL: Meaning(
         "a vGPU is not there, and mdevctl or libvirt's nodedev is to start it",
@@ -82,22 +86,24 @@ MEANINGS = {
     Drift.VFS_DIFFER: Meaning(
         "the VFs of a GPU are not on, or not off, as its document says",
         Repair.AUTO,
-        "after a boot they are turned on by themselves; `vgpuctl repair {gpu}`",
+        "`vgpuctl repair {gpu}`",
+        "after a boot they are turned on by themselves",
     ),
     Drift.MIG_MODE_DIFFERS: Meaning(
         "MIG mode of a GPU is not on, or not off, as its document says; never changed under a vGPU or an "
         "open handle",
         Repair.AUTO,
-        "after a boot it is turned on by itself where that resets nothing; else `vgpuctl repair {gpu}`, "
-        "once nothing stands on the card",
+        "`vgpuctl repair {gpu}`, once nothing stands on the card",
+        "after a boot it is turned on by itself where that resets nothing",
     ),
     Drift.GPU_INSTANCES_DIFFER: Meaning(
         "the GPU instances of a GPU are not those of its document",
         Repair.AUTO,
-        "missing ones are cut by themselves; for those that are too many `vgpuctl repair {gpu}`",
+        "`vgpuctl repair {gpu}`",
+        "missing ones are cut by themselves, those that are too many stay",
     ),
     Drift.CARD_MOVED: Meaning(
-        "a card stands in another slot", Repair.AUTO, "its vGPUs follow it; `vgpuctl repair {gpu}`"
+        "a card stands in another slot", Repair.AUTO, "`vgpuctl repair {gpu}`", "its vGPUs follow it"
     ),
     Drift.CARD_CHANGED: Meaning(
         "another card stands where vGPUs have their place",
@@ -167,5 +173,8 @@ class Finding:
 
     @property
     def hint(self) -> str:
-        """What a person can do."""
-        return MEANINGS[self.code].advice.format(name=self.subject, gpu=self.gpu or "GPU")
+        """What is done about it unasked, and what a person can do."""
+        meaning = MEANINGS[self.code]
+        unasked = meaning.unasked if self.repair is Repair.AUTO else ""
+        advice = meaning.advice.format(name=self.subject, gpu=self.gpu or "GPU")
+        return "; ".join(filter(None, (unasked, advice)))

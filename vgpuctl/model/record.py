@@ -21,7 +21,7 @@ class OperationState(StrEnum):
     ROLLING_BACK = "rolling-back"
     SUCCEEDED = "succeeded"
     FAILED = "failed"
-    """Failed, and what it had done was undone (or nothing had been done)."""
+    """Failed; what it had done was undone, but for an operation that only mends, which keeps it."""
     CANCELLED = "cancelled"
     NEEDS_OPERATOR = "needs-operator"
 
@@ -135,9 +135,10 @@ class OperationEnded:
 
 @dataclass(frozen=True, slots=True)
 class PauseSet:
-    """Background changes stop, or go on."""
+    """Background changes stop, or go on; who wanted it, entries of the first versions do not say."""
 
     paused: bool
+    requester: Requester | None = None
 
 
 @dataclass(frozen=True, slots=True)

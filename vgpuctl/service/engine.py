@@ -144,10 +144,10 @@ class Engine:
                 self._observed(number, snapshot)
             case StepDone():
                 self._progress.step_done(item)
-            case CancelRequested(ticket=ticket, operation=operation):
-                self._cancel(ticket, operation)
-            case PauseRequested(ticket=ticket, paused=paused):
-                self._pause(ticket, paused=paused)
+            case CancelRequested():
+                self._cancel(item)
+            case PauseRequested():
+                self._pause(item)
         self.starts.go_on()
         self._progress.dispatch()
 
@@ -240,20 +240,20 @@ class Engine:
             refused=refused,
         )
 
-    def _cancel(self, ticket: int, operation: UUID) -> None:
+    def _cancel(self, item: CancelRequested) -> None:
         try:
-            self._progress.cancel(operation)
+            self._progress.cancel(item.operation, item.requester)
         except errors.VgpuctlError as error:
-            self._turn.refuse(ticket, error)
+            self._turn.refuse(item.ticket, error)
         else:
-            self._turn.answer(ticket, operation)
+            self._turn.answer(item.ticket, item.operation)
 
-    def _pause(self, ticket: int, *, paused: bool) -> None:
-        if self._turn.ledger.paused != paused:
-            self._turn.record(PauseSet(paused))
-            if paused:
+    def _pause(self, item: PauseRequested) -> None:
+        if self._turn.ledger.paused != item.paused:
+            self._turn.record(PauseSet(item.paused, item.requester))
+            if item.paused:
                 self._progress.hold_restores()
-        self._turn.answer(ticket, paused)
+        self._turn.answer(item.ticket, item.paused)
 
     def _withdraw(self, ticket: int) -> None:
         rest = [each for each in self._waiting if each.request.ticket != ticket]

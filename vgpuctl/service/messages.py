@@ -79,6 +79,7 @@ class CancelRequested:
 
     ticket: int
     operation: UUID
+    requester: Requester
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +88,7 @@ class PauseRequested:
 
     ticket: int
     paused: bool
+    requester: Requester
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -19,6 +19,7 @@ from vgpuctl.model.record import (
     OperationEnded,
     OperationRollingBack,
     OperationState,
+    Requester,
     StepEnded,
     StepStarted,
     WishDropped,
@@ -46,6 +47,8 @@ PATIENCE = timedelta(minutes=5)
 
 RETRYABLE = frozenset({"kernel-refused", "read-back-mismatch", "conflict"})
 """Codes after which another VF or GPU may do."""
+
+_PAUSED = errors.OperationCancelled("background changes are paused").to_problem()
 
 
 class Progress:
@@ -158,8 +161,8 @@ class Progress:
         if not operation.started.requester.is_user:
             self._restore_on(run, snapshot)
             return
-        if run.cancelled:
-            self._end(run, OperationState.CANCELLED, self._held_back(operation))
+        if run.held_back is not None:
+            self._end(run, OperationState.CANCELLED, run.held_back)
             return
         rolling_back = operation.state is OperationState.ROLLING_BACK
         result = self._planning.left(snapshot, run.scope, frozenset(run.avoid), operation)
@@ -196,9 +199,8 @@ class Progress:
         """The next round of a restore: still only what can hurt nobody, and nothing while paused."""
         found = self._planning.restoration(run.scope, snapshot, frozenset(run.avoid))
         run.failed |= run.scope - found.names
-        if run.cancelled or self._turn.ledger.paused:
-            operation = self._turn.ledger.operations[run.operation]
-            self._end(run, OperationState.CANCELLED, self._held_back(operation))
+        if run.held_back is not None or self._turn.ledger.paused:
+            self._end(run, OperationState.CANCELLED, run.held_back or _PAUSED)
         elif found.plan.steps and run.round < ROUNDS:
             run.failure = None
             self._begin_round(run, found.plan)
@@ -227,8 +229,8 @@ class Progress:
         if rolling_back and not run.is_undoing:
             run.failure = None
             run.awaits = self._observations.need()
-        elif run.cancelled:
-            self._end(run, OperationState.CANCELLED, self._held_back(operation))
+        elif run.held_back is not None:
+            self._end(run, OperationState.CANCELLED, run.held_back)
         elif self._may_retry(run):
             run.retries += 1
             for allocation in list(self._turn.ledger.allocations.values()):
@@ -245,12 +247,6 @@ class Progress:
             self._finish_rollback(run)
         else:
             self._end(run, OperationState.SUCCEEDED, None)
-
-    def _held_back(self, operation: Operation) -> dict[str, Any]:
-        """Why it goes no further."""
-        is_held = operation.started.requester == DAEMON and self._turn.ledger.paused
-        text = "background changes are paused" if is_held else "it was cancelled"
-        return errors.OperationCancelled(text).to_problem()
 
     def _may_retry(self, run: Run) -> bool:
         return (
@@ -408,7 +404,7 @@ class Progress:
                 gone.add(step.number)
                 del run.pending[step.number]
 
-    def cancel(self, operation: UUID) -> None:
+    def cancel(self, operation: UUID, who: Requester) -> None:
         """Stop an operation and undo it; raises OperationNotRunning and OperationNotFound."""
         run = self._runs.get(operation)
         if run is None and operation not in self._turn.ledger.operations:
@@ -418,20 +414,21 @@ class Progress:
         known = self._turn.ledger.operations[operation]
         if known.state is OperationState.ROLLING_BACK:
             raise errors.OperationNotRunning(f"operation {operation} is being undone already")
+        why = errors.OperationCancelled(f"{who.name} cancelled it", cancelled_by=asdict(who)).to_problem()
         if _goes_forward(known):
-            self._hold(run)
+            self._hold(run, why)
         else:
             run.pending.clear()
-            self._roll_back(run, errors.OperationCancelled("it was cancelled").to_problem())
+            self._roll_back(run, why)
 
     def hold_restores(self) -> None:
         """Begin no further step of a restore."""
         for run in list(self._runs.values()):
             if self._turn.ledger.operations[run.operation].started.requester == DAEMON:
-                self._hold(run)
+                self._hold(run, _PAUSED)
 
-    def _hold(self, run: Run) -> None:
-        run.cancelled = True
+    def _hold(self, run: Run, why: dict[str, Any]) -> None:
+        run.held_back = why
         run.pending.clear()
         if not run.running and run.awaits is None:
             self._round_over(run)
@@ -458,10 +455,8 @@ class Progress:
 
     def end_interrupted(self) -> None:
         """Close the steps that a killed daemon had begun; what came of them, the host will tell."""
-        problem = {
-            "code": "interrupted",
-            "detail": "the daemon ended while this step ran; the host was read back and planned anew",
-        }
+        text = "the daemon ended while this step ran; the host was read back and planned anew"
+        problem = errors.StepInterrupted(text).to_problem()
         interrupted, self._interrupted = self._interrupted, []
         for operation, begun in interrupted:
             self._turn.record(

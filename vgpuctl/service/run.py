@@ -41,8 +41,8 @@ class Run:
     patience_ends: datetime | None = None
     failure: dict[str, Any] | None = None
     leftovers: dict[str, Any] | None = None
-    cancelled: bool = False
-    """An operation without a way back that goes no further; whatever else is cancelled is undone."""
+    held_back: dict[str, Any] | None = None
+    """Why an operation without a way back goes no further; whatever else is cancelled is undone."""
     is_undoing: bool = False
     """Whether a plan back to the previous wishes was made."""
     changed: bool = False

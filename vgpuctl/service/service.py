@@ -286,20 +286,20 @@ class Service:
             self._loop.changed.wait_for(ended, timeout_s)
         return self.operation(reference)
 
-    def cancel(self, reference: str, who: Requester) -> View:  # noqa: ARG002
+    def cancel(self, reference: str, who: Requester) -> View:
         """Stop an operation and undo it."""
         operation = UUID(self.operation(reference)["id"])
-        self._loop.ask(lambda ticket: CancelRequested(ticket, operation), ADMIT_S)
+        self._loop.ask(lambda ticket: CancelRequested(ticket, operation, who), ADMIT_S)
         return self.operation(reference)
 
-    def pause(self, who: Requester) -> View:  # noqa: ARG002
+    def pause(self, who: Requester) -> View:
         """Stop background changes, until resume, across restarts."""
-        self._loop.ask(lambda ticket: PauseRequested(ticket, paused=True), ADMIT_S)
+        self._loop.ask(lambda ticket: PauseRequested(ticket, paused=True, requester=who), ADMIT_S)
         return self.host()
 
-    def resume(self, who: Requester) -> View:  # noqa: ARG002
+    def resume(self, who: Requester) -> View:
         """Let background changes go on."""
-        self._loop.ask(lambda ticket: PauseRequested(ticket, paused=False), ADMIT_S)
+        self._loop.ask(lambda ticket: PauseRequested(ticket, paused=False, requester=who), ADMIT_S)
         self._loop.wake()
         return self.host()
 

@@ -291,8 +291,9 @@ def _tell(record: Record) -> tuple[str, str, UUID | None]:
             return _short(key), f"is undone: {problem.get('detail')}", key
         case OperationEnded(id=key, state=state, problem=problem):
             return _short(key), f"{state}: {problem.get('detail')}" if problem else str(state), key
-        case PauseSet(paused=paused):
-            return "daemon", "background changes are paused" if paused else "background changes go on", None
+        case PauseSet(paused=paused, requester=who):
+            by = f", says {who.name}" if who else ""
+            return "daemon", f"background changes {'are paused' if paused else 'go on'}{by}", None
         case DriftFound(finding=finding):
             used = f" (used by {finding.user})" if finding.user else ""
             return finding.subject, f"{finding.code}: {finding.detail}{used}", None

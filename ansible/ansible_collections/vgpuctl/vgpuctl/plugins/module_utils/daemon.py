@@ -217,7 +217,4 @@ def _ended_well(operation):
         problem.hint = problem.hint or f"`vgpuctl operation show {operation['id']}` says how far it came"
     elif state == "cancelled":
         problem.code = "operation-cancelled"
-    elif operation.get("steps_done", 0) > 0 and problem.code != "rolled-back":
-        problem.code = "rolled-back"
-        problem.message += " (what had been done was undone)"
     raise problem
