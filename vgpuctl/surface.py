@@ -115,7 +115,9 @@ GPU = Resource(
         Field("driver", "string", "Driver of the PF.", nullable=True, wide=True, column="DRIVER"),
         Field("device_id", "string", "PCI ids, vendor:device/subsystem."),
         Field("creatable", "[string]", "Types that one more vGPU could have now.", nullable=True),
-        Field("allocated", "[object]", "Who has a place on it: name, type, fb_mib, state, owner, domain."),
+        Field(
+            "allocated", "[object]", "Who has a place on it: name, type, fb_mib, state, vf, owner, domain."
+        ),
         Field("notes", "[string]", "Disagreements worth knowing."),
         Field("repair", "string", "What is done about drift on it: auto, ask or never."),
         _DRIFT,
@@ -215,7 +217,7 @@ DOMAIN = Resource(
         Field("name", "string", "Its name.", column="DOMAIN"),
         Field("uuid", "uuid", "Its UUID.", wide=True, column="UUID"),
         Field("state", "string", "running, paused, shut-off or other.", column="STATE"),
-        Field("vgpus", "[object]", "Its vGPUs: name, uuid, type, gpu, vf, attached.", column="VGPUS"),
+        Field("vgpus", "[object]", "Its vGPUs: name, uuid, type, gpu, vf, state, attached.", column="VGPUS"),
         Field("hostdevs", "[object]", "Its mdev and PCI hostdevs: source, alias, where, vgpu."),
         Field("managed_save", "boolean", "Whether it has a managed-save image."),
     ),
@@ -251,7 +253,7 @@ PLAN = Resource(
         Field(
             "mig",
             "[object]",
-            "GPU instances by GPU: slices, kept, destroyed, created, compute_instances, source.",
+            "GPU instances: gpu, slices, kept, destroyed, created, compute_instances, source.",
         ),
         Field("touches", "[string]", "Domains whose running guest would notice."),
         Field("problems", "[object]", "What cannot be done: subject, code, detail, hint."),
@@ -268,7 +270,7 @@ OPERATION = Resource(
         Field(
             "kind",
             "string",
-            "create, delete, attach, detach, apply, adopt, repair, replace, prune, restore.",
+            "create, delete, attach, detach, apply, adopt, mig, repair, replace, prune, restore, start.",
             column="KIND",
         ),
         Field("subject", "string", "What it is about.", column="SUBJECT"),
@@ -280,7 +282,7 @@ OPERATION = Resource(
         Field("steps_total", "integer", "Steps planned so far.", column="OF"),
         Field("steps", "[step]", "The steps so far."),
         Field("problem", "object", "Why it failed.", nullable=True),
-        Field("result", "object", "What came of it: vgpus (names), documents (keys)."),
+        Field("result", "object", "What came of it: vgpus (names), documents (keys), places (by name)."),
     ),
 )
 

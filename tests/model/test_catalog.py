@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 
@@ -16,6 +18,7 @@ from vgpuctl.model.typename import TypeName, parse, short_name
 from vgpuctl.model.types import TypeKind
 from vgpuctl.resources import profiles_directory
 
+TOP = Path(__file__).parents[2]
 ALL = [(model, each) for model in CATALOG.models() for each in model.types]
 
 
@@ -175,6 +178,20 @@ def test_type_named_takes_any_case_and_the_drivers_name():
 def test_two_boards_with_the_token_dc_are_told_apart():
     assert CATALOG.type_named("DC-1-24Q")[0].key == "rtx-pro-6000"
     assert CATALOG.type_named("DC-1-16Q")[0].key == "rtx-pro-4500"
+
+
+def test_the_documents_count_what_is_there():
+    without_id = {each.name for _, each in ALL if each.type_id is None}
+    lacking = {model.name for model, each in ALL if each.type_id is None}
+    said = re.compile(
+        r"(\d+) of the catalogue's (\d+) vGPU types, on (\d+) of its (\d+) models: (\d+) of the C"
+    )
+    (found,) = said.findall((TOP / "docs/hardware.md").read_text())
+    models = list(CATALOG.models())
+    counted = [without_id, ALL, lacking, models, [each for each in without_id if each.endswith("C")]]
+    assert [int(each) for each in found] == [len(each) for each in counted]
+    for page in ("docs/hardware.md", "CHANGELOG.md"):
+        assert f"{len(ALL)} vGPU types of {len(models)} " in (TOP / page).read_text()
 
 
 def test_every_type_is_found_by_name():

@@ -16,6 +16,7 @@ from vgpuctl.model.document import (
     Affect,
     DesktopDocument,
     DesktopVgpu,
+    MigWish,
     NumaPolicy,
     Placement,
     PlacementPolicy,
@@ -30,6 +31,7 @@ from vgpuctl.model.edit import (
     CreateVgpus,
     DeleteVgpu,
     DetachVgpu,
+    SetMig,
 )
 from vgpuctl.model.record import StepEnded, StepStarted
 from vgpuctl.model.step import AttachHostdev, CreateVgpu, DetachHostdev
@@ -65,6 +67,7 @@ def test_the_main_job(one: World):
 
 def test_views_have_the_fields_of_the_surface(one: World):
     one.succeed(CreateVgpus(type="L40S-8Q", name="a"))
+    one.succeed(AttachVgpu(domain="win1", type="L40S-8Q"))
     check_shape("host", one.service.host())
     for resource, rows in {
         "gpu": one.service.gpus(),
@@ -77,12 +80,23 @@ def test_views_have_the_fields_of_the_surface(one: World):
         assert rows
         for row in rows:
             check_shape(resource, row)
-    plan = one.service.plan(DeleteVgpu(vgpu="a"), WHO)
-    check_shape("plan", plan)
-    check_shape("step", plan["steps"][0])
+    for edit in (CreateVgpus(type="L40S-8Q", name="b"), DeleteVgpu(vgpu="a")):
+        plan = one.service.plan(edit, WHO)
+        check_shape("plan", plan)
+        check_shape("step", plan["steps"][0])
     catalog = one.service.types(gpu=None, creatable=False, catalog=True)
     check_shape("type", catalog[0])
     assert len(catalog) > 500
+
+
+def test_views_of_mig_have_the_fields_of_the_surface(tmp_path: Path):
+    with world(tmp_path, cards="a100-80:vendor-vfio") as one:
+        cut = SetMig(gpu="0", mig=MigWish(profiles=(("3g.40gb", 2),)))
+        check_shape("plan", one.service.plan(cut, WHO))
+        one.succeed(cut)
+        (gpu,) = one.service.gpus()
+        check_shape("gpu", gpu)
+        assert len(gpu["gpu_instances"]) == 2
 
 
 def test_a_plan_changes_nothing_and_runs_exactly(one: World):

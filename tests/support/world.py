@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,7 +22,7 @@ from vgpuctl.model.edit import Edit
 from vgpuctl.model.record import Requester
 from vgpuctl.service.service import Service
 from vgpuctl.sim.host import SimHost
-from vgpuctl.surface import RESOURCES
+from vgpuctl.surface import RESOURCES, Field
 
 CATALOG = Catalog()
 WHO = Requester(uid=0, pid=1, name="root")
@@ -145,5 +146,19 @@ class Gate:
 
 
 def check_shape(resource: str, value: dict[str, Any]) -> None:
-    """Every field of the surface, and no other."""
-    assert list(value) == [each.name for each in RESOURCES[resource].fields], resource
+    """Every field of the surface, and no other; also of the objects within, where it names their keys."""
+    fields = RESOURCES[resource].fields
+    assert list(value) == [each.name for each in fields], resource
+    for field in fields:
+        keys = _keys_of(field)
+        objects = value[field.name] if field.kind.startswith("[") else [value[field.name]]
+        for each in filter(None, (objects or []) if keys else []):
+            assert set(each) == keys, (resource, field.name)
+
+
+def _keys_of(field: Field) -> set[str]:
+    """Those that the field's text names behind its colon; what stands in brackets is about them."""
+    if field.kind.strip("[]") != "object":
+        return set()
+    _, _, keys = re.sub(r" \(.*?\)", "", field.doc).rstrip(".").rpartition(": ")
+    return set(keys.split(", ")) if ":" in field.doc else set()

@@ -20,7 +20,6 @@ _INSTALLED = ("site-packages", "dist-packages")
         vgpuctl daemon --simulate t4,l40s,a100-80 --state-dir /tmp/vgpuctl
         vgpuctl daemon --libvirt qemu:///system
     """,
-    context_settings={"ignore_unknown_options": True},
 )
 @click.option(
     "--simulate", metavar="CARDS|FILE", help="Simulated GPUs: t4,l40s,..., a YAML file, or a capture."
@@ -29,8 +28,13 @@ _INSTALLED = ("site-packages", "dist-packages")
 @click.option("--state-dir", metavar="DIR", help="Where the state is kept.  [default: /var/lib/vgpuctl]")
 @click.option("--socket", metavar="PATH", help="Where it listens.  [default: /run/vgpuctl/vgpuctl.sock]")
 @click.option("--config", metavar="FILE", help="Its configuration.  [default: /etc/vgpuctl/vgpuctl.toml]")
-@click.argument("rest", nargs=-1, type=click.UNPROCESSED)
-def daemon(rest: tuple[str, ...], **given: str | None) -> None:
+@click.option("--root", metavar="DIR", help="Where /sys, /proc and /dev begin.  [default: /]")
+@click.option(
+    "--log-level",
+    type=click.Choice(("debug", "info", "warning", "error")),
+    help="From which level on it logs.  [default: info]",
+)
+def daemon(**given: str | None) -> None:
     """Run the daemon in the foreground; an ordinary user's keeps its state and socket below $XDG_*.
 
     With --simulate no GPU is needed: cards are kept by a process of their own, as a kernel would,
@@ -43,7 +47,7 @@ def daemon(rest: tuple[str, ...], **given: str | None) -> None:
         for part in (f"--{name.replace('_', '-')}", value)
     ]
     # -P: the daemon runs as root, and must not import what lies in the current directory.
-    command = [sys.executable, "-P", "-m", "vgpuctl.daemon", *arguments, *rest]
+    command = [sys.executable, "-P", "-m", "vgpuctl.daemon", *arguments]
     os.execve(sys.executable, command, _environment())  # noqa: S606 - there is no shell
 
 

@@ -82,7 +82,7 @@ def cli() -> None:
     \b
     Exit status: 0 ok, 1 failed, 2 usage, 3 not found, 4 conflict, 5 no capacity,
     6 denied, 7 daemon or libvirt unreachable, or timeout, 8 failed and rolled back,
-    9 failed and needs an operator.
+    9 failed and needs an operator, 10 the host differs, 130 interrupted.
     """  # noqa: D301 - click's mark for a paragraph that is not to be wrapped
 
 

@@ -52,7 +52,7 @@ def output_options(function: Function) -> Function:
                 callback=remember("format"),
                 expose_value=False,
                 is_eager=True,
-                help="How to print; only json is stable.  [default: table]",
+                help="How to print; table and wide are for people, and may change.  [default: table]",
             ),
             click.option(
                 "--json",

@@ -14,7 +14,7 @@ from vgpuctl.cli.cells import csv_of, is_number, text_of
 from vgpuctl.cli.session import Session
 from vgpuctl.cli.style import Paint, width_of
 from vgpuctl.cli.table import Column, render
-from vgpuctl.surface import RESOURCES, Field, Resource
+from vgpuctl.surface import Field, Resource
 
 _NAMED_BY = {
     "host": "hostname",
@@ -132,11 +132,6 @@ def table(
         columns, headers=headers, width=None if width is None else width - indent, heading_paint=paint.bold
     )
     return (" " * indent + line for line in lines)
-
-
-def resource_named(name: str) -> Resource:
-    """A resource of the surface."""
-    return RESOURCES[name]
 
 
 def _chosen(session: Session, resource: Resource) -> tuple[Field, ...]:

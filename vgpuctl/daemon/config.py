@@ -88,11 +88,6 @@ class Config:
         """What the daemon and libvirt's hook leave for each other; the hook looks below /run/vgpuctl."""
         return self.socket.parent / "hook"
 
-    @property
-    def lock_file(self) -> Path:
-        """What the daemon that has the state directory holds locked."""
-        return self.state_dir / "lock"
-
 
 def load(options: Options, environ: Mapping[str, str], *, default_file: Path = CONFIG_FILE) -> Config:
     """The configuration in force; InvalidInput with every fault of every file."""

@@ -1,8 +1,8 @@
 """What is done unasked: what the documents say and the host lost is made again.
 
 After a boot, a driver reload or somebody's removal; and only what can hurt nobody: a creation on an
-empty parent, the parameters of a vGPU that nobody holds, the config of a stopped domain, the VFs of a
-GPU on which we made nothing since the boot.  Pure.
+empty parent, the parameters of a vGPU that nobody holds, the config of a stopped domain, GPU instances
+that are missing; VFs, and MIG mode without a reset, of a GPU on which we made nothing since the boot.  Pure.
 """
 
 from __future__ import annotations

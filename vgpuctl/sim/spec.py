@@ -14,7 +14,6 @@ from vgpuctl.model.codec import DecodeError, decode, encode
 from vgpuctl.model.gpu import FrameworkKind
 from vgpuctl.model.pci import GpuAddress, ParentName, PciAddress
 from vgpuctl.sim.models import (
-    Models,
     ModelSource,
     default_framework,
     frameworks_of,
@@ -130,11 +129,6 @@ def to_json(spec: Spec) -> dict[str, Any]:
     """The specification as JSON; equal specifications give equal JSON."""
     data: dict[str, Any] = encode(spec, Spec)
     return data
-
-
-def models_of(spec: Spec, source: ModelSource) -> Models:
-    """The models that a specification needs."""
-    return Models(source, (each.model for each in spec.cards))
 
 
 def initial_state(spec: Spec, source: ModelSource, seed: UUID) -> State:
