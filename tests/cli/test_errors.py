@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -141,3 +142,20 @@ def test_capture_is_whole_and_private(vgpuctl: Run, tmp_path: Path) -> None:
     assert file.stat().st_mode & 0o777 == 0o600
     assert [each.name for each in tmp_path.iterdir() if each.name != "s"] == ["host.json"]
     assert vgpuctl("host", "capture", "-f", f"{tmp_path}/no/where").status == 1
+
+
+def test_capture_replaces_no_device_and_no_link(vgpuctl: Run, tmp_path: Path) -> None:
+    target, link = tmp_path / "target", tmp_path / "link"
+    link.symlink_to(target)
+    assert vgpuctl("host", "capture", "-f", str(link)).status == 0
+    assert link.is_symlink()
+    assert json.loads(target.read_text())["format"] == "vgpuctl-capture/1"
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        assert vgpuctl("host", "capture", "-f", str(pipe)).status == 0
+        assert json.loads(os.read(reader, 1 << 16))["format"] == "vgpuctl-capture/1"
+    finally:
+        os.close(reader)
+    assert pipe.is_fifo()

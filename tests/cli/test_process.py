@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
+
+import pytest
 
 from tests.cli import canned
 from tests.cli.conftest import CHECKOUT, Run, command, environment
@@ -109,6 +112,22 @@ def test_a_reader_that_has_had_enough(daemon: FakeDaemon) -> None:
     assert writer.wait(60) == 1
 
 
+@pytest.mark.skipif(not Path("/dev/full").is_char_device(), reason="there is no device that is full")
+@pytest.mark.parametrize("line", ["vgpu list", "gpu list -o json", "export", "--help"])
+def test_an_output_that_is_full(line: str, daemon: FakeDaemon) -> None:
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            command(*line.split()),
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+            timeout=60,
+            env=environment(VGPUCTL_HOST=daemon.host),
+        )
+    assert (done.returncode, done.stderr) == (1, "vgpuctl: the output: No space left on device\n")
+
+
 def test_daemon_is_the_module_in_place_of_this_process(tmp_path) -> None:
     """Everything is passed on, and nothing is imported from the current directory: it may run as root."""
     (tmp_path / "json.py").write_text("raise SystemExit('hijacked')")
@@ -118,7 +137,7 @@ def test_daemon_is_the_module_in_place_of_this_process(tmp_path) -> None:
     probe = (
         "import os, sys, json, vgpuctl.cli.daemon as d, vgpuctl.cli.main as m\n"
         f"os.execve = lambda *given: open({str(seen)!r}, 'w').write(json.dumps(given[1]))\n"
-        "m.run(['daemon', '--simulate', 't4,l40s', '--state-dir', '/x', '--new-option', '7'])\n"
+        "m.run(['daemon', '--simulate', 't4,l40s', '--state-dir', '/x', '--log-level', 'debug'])\n"
     )
     subprocess.run(
         [sys.executable, "-P", "-c", probe], check=True, env=environment(), cwd=tmp_path, timeout=60
@@ -133,8 +152,8 @@ def test_daemon_is_the_module_in_place_of_this_process(tmp_path) -> None:
         "t4,l40s",
         "--state-dir",
         "/x",
-        "--new-option",
-        "7",
+        "--log-level",
+        "debug",
     ]
 
 

@@ -222,6 +222,9 @@ def test_addresses(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     own.parent.mkdir()
     own.touch()
     assert socket_path(None) == str(own)
+    monkeypatch.delenv("XDG_RUNTIME_DIR")
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    assert socket_path(None) == str(own), "as the daemon, where nobody logged in has a runtime directory"
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     assert socket_path(None) == SYSTEM_SOCKET
 
@@ -267,7 +270,7 @@ def test_a_slow_answer_is_told_of_once(daemon: FakeDaemon) -> None:
     client = Client(daemon.host, slow=slow, patience_s=0.01)
     client.get("/v1/host")
     client.get("/v1/host")
-    assert told == [f"waiting for the daemon at {daemon.path} ..."]
+    assert told == [f"no answer yet from the daemon at {daemon.path}: it may be at what was asked before ..."]
 
 
 @pytest.mark.parametrize(("method", "may_happen"), [("GET", False), ("POST", True)])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 
 from tests.cli import canned
@@ -100,6 +102,21 @@ def test_timeout(daemon: FakeDaemon) -> None:
     with pytest.raises(DeadlineExceeded) as caught:
         follow(Client(daemon.host), RUNNING, timeout_s=0.02)
     assert caught.value.facts == {"operation": canned.OPERATION_ID}
+
+
+def test_waiting_for_the_turn_is_within_the_timeout(daemon: FakeDaemon) -> None:
+    free = threading.Event()
+
+    def late(_request: object) -> object:
+        assert free.wait(30)
+        return RUNNING
+
+    daemon.answers["POST", "/v1/operations"] = late
+    try:
+        with pytest.raises(DeadlineExceeded, match="may still happen"):
+            submit(Client(daemon.host), {"action": "adopt"}, timeout_s=0.05)
+    finally:
+        free.set()
 
 
 def test_success_is_no_failure() -> None:

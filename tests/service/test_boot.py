@@ -307,7 +307,7 @@ def test_whoever_looks_is_told_why_a_vgpu_does_not_come_back_and_what_to_do(tmp_
         assert found.absent == {"a": why}
         row = one.service.vgpu("a")
         assert (row["state"], row["problem"]["detail"]) == ("absent", why)
-        assert row["problem"]["hint"].endswith("vgpuctl repair")
+        assert row["problem"]["hint"].endswith("vgpuctl repair a")
         assert [each["detail"] for each in one.service.host()["problems"]] == [why]
         one.succeed(ApplyDocuments(documents=tuple(one.service.documents())))
         assert one.service.vgpu("a")["problem"] is None

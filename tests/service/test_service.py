@@ -422,6 +422,23 @@ def test_a_full_disk_refuses_and_changes_nothing(one: World):
     assert one.names(state="present") == ["a", "b"]
 
 
+def test_the_first_characters_of_an_id_name_an_operation_where_no_other_begins_so(one: World):
+    first, second = (one.succeed(CreateVgpus(type="L40S-8Q", name=name))["id"] for name in "ab")
+    assert one.service.operation(first[:8])["id"] == first
+    assert one.service.wait(second[:8].upper(), 1.0)["id"] == second
+    for reference, why in (("", "not an id"), ("zzzz", "not an id"), (first[:3], "not an id")):
+        with pytest.raises(errors.OperationNotFound, match=why):
+            one.service.operation(reference)
+
+
+def test_events_name_the_step_and_whose_place_it_was(one: World):
+    one.succeed(CreateVgpus(type="L40S-8Q", name="a"))
+    one.succeed(DeleteVgpu(vgpu="a"))
+    told = {(each["subject"], each["summary"]) for each in one.service.events(0, 1000)}
+    assert ("a", "its place is free again") in told
+    assert any(what.startswith("done: create vGPU a") for subject, what in told if subject == f"gpu/{L40S}")
+
+
 def test_operations_on_the_same_desktop_wait_for_each_other(one: World):
     gates: list[Gate] = []
 

@@ -43,15 +43,15 @@ def make(
         show_dry_run(session, client, edit)
         return None
     if options.yes and not always_show:
-        return _finish(session, client, _submit(session, client, edit), options)
+        return _finish(session, client, _submit(session, client, edit, options), options)
     if not may_touch:
-        return _finish(session, client, _submit(session, client, edit), options)
+        return _finish(session, client, _submit(session, client, edit, options), options)
     until = time.monotonic() + _AGAIN_S
     while True:
         plan = patiently(partial(client.post, "/v1/plans", edit))
         asked = _agree(session, client, edit, plan, options, always_show=always_show)
         try:
-            operation = _submit(session, client, {"plan": plan["id"]})
+            operation = _submit(session, client, {"plan": plan["id"]}, options)
         except (PlanStale, OperationNotFound):
             # Nobody has seen the plan: a newer one is as good.  A new daemon keeps none of the old one's.
             if asked or time.monotonic() > until:
@@ -118,9 +118,9 @@ def vgpus_of(client: Client, operation: Item) -> list[Item]:
     return [patiently(partial(client.get, at("vgpus", name)), was_there=True) for name in names]
 
 
-def _submit(session: Session, client: Client, body: dict[str, Any]) -> Item:
+def _submit(session: Session, client: Client, body: dict[str, Any], options: ChangeOptions) -> Item:
     try:
-        return submit(client, body)
+        return submit(client, body, timeout_s=options.timeout_s)
     except KeyboardInterrupt:
         session.say("\ninterrupted; it may have been admitted: see `vgpuctl operation list`")
         raise SystemExit(INTERRUPTED) from None

@@ -45,11 +45,21 @@ def capture(session: Session, file: str) -> None:
 
 
 def _write_whole(path: Path, text: str) -> None:
-    """Write `path` so that it is there whole or not at all, and for its owner only."""
+    """Write `path` so that it is there whole or not at all, and for its owner only.
+
+    What is no ordinary file (a device, a pipe, a link) is written to, never replaced.
+    """
     try:
+        if path.is_symlink() or (path.exists() and not path.is_file()):
+            path.write_text(text, encoding="utf-8")
+            return
         descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-            stream.write(text)
-        Path(name).replace(path)
+        try:
+            with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+                stream.write(text)
+            Path(name).replace(path)
+        except BaseException:
+            Path(name).unlink()
+            raise
     except OSError as error:
         raise click.FileError(str(path), error.strerror or str(error)) from error

@@ -114,8 +114,10 @@ def run(args: list[str] | None = None) -> int:
             return _INTERRUPTED
         talk("nothing was changed")
         return 1
-    except BrokenPipeError:
-        # Whoever read us has had enough; a flush at exit would complain once more.
+    except OSError as error:
+        # Whoever reads a pipe has had enough, or a disk is full; a flush at exit would complain once more.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError):
+            talk(f"{_PROGRAM}: {error.filename or 'the output'}: {error.strerror or error}")
         return 1
     return status if isinstance(status, int) else 0

@@ -138,6 +138,8 @@ def mig_of(layout: str) -> Item:
     parts = [each.strip() for each in layout.split(",") if each.strip()]
     if parts and all("@" in each for each in parts):
         return {"instances": [_place(each) for each in parts]}
+    if any("@" in each for each in parts):
+        raise click.UsageError("--layout: give a slice (PROFILE@SLICE) for every instance, or for none")
     counts: dict[str, int] = {}
     for each in parts:
         name, colon, count = each.rpartition(":")

@@ -73,7 +73,7 @@ def _said(fault: dict[str, Any]) -> str:
 
 def _read(name: str) -> str:
     try:
-        return sys.stdin.read() if name == STDIN else Path(name).read_text(encoding="utf-8")
+        return sys.stdin.read() if name == STDIN else Path(name).read_text(encoding="utf-8-sig")
     except OSError as error:
         raise InvalidInput(f"{name} cannot be read: {(error.strerror or str(error)).lower()}") from error
     except UnicodeDecodeError as error:

@@ -11,11 +11,13 @@ SYSTEM_SOCKET = "/run/vgpuctl/vgpuctl.sock"
 
 def default_socket() -> str:
     """The socket of the system's daemon; for an ordinary user the own daemon's, where there is one."""
-    runtime = os.environ.get("XDG_RUNTIME_DIR")
-    if os.geteuid() != 0 and runtime:
-        own = os.path.join(runtime, "vgpuctl", "vgpuctl.sock")  # noqa: PTH118 - pathlib costs start-up time
-        if os.path.exists(own):  # noqa: PTH110
-            return own
+    if os.geteuid() != 0:
+        # pathlib costs start-up time.
+        home = os.environ.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state")  # noqa: PTH111
+        for directory in filter(None, (os.environ.get("XDG_RUNTIME_DIR"), home)):
+            own = os.path.join(directory, "vgpuctl", "vgpuctl.sock")  # noqa: PTH118
+            if os.path.exists(own):  # noqa: PTH110
+                return own
     return SYSTEM_SOCKET
 
 

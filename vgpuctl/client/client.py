@@ -175,7 +175,7 @@ class Client:
     def _tell_when_slow(self, connection: UnixConnection) -> None:
         if self._slow is None or connection.answers_within(self._patience_s):
             return
-        self._slow(f"waiting for the daemon at {self.path} ...")
+        self._slow(f"no answer yet from the daemon at {self.path}: it may be at what was asked before ...")
         self._slow = None
 
     def _broken(self, error: Exception, *, sent: bool, changes: bool = False) -> VgpuctlError:

@@ -30,14 +30,20 @@ def has_ended(operation: dict[str, Any]) -> bool:
     return operation.get("state") not in _GOING_ON
 
 
-def submit(client: Client, body: dict[str, Any]) -> dict[str, Any]:
+def submit(client: Client, body: dict[str, Any], *, timeout_s: float | None = None) -> dict[str, Any]:
     """Have an edit, or a shown plan (`{"plan": ID}`), admitted; the operation as it is then.
 
-    Asked again, the idempotency key keeps it from being done twice.
+    Asked again, the idempotency key keeps it from being done twice.  Raises DeadlineExceeded when it has
+    not come to its turn after `timeout_s`.
     """
     headers = {"Idempotency-Key": str(uuid4())}
-    operation: dict[str, Any] = patiently(lambda: client.post("/v1/operations", body, headers=headers))
-    return operation
+
+    def ask() -> dict[str, Any]:
+        reply = client.request("POST", "/v1/operations", body, headers=headers, reply_timeout_s=timeout_s)
+        operation: dict[str, Any] = reply.value()
+        return operation
+
+    return patiently(ask)
 
 
 def patiently(ask: Callable[[], T], *, was_there: bool = False) -> T:

@@ -143,10 +143,11 @@ def _nothing_fits(types: Sequence[str], refused: list[tuple[Card, VgpuctlError]]
     kind = kinds.pop() if len(kinds) == 1 else NoCapacity
     if kind not in (GpuState, FactUnknown):
         kind = NoCapacity
+    is_full = kind is NoCapacity
     return kind(
-        f"no GPU has room for {_some(types)}: "
+        f"no GPU {'has room for' if is_full else 'can be given'} {_some(types)}: "
         + _some([_in_short(card, error) for card, error in refused], "; ", "; and "),
-        hint="remove vGPUs, or ask for one of the types that fit",
+        hint="remove vGPUs, or ask for one of the types that fit" if is_full else refused[0][1].hint,
         types=list(types),
         gpus=[card_facts(card, error) for card, error in refused],
     )

@@ -73,9 +73,10 @@ class AllocationPut:
 
 @dataclass(frozen=True, slots=True)
 class AllocationDropped:
-    """A place is free again."""
+    """A place is free again; whose it was, entries of the first versions do not say."""
 
     id: UUID
+    name: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -342,9 +342,10 @@ def find_gpu(snapshot: Snapshot, reference: str) -> Gpu:
 
 
 def names_gpu(reference: str, address: GpuAddress, uuid: str | None) -> bool:
-    """Whether an address or a UUID means the GPU of that address and UUID."""
+    """Whether an address (as sysfs, nvidia-smi or lspci prints it) or a UUID means that GPU."""
     wanted = reference.strip().lower()
-    return bool(wanted) and wanted in (str(address), f"0000{address}", (uuid or "").lower())
+    forms = (str(address), f"0000{address}", str(address).removeprefix("0000:"), (uuid or "").lower())
+    return bool(wanted) and wanted in forms
 
 
 def no_domain(reference: str, domains: Iterable[Domain]) -> errors.DomainNotFound:

@@ -384,7 +384,7 @@ class Engine:
 
         for allocation in restore.leftovers(wishes, self._turn.ledger.allocations.values(), snapshot):
             if is_quiet(allocation.name) and not self._places.is_doubtful(allocation.id):
-                self._turn.record(AllocationDropped(allocation.id))
+                self._turn.record(AllocationDropped(allocation.id, allocation.name))
         groups: dict[str, set[str]] = {}
         refused: dict[str, errors.VgpuctlError] = {}
         held = restore.held_back(

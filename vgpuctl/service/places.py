@@ -77,7 +77,7 @@ class Places:
         if isinstance(effect, CreateVgpu):
             self._turn.record(AllocationPut(claimed(allocation, effect, boot_id)))
         else:
-            self._turn.record(AllocationDropped(allocation.id))
+            self._turn.record(AllocationDropped(allocation.id, allocation.name))
             self._observations.note_change([lane_of(effect)])
 
     def free(self, vgpu_id: UUID) -> None:
@@ -86,7 +86,7 @@ class Places:
         snapshot = self._observations.latest
         if allocation is None or snapshot is None or restore.is_named(allocation, snapshot):
             return
-        self._turn.record(AllocationDropped(vgpu_id))
+        self._turn.record(AllocationDropped(vgpu_id, allocation.name))
 
     def resolve(self, number: int, snapshot: Snapshot) -> None:
         """Read back creations that did not end well.

@@ -143,7 +143,7 @@ class Progress:
     def _begin_round(self, run: Run, result: Plan) -> None:
         """Reserve and release what the plan says, and line up its steps."""
         for allocation in result.release:
-            self._turn.record(AllocationDropped(allocation.id))
+            self._turn.record(AllocationDropped(allocation.id, allocation.name))
         for allocation in result.allocate:
             if allocation.id not in self._turn.ledger.allocations:
                 run.fresh.add(allocation.id)

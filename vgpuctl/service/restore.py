@@ -40,7 +40,9 @@ from vgpuctl.model.step import (
     describe,
 )
 
-_BY_HAND = "it is done only when somebody asks: vgpuctl repair"
+
+def _by_hand(name: str) -> str:
+    return f"it is done only when somebody asks: vgpuctl repair {name}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +118,7 @@ def held_back(
         if definition is not None:
             found[name] = errors.NotRestored(f"mdevctl is to start it on {definition.parent}")
         elif not unasked:
-            found[name] = errors.NotRestored(f"the policy for its repair is {policy}", hint=_BY_HAND)
+            found[name] = errors.NotRestored(f"the policy for its repair is {policy}", hint=_by_hand(name))
     return found
 
 
@@ -187,8 +189,9 @@ def _judged(
         if why_not is None:
             steps.append(step)
         elif not isinstance(effect, AttachHostdev) or effect.name in moved:
-            error = errors.NotRestored(f"{describe(effect)}: {why_not}", hint=_BY_HAND)
-            unfit = dict.fromkeys(sorted(_concerned(effect, result, allocations)), error) | unfit
+            concerned = sorted(_concerned(effect, result, allocations))
+            text = f"{describe(effect)}: {why_not}"
+            unfit = {each: errors.NotRestored(text, hint=_by_hand(each)) for each in concerned} | unfit
         # else: the vGPU comes back; whether a running guest gets it, somebody has to say.
     return tuple(steps), unfit
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import Any
 from uuid import UUID
@@ -39,6 +40,9 @@ RESTORE_S = 300.0
 RELEASE_S = 5.0
 """How long libvirt's hook is kept when a domain ends."""
 ADMIT_S = 120.0
+_NEWEST = 1000
+"""Of so many operations one is found by the first characters of its id."""
+_ID_START = re.compile("[0-9a-fA-F-]{4,}")
 """How long a change may wait for an observation, and for others who work on the same."""
 
 
@@ -251,11 +255,8 @@ class Service:
         return self.operation(str(operation))
 
     def operation(self, reference: str) -> View:
-        """One `operation`."""
-        try:
-            key = UUID(reference)
-        except ValueError:
-            raise errors.OperationNotFound(f"no operation {reference!r}: not an id") from None
+        """One `operation`, by its id or by as much of it as no other one begins with."""
+        key = self._operation_id(reference)
         with self._loop.changed:
             found = self._loop.engine.ledger.operations.get(key)
             if found is not None:
@@ -267,6 +268,23 @@ class Service:
             )
         return views.operation_view(old)
 
+    def _operation_id(self, reference: str) -> UUID:
+        try:
+            return UUID(reference)
+        except ValueError:
+            pass
+        found = [
+            each
+            for each in self._store.operations(_NEWEST)
+            if _ID_START.fullmatch(reference) and str(each).startswith(reference.lower())
+        ]
+        if len(found) == 1:
+            return found[0]
+        why = f"{len(found)} begin with it" if found else "not an id, nor the first characters of one"
+        raise errors.OperationNotFound(
+            f"no operation {reference!r}: {why}", hint="vgpuctl operation list shows the newest"
+        )
+
     def operations(self, limit: int) -> list[View]:
         """The newest `operation`s, newest first."""
         return [self.operation(str(each)) for each in self._store.operations(limit)]
@@ -274,7 +292,7 @@ class Service:
     def wait(self, reference: str, timeout_s: float) -> View:
         """The `operation` once it has ended, or as it is after `timeout_s`."""
         view = self.operation(reference)
-        key = UUID(reference)
+        key = UUID(view["id"])
 
         def ended() -> bool:
             found: Operation | None = self._loop.engine.ledger.operations.get(key)
@@ -335,7 +353,9 @@ class Service:
 
     def events(self, since: int, limit: int) -> list[View]:
         """Log entries above a revision, oldest first."""
-        return [views.event_view(each) for each in self._store.entries(since, limit)]
+        with self._loop.changed:
+            known = dict(self._loop.engine.ledger.operations)
+        return [views.event_view(each, known) for each in self._store.entries(since, limit)]
 
     def wait_events(self, since: int, timeout_s: float) -> list[View]:
         """Log entries above a revision, as soon as there are any; empty after `timeout_s`."""

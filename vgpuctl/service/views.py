@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -245,11 +245,16 @@ def operation_view(operation: Operation, planned: Iterable[tuple[int, Step]] = (
     }
 
 
-def event_view(entry: LogEntry) -> View:
-    """The `event` resource."""
+def event_view(entry: LogEntry, operations: Mapping[UUID, Operation]) -> View:
+    """The `event` resource; `operations` are those of which it is known what their steps are."""
     record = entry.record
     kind = re.sub(r"(?<!^)(?=[A-Z])", "-", type(record).__name__).lower()
     subject, summary, operation = _tell(record)
+    if isinstance(record, StepEnded) and record.operation in operations:
+        run = operations[record.operation].run(record.number, record.round)
+        if run is not None:
+            how, _, why = summary.partition(": ")
+            subject, summary = run.step.lane, f"{how}: {describe(run.step.effect)}{why and f': {why}'}"
     return {
         "revision": entry.revision,
         "at": time_text(entry.at),
@@ -278,8 +283,8 @@ def _tell(record: Record) -> tuple[str, str, UUID | None]:
                 how = "kept for the managed-save image of" if place.hold.saved else "held by"
                 return place.name, f"{place.type_name} on {where} is {how} domain {place.hold.domain}", None
             return place.name, f"{place.type_name} has its place on {where}", None
-        case AllocationDropped(id=vgpu_id):
-            return f"vGPU {str(vgpu_id)[:8]}", "its place is free again", None
+        case AllocationDropped(id=vgpu_id, name=name):
+            return name or f"vGPU {str(vgpu_id)[:8]}", "its place is free again", None
         case OperationStarted(kind=kind, subject=subject, requester=who, id=key):
             return subject, f"{kind} admitted for {who.name}", key
         case StepStarted(step=step, operation=key):

@@ -257,7 +257,8 @@ def _gi_refusal(card: Card, vgpu_type: VgpuType) -> VgpuctlError | None:
     if present is not None and not instances:
         return NoCapacity(
             f"it has no GPU instance {vgpu_type.gi_profile}",
-            hint=f"cut one: vgpuctl mig apply --gpu {card.gpu.address} --layout '{vgpu_type.gi_profile}:1'",
+            hint=f"what it takes to cut one: vgpuctl mig plan --gpu {card.gpu.address} --layout "
+            f"'{vgpu_type.name}:1'; mig apply does it",
         )
     return NoCapacity(f"its {instances} GPU instances for {vgpu_type.name} are full")
 
