@@ -80,6 +80,12 @@ def _only_in_a_write(step: str, moment: Moment) -> str | None:
     return _only_in_a_call(step, moment)
 
 
+def _not_after_a_creation(step: str, moment: Moment) -> str | None:
+    if step == CreateVgpu.__name__ and moment is Moment.AFTER:
+        return "that a type is there already the driver says instead of setting one"
+    return _only_in_a_write(step, moment)
+
+
 def _only_in_a_call(_step: str, moment: Moment) -> str | None:
     if moment in (Moment.BEFORE, Moment.ENDED):
         return "an answer comes to a call, not before and not after it"
@@ -208,7 +214,14 @@ def _half_way(ground: Ground, effect: Effect, _moment: Moment, _call: Call) -> b
 
 def _errnos() -> list[Trouble]:
     numbers = (errno.EIO, errno.ENOSPC, errno.EPERM, errno.EBUSY)
-    return [Trouble(errno.errorcode[each], partial(_errno, each), _only_in_a_write) for each in numbers]
+    return [
+        Trouble(
+            errno.errorcode[each],
+            partial(_errno, each),
+            _not_after_a_creation if each in (errno.EPERM, errno.EBUSY) else _only_in_a_write,
+        )
+        for each in numbers
+    ]
 
 
 KILL, POWER, SWAP, MOVE = "kill -9", "power loss", "card swapped", "card moved"

@@ -314,6 +314,7 @@ class Daemon:
             ledger_of(self.store.load(), PROFILES),
             catalog=CATALOG,
             now=self.stage.sim.clock.now,
+            monotonic_s=self.stage.sim.clock.monotonic_s,
             new_uuid=self.stage.new_uuid,
             last=last,
         )

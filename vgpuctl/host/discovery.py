@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
@@ -97,7 +98,10 @@ def _gpus_on(
             names = kernel.list(path)
             if not _offers_vgpus(kernel, path, names):
                 continue
-            vfs |= {kernel.link(f"{path}/{name}") for name in names if name.startswith("virtfn")}
+            for name in names:
+                if name.startswith("virtfn"):
+                    with contextlib.suppress(FileNotFoundError):  # a VF went; its PF is there
+                        vfs.add(kernel.link(f"{path}/{name}"))
         except (FileNotFoundError, ValueError):
             continue  # it went away meanwhile
         except OSError:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any, Final
 
-from vgpuctl.errors import GpuState, LibvirtUnreachable, UnsupportedHere, VgpuBusy, VgpuctlError
+from vgpuctl.errors import Conflict, GpuState, LibvirtUnreachable, UnsupportedHere, VgpuBusy, VgpuctlError
 from vgpuctl.host.capture import capture
 from vgpuctl.host.frameworks import TypeMemory, frameworks
 from vgpuctl.host.frameworks.passthrough import VFIO_PCI
@@ -192,6 +192,7 @@ class LocalHost:
         if bool(seen.vfs) is not effect.enabled or seen.driver == PARKING_DRIVER:
             _refuse_in_use(seen)
             self._guard.nobody_holds_a_vf(seen.vfs)
+            self._refuse_new_instances(effect)
         try:
             self._vfs.set(pf, seen.device.vendor, enabled=effect.enabled)
         except GpuState as error:
@@ -200,6 +201,19 @@ class LocalHost:
                 error.message += f"; {named(holders)} has it open"
                 error.facts["holders"] = facts_of(holders)
             raise
+
+    def _refuse_new_instances(self, effect: SetVfs) -> None:
+        """Raise Conflict where a GPU instance is there that the plan did not know."""
+        if effect.destroys is None:
+            return
+        pf = effect.gpu.address
+        new = [str(each.place) for each in self._mig.instances(pf) if each.place not in effect.destroys]
+        if new:
+            raise Conflict(
+                f"somebody has just cut {', '.join(new)} on GPU {pf}, which sriov-manage would destroy",
+                hint="apply again; the plan shows them then",
+                gpu=str(pf),
+            )
 
     def _set_mig_mode(self, effect: SetMigMode) -> None:
         pf = effect.gpu.address

@@ -11,6 +11,7 @@ from vgpuctl import errors
 from vgpuctl.model.card import after
 from vgpuctl.model.document import DocumentKind, GpuDocument, MigWish
 from vgpuctl.model.draft import Draft
+from vgpuctl.model.fact import known
 from vgpuctl.model.gpu import Gpu, GpuState
 from vgpuctl.model.mig.cutting import clearing, cutting, emptying, mode_change
 from vgpuctl.model.pci import GpuAddress
@@ -58,7 +59,10 @@ def set_vfs(draft: Draft, gpu: Gpu, *, enabled: bool, reason: str) -> None:
         if gpu.vfs_max == 0:
             raise errors.UnsupportedHere(f"GPU {gpu.address} ({gpu.model}) has no VFs to turn on")
         raise errors.GpuState(f"GPU {gpu.address} is {gpu.state}: {gpu.state_reason}")
-    effect = SetVfs(gpu=identity_of(gpu), enabled=enabled)
+    instances = known(gpu.gpu_instances)
+    is_cut = gpu.mig is True and instances is not None
+    destroys = tuple(sorted(each.place for each in instances or ())) if is_cut else None
+    effect = SetVfs(gpu=identity_of(gpu), enabled=enabled, destroys=destroys)
     draft.add_allowed(effect, reason)
 
 

@@ -9,6 +9,7 @@ what frees the room that a later step takes.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from uuid import UUID
 
 from vgpuctl import errors
 from vgpuctl.model import frameworks
@@ -62,6 +63,10 @@ class _Planner:
         unsure = set_gpus_as_wished(self.draft)
         for name, wish in wanted.items():
             if self.situation.concerns(name):
+                if wish.uuid is not None and wish.uuid in self._going():
+                    # Under the same id: what is to come is planned once what stands has gone.
+                    self.draft.incomplete = True
+                    continue
                 try:
                     self._provide(wish, kept.get(name))
                 except errors.NoCapacity as error:
@@ -70,6 +75,9 @@ class _Planner:
                 except errors.VgpuctlError as error:
                     self.draft.problems.append(Problem(name, error))
         return self.draft.plan()
+
+    def _going(self) -> set[UUID]:
+        return {each.effect.vgpu for each in self.draft.steps if isinstance(each.effect, RemoveVgpu)}
 
     # -- what goes --------------------------------------------------------------------------------
 
@@ -232,6 +240,8 @@ class _Planner:
             gpu = self.draft.cards[present.gpu].gpu
             there = instance_of(present, gpu) or allocation.instance
             kept = replace(allocation, params=params, instance=there)
+            if kept.gpu.uuid is None and kept.gpu == replace(identity_of(gpu), uuid=None):
+                kept = replace(kept, gpu=identity_of(gpu))
             if kept != self.situation.allocations.get(allocation.id):
                 self.draft.allocate[kept.id] = kept
             return self._set_params(kept, present)

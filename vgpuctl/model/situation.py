@@ -83,8 +83,8 @@ class Situation:
         names = {each.casefold() for each in types}
         if allocation.type_name.casefold() not in names or (wish.uuid not in (None, allocation.id)):
             return False
-        if wish.gpu is None:
-            return True
+        if wish.gpu is None or names_gpu(wish.gpu, allocation.gpu.address, allocation.gpu.uuid):
+            return True  # what stands at that address now may be another card: `relocated` tells
         try:
             return stands_on(allocation.gpu, find_gpu(self.snapshot, wish.gpu))
         except errors.GpuNotFound:

@@ -16,10 +16,15 @@ from vgpuctl.model.pci import GpuAddress
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SetVfs:
-    """Turn the VFs of an SR-IOV GPU on or off.  Destroys GPU instances and mixed-size mode."""
+    """Turn the VFs of an SR-IOV GPU on or off.  Destroys GPU instances and mixed-size mode.
+
+    `destroys` are the instances that it is known to take along; None where there can be none, or where
+    an older version planned it.
+    """
 
     gpu: GpuIdentity
     enabled: bool
+    destroys: tuple[Place, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,35 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from datetime import datetime, timedelta
 from typing import Any
 
-FIRST = timedelta(minutes=1)
-MOST = timedelta(hours=1)
+FIRST_S = 60.0
+MOST_S = 3600.0
 
 
 class Backoff:
-    """A pause for each name that a restore did not bring back; it doubles with each failure."""
+    """A pause for each name that a restore did not bring back; it doubles with each failure.
+
+    Times are of the monotonic clock: at boot the time of day may be hours wrong, and is then put right.
+    """
 
     def __init__(self) -> None:
-        self._until: dict[str, tuple[datetime, timedelta]] = {}
+        self._until: dict[str, tuple[float, float]] = {}
         self._why: dict[str, dict[str, Any]] = {}
 
-    def is_over(self, name: str, now: datetime) -> bool:
+    def is_over(self, name: str, now_s: float) -> bool:
         """Whether that name may be tried again."""
-        return name not in self._until or self._until[name][0] <= now
+        return name not in self._until or self._until[name][0] <= now_s
 
     def why(self, name: str) -> dict[str, Any] | None:
         """The problem that kept that name away; None where it was not tried, or came back."""
         return self._why.get(name)
 
-    def note(self, tried: Iterable[str], failed: Collection[str], now: datetime, why: dict[str, Any]) -> None:
+    def note(self, tried: Iterable[str], failed: Collection[str], now_s: float, why: dict[str, Any]) -> None:
         """Remember which of the names that were tried have failed."""
         for name in tried:
-            _, wait = self._until.pop(name, (now, FIRST))
+            _, wait = self._until.pop(name, (now_s, FIRST_S))
             self._why.pop(name, None)
             if name in failed:
-                self._until[name] = (now + wait, min(wait * 2, MOST))
+                self._until[name] = (now_s + wait, min(wait * 2, MOST_S))
                 self._why[name] = why
 
     def forget(self, names: Iterable[str]) -> None:

@@ -8,6 +8,7 @@ from datetime import datetime
 from uuid import UUID
 
 from vgpuctl import errors
+from vgpuctl.model import frameworks
 from vgpuctl.model.allocation import Allocation
 from vgpuctl.model.catalog import Catalog
 from vgpuctl.model.document import (
@@ -103,7 +104,7 @@ def find_wish(context: Context, reference: str) -> VgpuWish:
     if reference in wished:
         return wished[reference]
     for allocation in context.allocations.values():
-        named = {str(allocation.id), str(allocation.parent)}
+        named = {str(allocation.id)} | places_named(allocation)
         if reference.lower() in named and allocation.name in wished:
             return wished[allocation.name]
     if any(reference.lower() in names_of(vgpu) for vgpu in context.snapshot.vgpus()):
@@ -118,9 +119,17 @@ def find_wish(context: Context, reference: str) -> VgpuWish:
     )
 
 
+def places_named(allocation: Allocation) -> set[str]:
+    """The VF by which a vGPU can be named; a PF carries several."""
+    kind = allocation.framework
+    is_alone = kind is not None and frameworks.rules_of(kind).ONE_VGPU_PER_PARENT
+    return {str(allocation.parent)} if is_alone else set()
+
+
 def names_of(vgpu: ObservedVgpu) -> set[str]:
-    """What a vGPU that is not ours goes by: its mdev UUID, its parent's address."""
-    return {str(vgpu.mdev_uuid), str(vgpu.parent)} - {"None"}
+    """What a vGPU that is not ours goes by: its mdev UUID, its VF's address; a PF carries several."""
+    vf = vgpu.parent if vgpu.parent != vgpu.gpu else None
+    return {str(each) for each in (vgpu.mdev_uuid, vf) if each is not None}
 
 
 def check_source(context: Context, profile: str | None, vgpu_type: str | None) -> str | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from uuid import UUID
 
 from vgpuctl import errors
 from vgpuctl.model.document import (
@@ -12,6 +13,7 @@ from vgpuctl.model.document import (
     DesktopVgpu,
     DocumentKey,
     DocumentKind,
+    GpuDocument,
     VgpuDocument,
     Wishes,
     key_of,
@@ -32,9 +34,17 @@ from vgpuctl.model.edit import (
     SetMig,
 )
 from vgpuctl.model.fact import known
-from vgpuctl.model.situation import find_gpu
+from vgpuctl.model.situation import find_gpu, names_gpu
 from vgpuctl.service.adoption import adopt
-from vgpuctl.service.change import Change, Context, check_source, desktop_of, find_domain, find_wish
+from vgpuctl.service.change import (
+    Change,
+    Context,
+    check_source,
+    desktop_of,
+    find_domain,
+    find_wish,
+    places_named,
+)
 from vgpuctl.service.mending import mend, prune
 from vgpuctl.service.migedits import import_mig_parted, set_mig
 from vgpuctl.service.replacement import replace_gpu
@@ -73,7 +83,7 @@ def change(edit: Edit, context: Context) -> Change:
 def _create(edit: CreateVgpus, context: Context) -> Change:
     edit = replace(edit, type=check_source(context, edit.profile, edit.type))
     if edit.gpu is not None:
-        find_gpu(context.snapshot, edit.gpu)
+        edit = replace(edit, gpu=_kept(edit.gpu, context))
     if not 1 <= edit.count <= MOST_AT_ONCE:
         raise errors.InvalidInput(f"count is {edit.count}; it can be 1 to {MOST_AT_ONCE}")
     taken = set(context.wishes.vgpus())
@@ -95,6 +105,12 @@ def _create(edit: CreateVgpus, context: Context) -> Change:
     return result
 
 
+def _kept(reference: str, context: Context) -> str:
+    """How a document names a GPU: an index changes with the cards."""
+    gpu = find_gpu(context.snapshot, reference)
+    return str(gpu.address) if reference.strip().isdecimal() else reference
+
+
 def _numbered(stem: str, count: int, taken: set[str]) -> Iterator[str]:
     number = 0
     while count:
@@ -108,7 +124,7 @@ def _delete(edit: DeleteVgpu, context: Context) -> Change:
     wished = context.wishes.vgpus()
     for allocation in context.allocations.values():
         # What an operation could not undo: nobody wishes it, and it still has its place.
-        named = {allocation.name, str(allocation.id), str(allocation.parent)}
+        named = {allocation.name, str(allocation.id)} | places_named(allocation)
         if edit.vgpu in named and edit.vgpu not in wished and allocation.name not in wished:
             return Change("delete", allocation.name, names=[allocation.name])
     wish = find_wish(context, edit.vgpu)
@@ -136,7 +152,7 @@ def _attach(edit: AttachVgpu, context: Context) -> Change:
     else:
         edit = replace(edit, type=check_source(context, edit.profile, edit.type))
         if edit.gpu is not None:
-            find_gpu(context.snapshot, edit.gpu)
+            edit = replace(edit, gpu=_kept(edit.gpu, context))
         taken = set(context.wishes.vgpus())
         name = domain.name
         if name in taken:
@@ -244,8 +260,25 @@ def _apply(edit: ApplyDocuments, context: Context) -> Change:
         result.drop = {key for key in context.wishes.documents if key.kind in kinds and key not in result.put}
     after = result.wishes_after(context.wishes, context.now)
     _check_together(after, context)
+    _refuse_two_of_one_gpu(after, result, context)
     result.names = [name for name, wish in after.vgpus().items() if wish.source in result.put]
     return result
+
+
+def _refuse_two_of_one_gpu(wishes: Wishes, result: Change, context: Context) -> None:
+    """One by its address and one by its UUID would be in force against each other."""
+    for gpu in context.snapshot.gpus:
+        keys = [
+            str(key)
+            for key, wish in sorted(wishes.documents.items())
+            if isinstance(wish.document, GpuDocument)
+            and names_gpu(wish.document.name, gpu.address, known(gpu.uuid))
+        ]
+        if len(keys) > 1 and any(str(key) in keys for key in result.put):
+            raise errors.InvalidInput(
+                f"{' and '.join(keys)} are of one GPU, {gpu.address}",
+                hint="keep one of them: vgpuctl apply --prune drops what is not in the file",
+            )
 
 
 def _check_together(wishes: Wishes, context: Context) -> None:
@@ -255,12 +288,21 @@ def _check_together(wishes: Wishes, context: Context) -> None:
     def fault(key: DocumentKey, path: str, message: str) -> None:
         faults.append({"document": str(key), "path": path, "message": message})
 
+    ids: dict[UUID, DocumentKey] = {}
+    ours = {each.id: each.name for each in context.allocations.values()}
     names: dict[str, DocumentKey] = {}
     users: dict[str, DocumentKey] = {}
     for key, wish in sorted(wishes.documents.items()):
         entries: list[tuple[str, str, str | None, str | None]] = []
         if isinstance(wish.document, VgpuDocument):
             entries = [("", wish.document.name, wish.document.profile, wish.document.type)]
+            uuid = wish.document.uuid
+            if uuid is not None and ids.setdefault(uuid, key) != key:
+                fault(key, "uuid", f"{ids[uuid]} has it already")
+            elif uuid in ours and ours[uuid] != wish.document.name:
+                fault(key, "uuid", f"vGPU {ours[uuid]} has it already")
+            elif uuid is not None and uuid not in ours and context.snapshot.mdev(uuid) is not None:
+                fault(key, "uuid", f"an mdev of that UUID is there: vgpuctl adopt {uuid} takes it over")
         elif isinstance(wish.document, DesktopDocument):
             for number, entry in enumerate(wish.document.vgpus):
                 path = f"vgpus[{number}]"

@@ -80,6 +80,7 @@ class Engine:
         *,
         catalog: Catalog,
         now: Callable[[], datetime],
+        monotonic_s: Callable[[], float],
         new_uuid: Callable[[], UUID],
         repair: Repair = Repair.AUTO,
         last: Engine | None = None,
@@ -87,7 +88,7 @@ class Engine:
         """Take up what `ledger` has of unended operations; `last` is the engine that is given up for this."""
         self.ledger = ledger
         self._catalog = catalog
-        self._turn = Turn(ledger, now)
+        self._turn = Turn(ledger, now, monotonic_s)
         lanes: set[Lane] = set()
         self.observations: Observations = Observations(
             self._turn, lanes, last.observations if last is not None else None
@@ -368,7 +369,7 @@ class Engine:
 
         Why what is not begun is not, by name.
         """
-        now, busy, wishes = self._turn.now(), self._progress.busy(), self._turn.ledger.in_force()
+        now_s, busy, wishes = self._turn.monotonic_s(), self._progress.busy(), self._turn.ledger.in_force()
         missing = restore.missing(wishes, self._turn.ledger.allocations.values(), snapshot)
         driverless = restore.without_driver(wishes, self._turn.ledger.allocations.values(), snapshot)
         self._progress.backoff.forget(driverless)
@@ -378,7 +379,7 @@ class Engine:
         def is_quiet(name: str) -> bool:
             return (
                 name not in busy
-                and self._progress.backoff.is_over(name, now)
+                and self._progress.backoff.is_over(name, now_s)
                 and self.observations.show([name], number)
             )
 

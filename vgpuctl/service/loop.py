@@ -149,6 +149,7 @@ class Loop:
             ledger_of(saved, self.file_profiles),
             catalog=self._catalog,
             now=self._clock.now,
+            monotonic_s=self._clock.monotonic_s,
             new_uuid=uuid.uuid4,
             repair=self.repair,
             last=last,
@@ -288,8 +289,8 @@ class Loop:
                 case Answer():
                     self._answer(effect)
                 case Observe(number=number):
-                    self._is_looking = True
                     self._threads.run("observe", partial(self._observe, number))
+                    self._is_looking = True
                 case Glimpse():
                     self._threads.run("glimpse", partial(self._glimpse, effect))
                 case RunStep():
@@ -311,6 +312,7 @@ class Loop:
     def _reopen(self, failure: errors.VgpuctlError) -> None:
         """Go on from what is on the disk, once no step runs; what was decided since is forgotten."""
         is_open = False
+        self._is_looking = False
         while not is_open:
             try:
                 with self.changed:

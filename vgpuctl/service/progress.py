@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, replace
-from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
@@ -42,7 +41,7 @@ RETRIES = 2
 """How often an operation tries another place after the host refused one."""
 ROUNDS = 8
 """Plans of one operation, at most: past that, plan and host do not come together."""
-PATIENCE = timedelta(minutes=5)
+PATIENCE_S = 300.0
 """How long an operation waits for what cannot be read; at boot libvirt comes later than we do."""
 
 RETRYABLE = frozenset({"kernel-refused", "read-back-mismatch", "conflict"})
@@ -173,7 +172,7 @@ class Progress:
             and self._is_patient(run, result)
         ):
             return
-        run.patience_ends = None
+        run.patience_ends_s = None
         if run.round >= (2 * ROUNDS if rolling_back else ROUNDS):
             problem = errors.ReadBackMismatch(
                 f"after {run.round} plans the host is still not as wished"
@@ -210,11 +209,11 @@ class Progress:
 
     def _is_patient(self, run: Run, result: Plan) -> bool:
         """Whether to wait with the next round for what cannot be read now: libvirt at boot, a hung GPU."""
-        if run.patience_ends is None:
-            run.patience_ends = self._turn.now() + PATIENCE
+        if run.patience_ends_s is None:
+            run.patience_ends_s = self._turn.monotonic_s() + PATIENCE_S
             text = f"waits: {result.problems[0].error.message}"
             self._turn.record(Noticed(f"operation {str(run.operation)[:8]}", "waiting", text))
-        run.is_parked = self._turn.now() < run.patience_ends
+        run.is_parked = self._turn.monotonic_s() < run.patience_ends_s
         return run.is_parked
 
     def _round_over(self, run: Run) -> None:
@@ -275,7 +274,7 @@ class Progress:
         # What refused the new wish may well take back what it had.
         run.avoid.clear()
         run.retries = 0
-        run.is_parked, run.patience_ends = False, None
+        run.is_parked, run.patience_ends_s = False, None
         if not run.running:
             run.awaits = self._observations.need()
 
@@ -331,7 +330,7 @@ class Progress:
             ended_well = state is OperationState.SUCCEEDED or self._turn.ledger.paused
             failed = frozenset() if ended_well else frozenset(run.failed or run.scope)
             why = problem or errors.NotRestored("it did not come back").to_problem()
-            self.backoff.note(run.scope, failed, self._turn.now(), why)
+            self.backoff.note(run.scope, failed, self._turn.monotonic_s(), why)
             self.backoff.forget_all_but(self._turn.ledger.in_force().vgpus())
         self._on_end()
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -38,7 +37,7 @@ class Run:
     is_in_doubt: bool = False
     is_parked: bool = False
     """Whether it waits for the next sweep, because something could not be read."""
-    patience_ends: datetime | None = None
+    patience_ends_s: float | None = None
     failure: dict[str, Any] | None = None
     leftovers: dict[str, Any] | None = None
     held_back: dict[str, Any] | None = None

@@ -15,9 +15,10 @@ from vgpuctl.service.messages import Answer, EngineEffect
 class Turn:
     """Collects records, which are in force at once for whoever decides next, and effects."""
 
-    def __init__(self, ledger: Ledger, now: Callable[[], datetime]) -> None:
+    def __init__(self, ledger: Ledger, now: Callable[[], datetime], monotonic_s: Callable[[], float]) -> None:
         self.ledger = ledger
         self.now = now
+        self.monotonic_s = monotonic_s
         self._records: list[Record] = []
         self._effects: list[EngineEffect] = []
 

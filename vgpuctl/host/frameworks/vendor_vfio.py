@@ -6,7 +6,7 @@ import errno
 import re
 from typing import Final
 
-from vgpuctl.errors import Conflict, GpuState, ReadBackMismatch, RemovalBlocked, VgpuBusy
+from vgpuctl.errors import Conflict, GpuState, KernelRefused, ReadBackMismatch, RemovalBlocked, VgpuBusy
 from vgpuctl.host.frameworks.mdev_types import TypeMemory
 from vgpuctl.host.frameworks.parents import device_path, number_in, text_in
 from vgpuctl.host.frameworks.typefacts import named_type
@@ -147,11 +147,22 @@ class VendorVfioFramework:
                 type_id=present,
             )
         path = f"{device_path(step.parent)}/nvidia/current_vgpu_type"
-        self._writer.write(
-            path,
-            str(step.type_id),
-            f"create vGPU {step.name} ({step.type_name}, type {step.type_id}) on VF {step.parent}",
-        )
+        try:
+            self._writer.write(
+                path,
+                str(step.type_id),
+                f"create vGPU {step.name} ({step.type_name}, type {step.type_id}) on VF {step.parent}",
+            )
+        except KernelRefused as error:
+            # Somebody was faster: the VF has a type, and it was not our write that gave it one.
+            is_taken = error.facts.get("errno") in ("EPERM", "EBUSY") or error.facts.get("nvrm") == "0x38"
+            if is_taken and self._current(step.parent, step.name):
+                raise Conflict(
+                    f"VF {step.parent} was given a vGPU type by somebody else just now",
+                    hint="`vgpuctl vgpu list` shows it",
+                    parent=str(step.parent),
+                ) from error
+            raise
         if not self._writer.until(lambda: current_type(self._kernel, step.parent) == step.type_id):
             raise ReadBackMismatch(
                 f"type {step.type_id} was written to VF {step.parent}, which does not show it",

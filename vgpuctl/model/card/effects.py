@@ -221,7 +221,14 @@ def _vfs_off_refusal(card: Card) -> VgpuctlError | None:
 
 def _compute_refusal(card: Card) -> VgpuctlError | None:
     """Turning VFs on or off destroys GPU instances: not those with compute instances of somebody's."""
-    instances = () if isinstance(card.gpu.gpu_instances, Unknown) else card.gpu.gpu_instances
+    instances = card.gpu.gpu_instances
+    if isinstance(instances, Unknown):
+        if card.gpu.mig is False:
+            return None
+        return errors.FactUnknown(
+            f"whether GPU {card.gpu.address} has GPU instances, which sriov-manage would destroy, is not "
+            f"known: {instances.reason}"
+        )
     used = [each for each in instances if each.compute_instances != ()]
     if not used:
         return None
