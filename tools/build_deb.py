@@ -67,7 +67,8 @@ def _gather(release: str, source: Path) -> None:
     for each in SOURCES:
         (source / each).parent.mkdir(parents=True, exist_ok=True)
         (shutil.copytree if (TOP / each).is_dir() else shutil.copy)(TOP / each, source / each)
-    shutil.copy(TOP / "packaging" / "libvirt" / "qemu_hook.py", source)
+    for each in ("libvirt-hook", "qemu_hook.py"):
+        shutil.copy(TOP / "packaging" / "libvirt" / each, source)
     dependencies.install(GUESTS[release].python, source / "site", dependencies.RUNTIME)
     with tempfile.TemporaryDirectory() as work, zipfile.ZipFile(wheel(Path(work))) as archive:
         archive.extractall(source / "site")

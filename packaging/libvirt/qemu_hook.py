@@ -41,6 +41,7 @@ class Refused(Exception):
 def main(arguments: list[str]) -> int:
     """The exit status for what libvirt calls us with: name, operation, sub-operation, reason."""
     name, operation, sub = (*arguments[1:4], "", "", "")[:3]
+    os.umask(0o077)
     _show_that_we_are_called()
     if (operation, sub) == ("prepare", "begin"):
         text = _read_xml()

@@ -97,6 +97,8 @@ def test_it_installs_a_wheel_and_the_second_time_changes_nothing(controller: Con
     assert os.access(here / "opt/vgpuctl/bin/vgpuctl", os.X_OK)
     assert (here / "local/bin/vgpuctl").readlink() == Path("/opt/vgpuctl/bin/vgpuctl")
     assert os.access(etc / "libvirt/hooks/qemu.d/vgpuctl", os.X_OK)
+    program = (here / "local/lib/vgpuctl/qemu_hook.py").read_bytes()
+    assert program == (TOP / "packaging/libvirt/qemu_hook.py").read_bytes()
     laid_down = {
         "tmpfiles.d/vgpuctl.conf": "tmpfiles",
         "sysusers.d/vgpuctl.conf": "sysusers",

@@ -113,6 +113,20 @@ def test_a_request_sent_twice_is_one_operation(ask: Caller) -> None:
         ("POST", "/v1/plans", {"action": "create-vgpu", "type": "T4-4Q", "count": 5}, "no-capacity"),
         ("POST", "/v1/plans", {"action": "attach", "domain": "x", "type": "T4-4Q"}, "domain-not-found"),
         ("POST", "/v1/sim/explode", {}, "invalid-input"),
+        ("GET", "/v1/domains/%00/xml", None, "not-found"),
+        ("GET", "/v1/events?" + "&".join(["a=1"] * 101), None, "invalid-input"),
+        ("POST", "/v1/plans", {"action": "delete-vgpu", "vgpu": "\ud800"}, "invalid-input"),
+        ("POST", "/v1/plans", {"action": "apply", "source": "a: \ud800"}, "invalid-input"),
+        ("POST", "/v1/plans", {"action": "apply", "source": 'a: "\\ud800"'}, "invalid-input"),
+        (
+            "POST",
+            "/v1/plans",
+            {
+                "action": "import-mig-parted",
+                "source": "mig-configs: {a: [{devices: all, mig-enabled: true, device-filter: 5}]}",
+            },
+            "invalid-input",
+        ),
     ],
 )
 def test_refusals_have_their_codes(method: str, path: str, body: Any, code: str, ask: Caller) -> None:

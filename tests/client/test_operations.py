@@ -11,7 +11,7 @@ from tests.cli.fakedaemon import FakeDaemon, Raw
 from vgpuctl.client import operation as subject
 from vgpuctl.client.client import Client
 from vgpuctl.client.operation import failure_of, follow, has_ended, patiently, submit
-from vgpuctl.errors import DaemonUnreachable, DeadlineExceeded, NameTaken
+from vgpuctl.errors import DaemonUnreachable, DeadlineExceeded, NameTaken, Unavailable, VgpuctlError
 
 SUBMIT = ("POST", "/v1/operations")
 SHOW = ("GET", f"/v1/operations/{canned.OPERATION_ID}")
@@ -63,6 +63,26 @@ def test_where_none_answers_to_begin_with_nobody_waits() -> None:
     with pytest.raises(DaemonUnreachable):
         patiently(ask)
     assert len(asked) == 1
+
+
+def test_a_daemon_that_stops_is_not_the_last_one() -> None:
+    """Between its SIGTERM and the next one's first answer."""
+    answers: list[VgpuctlError | str] = [
+        Unavailable("the daemon is stopping", stopping=True),
+        DaemonUnreachable("nobody there"),
+        "done",
+    ]
+
+    def ask() -> str:
+        answer = answers.pop(0)
+        if isinstance(answer, VgpuctlError):
+            raise answer
+        return answer
+
+    assert patiently(ask) == "done"
+    answers = [Unavailable("too many wait"), "done"]
+    with pytest.raises(Unavailable, match="too many"):
+        patiently(ask)
 
 
 def test_a_refusal_is_not_asked_again(daemon: FakeDaemon) -> None:

@@ -122,6 +122,14 @@ def test_a_state_directory_has_one_daemon(tmp_path: Path) -> None:
     StateDirectory(tmp_path / "s", is_simulated=True).close()
 
 
+def test_a_note_that_lost_its_text_with_the_power_keeps_nobody_out(tmp_path: Path) -> None:
+    StateDirectory(tmp_path / "s", is_simulated=False).close()
+    (tmp_path / "s/host").write_text("")
+    StateDirectory(tmp_path / "s", is_simulated=False).close()
+    with pytest.raises(Conflict, match="of a real host"):
+        StateDirectory(tmp_path / "s", is_simulated=True)
+
+
 def test_a_killed_daemon_leaves_no_lock(tmp_path: Path) -> None:
     script = (
         "import sys, time; from pathlib import Path; from vgpuctl.daemon.statedir import StateDirectory\n"

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from vgpuctl.daemon import server as module
-from vgpuctl.daemon.server import UnixServer, admit_readers, open_socket
+from vgpuctl.daemon.server import BODY_BYTES, HEADER_BYTES, UnixServer, admit_readers, open_socket
 from vgpuctl.errors import Conflict, InvalidInput
 
 
@@ -134,6 +134,27 @@ def test_a_place_where_nothing_can_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(InvalidInput, match="cannot listen at"):
         open_socket(tmp_path / "file" / "s")
+
+
+@pytest.mark.parametrize(
+    ("head", "status"),
+    [
+        (b"GET /" + b"a" * (HEADER_BYTES + 1) + b" HTTP/1.1\r\n", b" 41"),
+        (b"GET / HTTP/1.1\r\nX-Much: " + b"a" * (HEADER_BYTES + 1) + b"\r\n", b" 413"),
+        (b"POST / HTTP/1.1\r\nContent-Length: %d\r\n" % (BODY_BYTES + 1), b" 413"),
+    ],
+    ids=["line", "header", "body"],
+)
+def test_what_is_too_much_is_not_taken_in(head: bytes, status: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "s"
+    with serving(path):
+        with socket.socket(socket.AF_UNIX) as much:
+            much.connect(str(path))
+            much.settimeout(10)
+            with contextlib.suppress(BrokenPipeError):
+                much.sendall(head + b"Host: x\r\n\r\n")
+            assert status in much.recv(1000).split(b"\r\n")[0]
+        assert ask(path)
 
 
 def test_a_client_that_sends_nonsense_does_not_hurt(tmp_path: Path) -> None:

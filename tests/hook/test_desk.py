@@ -12,6 +12,7 @@ from uuid import UUID
 import pytest
 
 from tests.support.hook import call, domain, install, mdev_hostdev
+from vgpuctl.errors import Conflict
 from vgpuctl.host.hook_desk import HOOK_FILE, HookFiles
 from vgpuctl.model.allocation import Allocation, GpuIdentity, Hold
 from vgpuctl.model.fact import Unknown
@@ -136,6 +137,12 @@ def test_starts_are_read_and_those_that_are_over_go(tmp_path: Path, desk: HookFi
 def test_nobody_else_can_look(desk: HookFiles, tmp_path: Path):
     assert (tmp_path / "run/hook").stat().st_mode & 0o777 == 0o700
     assert desk.socket == tmp_path / "run/hook/sock"
+    (tmp_path / "run/hook").chmod(0o755)
+    HookFiles(tmp_path / "run/hook", tmp_path)
+    assert (tmp_path / "run/hook").stat().st_mode & 0o777 == 0o700, "also where it was there already"
+    (tmp_path / "link").symlink_to(tmp_path / "run/hook")
+    with pytest.raises(Conflict):
+        HookFiles(tmp_path / "link", tmp_path)
 
 
 def test_a_directory_that_cannot_be_written_stops_nothing(tmp_path: Path, desk: HookFiles):

@@ -399,6 +399,52 @@ def test_it_loads_nothing_for_what_is_none_of_its_business(place: Place):
     assert not loaded & {"json", "socket", "xml", "select", "subprocess", "pathlib", "re", "typing"}
 
 
+@pytest.mark.parametrize(
+    ("operation", "program", "status"),
+    [
+        ("prepare begin", "sys.exit(1)", 1),
+        ("prepare begin", "sys.exit(0)", 0),
+        ("prepare begin", "os.kill(os.getpid(), 9)", 137),
+        ("reconnect begin", "sys.exit(1)", 0),
+        ("release end", "os.kill(os.getpid(), 9)", 0),
+        ("start begin", "raise ValueError", 0),
+        ("prepare begin", None, 0),
+        ("reconnect begin", None, 0),
+    ],
+)
+def test_what_libvirt_calls_refuses_nothing_but_a_start(
+    tmp_path: Path, operation: str, program: str | None, status: int
+):
+    """libvirt kills a running guest whose `reconnect` hook fails, whatever the reason."""
+    place = tmp_path / "qemu_hook.py"
+    if program is not None:
+        place.write_text(f"import os, sys\nprint(sys.stdin.read(), sys.argv[1:])\n{program}\n")
+    done = call(calling(tmp_path / "hook", place), "win1", *operation.split(), "-", xml="<domain/>")
+    assert done.returncode == status
+    if program is not None and "kill" not in program:
+        assert done.stdout == f"<domain/> {['win1', *operation.split(), '-']}\n"
+
+
+@pytest.mark.parametrize("operation", ["prepare", "reconnect"])
+def test_an_interpreter_that_may_not_be_run_refuses_nothing(tmp_path: Path, operation: str):
+    """As under AppArmor, where libvirtd's profile did not let a program below /usr/lib be run."""
+    program, python = tmp_path / "qemu_hook.py", tmp_path / "python3"
+    program.touch()
+    python.touch(mode=0o644)
+    hook = calling(tmp_path / "hook", program)
+    hook.write_text(hook.read_text().replace("/usr/bin/python3", str(python)))
+    assert call(hook, "win1", operation, "begin", "-", xml="<domain/>").returncode == 0
+
+
+def calling(hook: Path, program: Path) -> Path:
+    """What libvirt calls, as it is installed, but for where the program is."""
+    text = (SOURCE.parent / "libvirt-hook").read_text()
+    assert "/usr/lib/vgpuctl/qemu_hook.py" in text
+    hook.write_text(text.replace("/usr/lib/vgpuctl/qemu_hook.py", str(program)))
+    hook.chmod(0o755)
+    return hook
+
+
 def test_it_runs_where_vgpuctl_does_not():
     """Any Python from 3.9 on, without the site's packages and without this project."""
     text = SOURCE.read_text()

@@ -11,7 +11,7 @@ BOOKWORM: Final = "bookworm"
 _SYSTEM = (
     "systemd systemd-sysv udev dbus kmod pciutils iproute2 procps util-linux polkitd psmisc strace "
     "libvirt-daemon-system libvirt-clients libvirt-daemon-driver-qemu qemu-system-x86 seabios ovmf "
-    "libxml2-utils mdevctl python3 python3-libvirt python3-pip-whl busybox-static cpio"
+    "apparmor libxml2-utils mdevctl python3 python3-libvirt python3-pip-whl busybox-static cpio"
 )
 _FOR_ANSIBLE = "python3-apt"  # what its module apt imports
 _BUILD = "gcc make libc6-dev linux-headers-amd64"

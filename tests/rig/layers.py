@@ -32,7 +32,7 @@ _BOOTED_WITHOUT = (
     "systemd-update-done.service systemd-hwdb-update.service systemd-machine-id-commit.service "
     "systemd-firstboot.service ldconfig.service systemd-networkd-wait-online.service "
     "systemd-binfmt.service modprobe@drm.service modprobe@efi_pstore.service systemd-pstore.service "
-    "keyboard-setup.service console-setup.service"
+    "keyboard-setup.service console-setup.service apparmor.service"
 )
 
 

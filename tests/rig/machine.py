@@ -25,7 +25,7 @@ from tests.rig.commands import LIBRARIES, of_tree
 from tests.rig.guests import Guest
 
 _APPEND: Final = (
-    "console=ttyS0 root=/dev/vda rw quiet mitigations=off nokaslr audit=0 apparmor=0 selinux=0 "
+    "console=ttyS0 root=/dev/vda rw quiet mitigations=off nokaslr audit=0 selinux=0 "
     "no_timer_check tsc=reliable random.trust_cpu=on systemd.show_status=0 net.ifnames=0 nmi_watchdog=0 "
     "rcupdate.rcu_cpu_stall_suppress=1 init_on_alloc=0"
 )

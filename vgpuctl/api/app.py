@@ -18,6 +18,7 @@ from vgpuctl.api.faults import Fault, refuse
 from vgpuctl.api.handlers import HANDLERS, Backend, Call, Reply
 from vgpuctl.api.query import read_query
 from vgpuctl.api.text import read_json
+from vgpuctl.errors import NotFound
 from vgpuctl.surface import ROUTES, Route
 
 App = falcon.App[falcon.Request, falcon.Response]
@@ -93,6 +94,8 @@ def _responder(route: Route, backend: Backend) -> _Responder:
         caller: Caller = req.context.caller
         if route.operate:
             require_operate(caller)
+        if any("\0" in each for each in path.values()):
+            raise NotFound("no name has a NUL in it")
         query = read_query(route.method, route.path, req.query_string)
         if req.method == "HEAD":
             query.pop("follow", None)

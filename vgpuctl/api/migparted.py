@@ -87,7 +87,7 @@ def _rule(entry: Any, path: Path, faults: list[tuple[Path, str]]) -> MigPartedRu
 
 
 def _filters(value: Any, path: Path, faults: list[tuple[Path, str]]) -> Iterator[int]:
-    for each in [value] if isinstance(value, str) else value or []:
+    for each in value or [] if isinstance(value, list | None) else [value]:
         if isinstance(each, str) and _FILTER.fullmatch(each):
             yield int(each, 16)
         else:

@@ -10,6 +10,7 @@ from urllib.parse import parse_qsl
 from vgpuctl.api.faults import Fault, did_you_mean, refuse
 
 MAX_WAIT_S = 60
+_MOST = 100
 MAX_ENTRIES = 1000
 
 
@@ -61,7 +62,11 @@ def read_query(method: str, path: str, text: str) -> dict[str, Any]:
     known = {each.name: each for each in PARAMETERS.get((method, path), ())}
     found: dict[str, Any] = {}
     faults: list[Fault] = []
-    for name, value in parse_qsl(text, keep_blank_values=True, max_num_fields=100):
+    try:
+        given = parse_qsl(text, keep_blank_values=True, max_num_fields=_MOST)
+    except ValueError:
+        raise refuse("query", [Fault("", f"has more than {_MOST} parameters")]) from None
+    for name, value in given:
         parameter = known.get(name)
         if parameter is None:
             near = did_you_mean(name, known) if known else "this route has none"

@@ -45,6 +45,7 @@ class Read:
 def decode(text: str | bytes, source: str) -> str:
     """`text` as UTF-8; InvalidInput when it is something else."""
     if isinstance(text, str):
+        _refuse_half_characters(text, source)
         return text
     try:
         return text.decode("utf-8-sig")
@@ -72,7 +73,17 @@ def read_json(text: str | bytes, source: str) -> Any:
         raise refuse(source, [Fault("", f"cannot be read: {error}")]) from error
     if faults:
         raise refuse(source, faults)
+    _refuse_half_characters(value, source)
     return value
+
+
+def _refuse_half_characters(value: Any, source: str) -> None:
+    """Half a surrogate pair, as an escape can write it, is no text: no file and no log takes it."""
+    try:
+        json.dumps(value, ensure_ascii=False, default=str).encode()
+    except UnicodeEncodeError as error:
+        text = "has half of a surrogate pair in it, which is no text"
+        raise refuse(source, [Fault("", text)]) from error
 
 
 def is_json(text: str) -> bool:
@@ -105,6 +116,7 @@ def _documents(events: Iterator[Any], source: str) -> Iterator[Read]:
         if isinstance(event, yaml.DocumentStartEvent):
             read = Read()
             read.value = _Builder(events, read, source).value(next(events), ())
+            _refuse_half_characters(read.value, source)
             yield read
 
 

@@ -13,6 +13,7 @@ from vgpuctl.errors import (
     DeadlineExceeded,
     NeedsOperator,
     OperationCancelled,
+    Unavailable,
     VgpuctlError,
 )
 
@@ -47,19 +48,22 @@ def submit(client: Client, body: dict[str, Any], *, timeout_s: float | None = No
 
 
 def patiently(ask: Callable[[], T], *, was_there: bool = False) -> T:
-    """What `ask` comes to, also where the daemon hangs up and is started anew: RESTART_GRACE_S at most.
+    """What `ask` comes to, also where the daemon stops and is started anew: RESTART_GRACE_S at most.
 
     Where none answers to begin with that is raised at once, unless it `was_there` just now.
     """
     until = time.monotonic() + RESTART_GRACE_S
-    heard: DaemonUnreachable | None = None
+    heard: Unavailable | None = None
     while True:
         try:
             return ask()
-        except DaemonUnreachable as error:
+        except Unavailable as error:
+            if not isinstance(error, DaemonUnreachable) and not error.facts.get("stopping"):
+                raise
             # That none answers now does not say that nothing was done: the first failure does.
             heard = heard or error
-            if not (was_there or heard.facts.get("sent")) or time.monotonic() > until:
+            is_there = was_there or heard.facts.get("sent") or heard.facts.get("stopping")
+            if not is_there or time.monotonic() > until:
                 raise heard from error
             time.sleep(0.5)
 

@@ -23,7 +23,10 @@ AT_START = ("state_dir", "socket", "root", "libvirt", "simulate", "wait_for_gpus
 def _to_path(value: object) -> object:
     if not isinstance(value, str):
         return value
-    path = Path(value).expanduser()
+    try:
+        path = Path(value).expanduser()
+    except RuntimeError as error:
+        raise ValueError("names nobody's home directory") from error
     if not path.is_absolute():
         raise ValueError("must be an absolute path")
     return path

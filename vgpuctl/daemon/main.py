@@ -74,6 +74,8 @@ def run(options: Options) -> None:
                     server.prepare()
             except VgpuctlError:
                 service.stop()
+                # The threads of one that could be prepared would keep this process from ending.
+                stop(servers)
                 raise
             for server in servers:
                 threading.Thread(target=server.serve, name="http", daemon=True).start()
@@ -176,7 +178,10 @@ class Reload:
 
 def _until_stopped(signals: Signals, reload: Reload) -> None:
     while signals.next() == signal.SIGHUP:
-        reload()
+        try:
+            reload()
+        except Exception:  # noqa: BLE001 - nothing in a file may end the daemon under its desktops
+            _log.exception("configuration not reloaded; the old one stays")
 
 
 def _announce(config: Config, parts: Parts) -> None:

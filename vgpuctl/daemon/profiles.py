@@ -21,7 +21,7 @@ def load_profiles(directories: Iterable[Path]) -> dict[str, ProfileDocument]:
     """
     found: dict[str, ProfileDocument] = {}
     for directory in directories:
-        for path in sorted(directory.glob("*.yaml")):
+        for path in _files_in(directory):
             try:
                 documents = parse_documents(path.read_bytes(), str(path))
             except VgpuctlError as error:
@@ -35,3 +35,11 @@ def load_profiles(directories: Iterable[Path]) -> dict[str, ProfileDocument]:
                     else:
                         _log.warning("only profiles belong here", file=str(path), document=document.name)
     return found
+
+
+def _files_in(directory: Path) -> list[Path]:
+    try:
+        return sorted(directory.glob("*.yaml"))
+    except OSError as error:
+        _log.warning("profiles cannot be listed", directory=str(directory), reason=str(error))
+        return []

@@ -19,6 +19,9 @@ from vgpuctl.api.access import OPERATE_GROUP, READ_GROUP
 from vgpuctl.errors import Conflict, InvalidInput
 
 BACKLOG = 128
+HEADER_BYTES = 64 << 10
+BODY_BYTES = 64 << 20
+"""A document of a hundred thousand desktops is smaller."""
 _PATH_MAX = 107
 _MODE = 0o660
 _log = structlog.get_logger("vgpuctl.server")
@@ -45,6 +48,9 @@ class UnixServer(cheroot.wsgi.Server):
             peercreds_enabled=True,
         )
         self.keep_alive_conn_limit = 128
+        # Without limits cheroot takes in whatever is sent, before it is known who sends it.
+        self.max_request_header_size = HEADER_BYTES
+        self.max_request_body_size = BODY_BYTES
         self.software = "vgpuctl"
         self._path = path
         self._inherited = inherited

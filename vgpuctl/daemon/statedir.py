@@ -50,12 +50,10 @@ class StateDirectory:
         """Note whose state this is: wishes for simulated GPUs must never be carried out on real ones."""
         note = self.path / "host"
         now = "simulated" if is_simulated else "real"
-        try:
-            before = note.read_text(encoding="utf-8").strip()
-        except FileNotFoundError:
+        before = note.read_text(encoding="utf-8").strip() if note.exists() else ""
+        if not before:  # also after a loss of power, which may leave a new file without its text
             note.write_text(now + "\n", encoding="utf-8")
-            return
-        if before != now:
+        elif before != now:
             raise Conflict(
                 f"{self.path} holds the state of a {before} host, and this one is {now}",
                 hint="name another --state-dir, or remove that directory to begin anew",

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import stat
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -19,6 +20,7 @@ from uuid import UUID
 
 import structlog
 
+from vgpuctl.errors import Conflict
 from vgpuctl.model.allocation import Allocation
 from vgpuctl.model.fact import Fact, Unknown
 from vgpuctl.model.gpu import FrameworkKind
@@ -38,6 +40,7 @@ class HookFiles:
     def __init__(self, directory: Path, root: Path = Path("/")) -> None:
         directory.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
         directory.mkdir(mode=0o700, exist_ok=True)
+        _make_ours(directory)
         self._directory = directory
         self._hook = root / HOOK_FILE
         self._nonce = ""
@@ -135,3 +138,13 @@ class HookFiles:
             _log.warning("the hook cannot be told", file=name, reason=str(error))
             return False
         return True
+
+
+def _make_ours(directory: Path) -> None:
+    """Let nobody else in; raises Conflict for what is a link, or somebody else's."""
+    found = directory.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
+        raise Conflict(
+            f"{directory} is not a directory of ours", hint="see who put it there, and take it away"
+        )
+    directory.chmod(0o700)

@@ -175,6 +175,11 @@ class Loop:
         """Whether nothing new is begun any more."""
         return self._stopping
 
+    @property
+    def has_stopped(self) -> bool:
+        """Whether nothing goes on any more."""
+        return self._stopping and not self._thread.is_alive()
+
     def ask(self, make: Callable[[int], Input], timeout_s: float) -> Any:
         """Put an input in and wait for its answer; raises the error that it is answered with.
 
@@ -187,7 +192,7 @@ class Loop:
             self._tickets[ticket] = future
         if self._stopping:
             self._tickets.pop(ticket, None)
-            raise errors.Unavailable("the daemon is stopping")
+            raise _stopping()
         self._inbox.put(make(ticket))
         try:
             return future.result(timeout_s)
@@ -232,7 +237,7 @@ class Loop:
                     self._reopen(failure)
             if self._stopping and self._in_flight == 0:
                 for ticket in [*self._tickets]:
-                    self._answer(Answer(ticket, error=errors.Unavailable("the daemon is stopping")))
+                    self._answer(Answer(ticket, error=_stopping()))
                 with self.changed:
                     self.changed.notify_all()
                 return
@@ -275,7 +280,7 @@ class Loop:
         with self.changed:
             for item in items:
                 if self._stopping and isinstance(item, Submitted | StartAsked):
-                    self._answer(Answer(item.ticket, error=errors.Unavailable("the daemon is stopping")))
+                    self._answer(Answer(item.ticket, error=_stopping()))
                     continue
                 self.engine.handle(item)
             records, effects = self.engine.take()
@@ -391,6 +396,11 @@ class Loop:
         else:
             bound.info("step done")
         self._inbox.put(StepDone(effect.operation, effect.round, step.number, problem))
+
+
+def _stopping() -> errors.Unavailable:
+    """Nothing was begun: who asks the next daemon gets an answer (vgpuctl.client.operation)."""
+    return errors.Unavailable("the daemon is stopping", stopping=True)
 
 
 def _tell(records: list[Record]) -> None:

@@ -296,7 +296,7 @@ class Service:
 
         def ended() -> bool:
             found: Operation | None = self._loop.engine.ledger.operations.get(key)
-            return found is None or found.state.has_ended or self._loop.is_stopping
+            return found is None or found.state.has_ended or self._loop.has_stopped
 
         with self._loop.changed:
             if ended():

@@ -157,7 +157,8 @@ def test_is_found_by_alias_before_source() -> None:
     other = Hostdev(VF.source, "ua-vgpuctl-00000000-0000-0000-0000-000000000002")
     both = (other, Hostdev(PciSource(PciAddress(0, 0x41, 0, 5)), VF.alias))
     assert domain_xml.find(both, VF) is both[1]
-    assert domain_xml.find((other,), VF) is other
+    assert domain_xml.find((other,), VF) is None
+    assert domain_xml.find((Hostdev(VF.source, None),), VF) == Hostdev(VF.source, None)
 
 
 def test_what_somebody_edited_goes_and_what_stands_beside_it_stays() -> None:

@@ -33,7 +33,8 @@ from tests.rig.desktops import (
 
 pytestmark = pytest.mark.rig
 
-SOURCE: Final = Path(__file__).parents[3] / "packaging/libvirt/qemu_hook.py"
+SOURCES: Final = Path(__file__).parents[3] / "packaging/libvirt"
+PROGRAM: Final = Path("/usr/local/lib/vgpuctl/qemu_hook.py")
 HOOK: Final = Path("/etc/libvirt/hooks/qemu.d/vgpuctl")
 SAVED: Final = Path("/var/lib/libvirt/qemu/save")
 VENDOR: Final = TYPES["vendor-vfio"]
@@ -45,10 +46,12 @@ mov ax, 0x2000; out dx, ax; hlt."""
 @pytest.fixture(scope="module")
 def host() -> Iterator[Host]:
     """libvirtd looks for hooks when it begins, which it does with each Host."""
-    run("install", "-D", "-m", "755", str(SOURCE), str(HOOK))
+    for source, place in (("qemu_hook.py", PROGRAM), ("libvirt-hook", HOOK)):
+        run("install", "-D", "-m", "755", str(SOURCES / source), str(place))
     with Host() as made:
         yield made
     HOOK.unlink()
+    PROGRAM.unlink()
 
 
 def start(name: str) -> str:
@@ -218,6 +221,46 @@ def test_one_vgpu_two_domains_and_a_daemon_that_is_down(host: Host, seat: dict[s
     run("systemctl", "start", "vgpuctl.socket", "vgpuctl.service")
     assert vgpu("seat")["holders"][0]["domain"] == "two"
     until(lambda: is_free("seat"), "the end of the hold that nobody told of")
+
+
+def test_under_libvirtds_apparmor_profile_it_runs_and_sees_who_holds(
+    host: Host, seat: dict[str, Any], libvirtds_profile: str
+) -> None:
+    """Debian and Ubuntu confine libvirtd, and what it runs below /usr/lib or /usr/local it may not run."""
+
+    def called(*arguments: str, xml: str) -> tuple[int, str]:
+        done = subprocess.run(
+            ["aa-exec", "-p", libvirtds_profile, "--", HOOK, *arguments, "-"],
+            input=xml,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+        return done.returncode, done.stderr
+
+    plain = host.define("plain")
+    for arguments in (("prepare", "begin"), ("reconnect", "begin"), ("release", "end")):
+        assert called("plain", *arguments, xml=plain) == (0, "")
+    run("systemctl", "stop", "vgpuctl.socket", "vgpuctl.service")
+    try:
+        # that nobody has it open it can see only outside of the profile
+        assert called("one", "prepare", "begin", xml=host.xml("one")) == (0, "")
+        assert start("one") == ""
+        status, why = called("two", "prepare", "begin", xml=host.xml("two"))
+        assert (status, "vgpuctl: " in why) == (1, True)
+    finally:
+        run("systemctl", "start", "vgpuctl.socket", "vgpuctl.service")
+    assert held(seat, "one")
+
+
+@pytest.fixture
+def libvirtds_profile() -> Iterator[str]:
+    """The one of Debian's package, in force for whatever is run under it; its name."""
+    profile = "/etc/apparmor.d/usr.sbin.libvirtd"
+    run("apparmor_parser", "--replace", profile)
+    yield "libvirtd"
+    run("apparmor_parser", "--remove", profile)
 
 
 def test_an_image_keeps_its_vgpu(host: Host, seat: dict[str, Any]) -> None:

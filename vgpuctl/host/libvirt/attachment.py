@@ -8,7 +8,7 @@ from typing import Any
 
 import libvirt
 
-from vgpuctl.errors import DomainState, ReadBackMismatch, UnsupportedHere
+from vgpuctl.errors import DomainNotFound, DomainState, ReadBackMismatch, UnsupportedHere
 from vgpuctl.host.libvirt import domain_xml, driver, hostdev_xml
 from vgpuctl.host.libvirt.listing import state_of
 from vgpuctl.host.libvirt.lookup import domain_called
@@ -60,7 +60,10 @@ def detach_config(connection: Any, name: str, hostdev: Hostdev) -> None:
 
     The image may be newer than the plan: then whoever starts from it would miss the vGPU.
     """
-    domain = domain_called(connection, name)
+    try:
+        domain = domain_called(connection, name)
+    except DomainNotFound:
+        return
     if not domain.isPersistent():
         return
     device = domain_xml.device_xml(_definition(domain, Affect.CONFIG), hostdev)
@@ -84,7 +87,10 @@ def detach_config(connection: Any, name: str, hostdev: Hostdev) -> None:
 
 def plugged(connection: Any, name: str, hostdev: Hostdev) -> Plugged | None:
     """The device in the running guest; None when there is no guest or no such device."""
-    domain = domain_called(connection, name)
+    try:
+        domain = domain_called(connection, name)
+    except DomainNotFound:
+        return None  # one that was not persistent is gone when it has stopped
     if not state_of(domain).is_active:
         return None
     text = domain.XMLDesc()

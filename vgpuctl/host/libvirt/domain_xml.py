@@ -11,7 +11,7 @@ from lxml import etree
 
 from vgpuctl.errors import Conflict, InvalidInput
 from vgpuctl.host.libvirt import hostdev_xml, xml_text
-from vgpuctl.model.domain import Hostdev
+from vgpuctl.model.domain import Hostdev, vgpu_of_alias
 
 
 def hostdevs_of(text: str) -> tuple[Hostdev, ...]:
@@ -31,12 +31,17 @@ def numa_node_of(text: str) -> int | None:
 
 
 def find(hostdevs: tuple[Hostdev, ...], wanted: Hostdev) -> Hostdev | None:
-    """The hostdev with `wanted`'s alias, else the one with its source."""
+    """The hostdev with `wanted`'s alias, else one of its source that is not another vGPU's of ours.
+
+    The address of a VF may have been another one's before: its hostdev has the alias of that vGPU.
+    """
     if wanted.alias is not None:
         for each in hostdevs:
             if each.alias == wanted.alias:
                 return each
-    return next((each for each in hostdevs if each.source == wanted.source), None)
+    ours = vgpu_of_alias(wanted.alias)
+    of_others = [each for each in hostdevs if ours and vgpu_of_alias(each.alias) not in (None, ours)]
+    return next((each for each in hostdevs if each.source == wanted.source and each not in of_others), None)
 
 
 def is_there(hostdevs: tuple[Hostdev, ...], wanted: Hostdev) -> bool:

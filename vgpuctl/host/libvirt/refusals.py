@@ -14,19 +14,12 @@ from vgpuctl.errors import (
     VgpuctlError,
 )
 
+_NO_CONNECTION = frozenset({libvirt.VIR_ERR_NO_CONNECT, libvirt.VIR_ERR_INVALID_CONN, libvirt.VIR_ERR_RPC})
 _CONNECTION_CODES = frozenset(
-    {
-        libvirt.VIR_ERR_NO_CONNECT,
-        libvirt.VIR_ERR_INVALID_CONN,
-        libvirt.VIR_ERR_RPC,
-        libvirt.VIR_ERR_GNUTLS_ERROR,
-        libvirt.VIR_ERR_SYSTEM_ERROR,
-        libvirt.VIR_ERR_INTERNAL_ERROR,
-    }
+    {libvirt.VIR_ERR_GNUTLS_ERROR, libvirt.VIR_ERR_SYSTEM_ERROR, libvirt.VIR_ERR_INTERNAL_ERROR}
 )
-_CONNECTION_DOMAINS = frozenset(
-    {libvirt.VIR_FROM_RPC, libvirt.VIR_FROM_REMOTE, libvirt.VIR_FROM_STREAMS, libvirt.VIR_FROM_NONE}
-)
+_CONNECTION_DOMAINS = frozenset({libvirt.VIR_FROM_RPC, libvirt.VIR_FROM_REMOTE, libvirt.VIR_FROM_STREAMS})
+"""VIR_FROM_NONE is not one of them: so say libvirtd's own helpers that a file or a module is refused."""
 
 
 def silence() -> None:
@@ -40,7 +33,10 @@ def _ignore(_context: object, _error: object) -> None:
 
 def is_connection_lost(error: libvirt.libvirtError) -> bool:
     """Whether `error` says that nobody is there, as opposed to somebody who says no."""
-    return error.get_error_code() in _CONNECTION_CODES and error.get_error_domain() in _CONNECTION_DOMAINS
+    code = error.get_error_code()
+    return code in _NO_CONNECTION or (
+        code in _CONNECTION_CODES and error.get_error_domain() in _CONNECTION_DOMAINS
+    )
 
 
 def text(error: libvirt.libvirtError) -> str:
