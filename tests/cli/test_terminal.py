@@ -65,6 +65,46 @@ def test_long_text_is_wrapped_and_nothing_is_lost(daemon: FakeDaemon) -> None:
     assert [each for each in plain(text).split() if each.startswith("word")] == words
 
 
+LOST = {
+    **canned.VANISHED,
+    "subject": "win11-004",
+    "detail": "it stood on 0000:41:00.6, and somebody removed it while domain win11-004 was started with it",
+    "steps": ["create vGPU win11-004 (L40S-8Q) on 0000:41:00.6", "attach it to domain win11-004 (config)"],
+}
+BLOCK = """\
+  win11-004  vgpu-vanished  since 2026-11-01T12:00:00Z  repair: ask
+    it stood on 0000:41:00.6, and somebody removed it while domain win11-004 was
+    started with it
+    hint: `vgpuctl repair cad-1` shows what mends it, and does it
+    step 1: create vGPU win11-004 (L40S-8Q) on 0000:41:00.6
+    step 2: attach it to domain win11-004 (config)
+"""
+
+
+@pytest.mark.parametrize("line", ["host show", "gpu show 0", "vgpu show cad-1"])
+def test_what_differs_is_told_in_blocks_where_a_table_has_no_room(line: str, daemon: FakeDaemon) -> None:
+    path = line.replace("host show", "host").replace("vgpu show ", "vgpus/").replace("gpu show ", "gpus/")
+    route = ("GET", f"/v1/{path}")
+    daemon.answers[route] = {**daemon.answers[route], "drift": [LOST, LOST]}
+    text = plain(terminal.run(*line.split(), host=daemon.host)[1])
+    assert f"drift:\n{BLOCK}{BLOCK}" in text
+    assert max(map(len, text.splitlines())) <= 80
+    wide = plain(terminal.run(*line.split(), host=daemon.host, columns=240)[1])
+    assert "  CODE           SUBJECT    REPAIR  SINCE " in wide
+
+
+def test_a_reason_and_a_hint_are_folded_beside_their_name(daemon: FakeDaemon) -> None:
+    problem = {**canned.ABSENT["problem"], "hint": "`vgpuctl type list --creatable` says what fits, " * 3}
+    unknown = {"vf": "the directory of the GPU in sysfs does not answer " * 3}
+    daemon.answers["GET", "/v1/vgpus/cad-1"] = {**canned.ABSENT, "problem": problem, "unknown": unknown}
+    lines = plain(terminal.run("vgpu", "show", "cad-1", host=daemon.host)[1]).splitlines()
+    assert max(map(len, lines)) <= 80
+    at = next(number for number, each in enumerate(lines) if each.startswith("vf:"))
+    assert lines[at] == "vf:         ?  (the directory of the GPU in sysfs does not answer the directory"
+    assert lines[at + 1].startswith("            of the GPU in sysfs does not answer")
+    assert any(each.startswith("              `vgpuctl type list --creatable`") for each in lines)
+
+
 @pytest.mark.parametrize(
     ("options", "environment", "painted"),
     [
