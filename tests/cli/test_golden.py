@@ -93,3 +93,25 @@ def test_type_filters_reach_the_daemon(vgpuctl: Run, daemon: FakeDaemon) -> None
     assert vgpuctl("type", "list", "--gpu", "0", "--creatable").status == 0
     assert daemon.requests[-1].query == {"gpu": "0", "creatable": "1"}
     assert vgpuctl("type", "list", "--catalog", "--creatable").status == 2
+
+
+def test_operations_show_when_who_and_as_much_of_the_id_as_tells_them_apart(
+    vgpuctl: Run, daemon: FakeDaemon
+) -> None:
+    nameless = {"uid": 1000, "pid": 7, "name": None}
+    alike = canned.OPERATION_ID[:-1]
+    daemon.answers["GET", "/v1/operations"] = [
+        canned.operation(),
+        canned.operation(id="12345678-9000-4000-8000-00000000000b", requester=nameless),
+    ]
+    shown = vgpuctl("operation", "list", "--limit", "2").out.splitlines()
+    assert daemon.requests[-1].query == {"limit": "2"}
+    assert [each.split()[0] for each in shown] == ["ID", "00000000", "12345678"]
+    assert "2026-11-09T10:11:12Z  uid 1000 " in shown[2]
+    assert vgpuctl("operation", "list", "-o", "wide").out.splitlines() == shown
+    assert canned.OPERATION_ID in vgpuctl("operation", "list", "--columns", "id").out
+    assert canned.OPERATION_ID in vgpuctl("operation", "list", "-o", "csv").out
+    assert vgpuctl("operation", "list", "-o", "name").out.splitlines()[0] == canned.OPERATION_ID
+    daemon.answers["GET", "/v1/operations"] += [canned.operation(id=f"{alike}b")]
+    assert f"\n{canned.OPERATION_ID} " in vgpuctl("operation", "list").out
+    assert vgpuctl("operation", "list", "--limit", "0").status == 2

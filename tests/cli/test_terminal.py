@@ -65,6 +65,15 @@ def test_long_text_is_wrapped_and_nothing_is_lost(daemon: FakeDaemon) -> None:
     assert [each for each in plain(text).split() if each.startswith("word")] == words
 
 
+def test_operations_have_room_for_when_and_who(daemon: FakeDaemon) -> None:
+    daemon.answers["GET", "/v1/operations"] = [canned.operation("needs-operator", subject="0000:41:00.0")]
+    text = plain(terminal.run("operation", "list", host=daemon.host)[1])
+    assert text.splitlines()[1] == (
+        "00000000  create  0000:41:00.0  needs-operator  2026-11-09T10:11:12Z  root"
+    )
+    assert "DONE" in terminal.run("operation", "list", host=daemon.host, columns=100)[1]
+
+
 LOST = {
     **canned.VANISHED,
     "subject": "win11-004",

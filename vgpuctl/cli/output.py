@@ -45,8 +45,9 @@ def print_items(
     *,
     fields: tuple[Field, ...] | None = None,
     cell: Cell = text_of,
+    also_wide: bool = False,
 ) -> None:
-    """Print a list.  `fields` and `cell` change how a table shows it on a terminal, never other formats."""
+    """Print a list.  `fields` and `cell` change how a table shows it, `also_wide` one of -o wide as well."""
     if print_for_programs(session, items):
         return
     match session.format:
@@ -56,7 +57,7 @@ def print_items(
             write(name_of(resource, each) for each in items)
         case _:
             chosen = _chosen(session, resource)
-            if session.columns or session.format == "wide" or fields is None:
+            if session.columns or fields is None or (session.format == "wide" and not also_wide):
                 fields, cell = chosen, text_of
             write(
                 table(
