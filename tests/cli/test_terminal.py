@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 
 import pytest
 
 from tests.cli import canned, terminal
+from tests.cli.conftest import command, environment
 from tests.cli.fakedaemon import FakeDaemon, Raw, Request
 from tests.cli.terminal import Terminal
 from vgpuctl.cli.table import display_width
+from vgpuctl.errors import InvalidInput
 
 PLANS = ("POST", "/v1/plans")
 OPERATIONS = ("POST", "/v1/operations")
@@ -74,6 +77,21 @@ def test_operations_have_room_for_when_and_who(daemon: FakeDaemon) -> None:
     assert "DONE" in terminal.run("operation", "list", host=daemon.host, columns=100)[1]
 
 
+def test_types_and_a_full_card_have_room(daemon: FakeDaemon) -> None:
+    daemon.answers["GET", "/v1/types"] = [{**canned.TYPES[0], "name": "DC-4-24GFX-LONG"}]
+    share = {**canned.L40S["allocated"][0], "type": "L40S-1B", "fb_mib": 1024}
+    for count, bars in ((24, 24), (48, 0)):
+        allocated = [{**share, "name": f"win11-{number}"} for number in range(count)]
+        daemon.answers["GET", "/v1/gpus/0"] = {**canned.L40S, "drift": [], "allocated": allocated}
+        text = plain(terminal.run("gpu", "show", "0", host=daemon.host)[1])
+        (bar,) = (each for each in text.splitlines() if each.startswith("["))
+        assert (bar.count("|") >= bars - 1, len(bar) <= 80) == (True, True), bar
+    text = plain(terminal.run("type", "list", host=daemon.host)[1])
+    assert max(map(len, text.splitlines())) <= 80
+    assert "1155" not in text
+    assert "1155" in terminal.run("type", "list", host=daemon.host, columns=100)[1]
+
+
 LOST = {
     **canned.VANISHED,
     "subject": "win11-004",
@@ -112,6 +130,42 @@ def test_a_reason_and_a_hint_are_folded_beside_their_name(daemon: FakeDaemon) ->
     assert lines[at] == "vf:         ?  (the directory of the GPU in sysfs does not answer the directory"
     assert lines[at + 1].startswith("            of the GPU in sysfs does not answer")
     assert any(each.startswith("              `vgpuctl type list --creatable`") for each in lines)
+
+
+LONG = "nothing that is here could carry it: look at `vgpuctl type list --creatable`, " * 3
+
+
+def test_what_is_said_is_folded_on_a_terminal_alone(daemon: FakeDaemon) -> None:
+    faults = [{"path": "types", "message": LONG}, {"path": "vgpus", "message": LONG}]
+    daemon.answers["GET", "/v1/gpus"] = InvalidInput(LONG, hint=LONG, faults=faults)
+    lines = plain(terminal.run("gpu", "list", host=daemon.host)[1]).splitlines()
+    assert max(map(len, lines)) <= 80
+    assert lines[0].startswith("vgpuctl: nothing that is here could carry it: look at")
+    assert lines[1].startswith("  `vgpuctl type list --creatable`, ")
+    assert sum(each.startswith("    ") for each in lines) > 3
+    done = subprocess.run(
+        command("gpu", "list"),
+        capture_output=True,
+        text=True,
+        check=False,
+        env=environment(VGPUCTL_HOST=daemon.host),
+    )
+    assert f"vgpuctl: {LONG}\n" in done.stderr
+    assert f"  hint: {LONG}\n" in done.stderr
+
+
+def test_a_plan_is_as_wide_as_what_it_is_shown_on(daemon: FakeDaemon) -> None:
+    many = [f"win11-{number:03}" for number in range(20)]
+    key = {"key": "Desktop/a", "before": None, "after": {"vgpus": [{"name": each} for each in many]}}
+    plan = {**canned.REFUSED, "notes": [LONG], "touches": many, "changes": [key]}
+    daemon.answers[PLANS] = {**plan, "problems": []}
+    text = plain(terminal.run("vgpu", "delete", "cad-1", "-n", host=daemon.host)[1])
+    assert max(map(len, text.splitlines())) <= 80
+    assert "\n    `vgpuctl type list" in text.partition("Worth knowing:\n  nothing that")[2]
+    piped = Terminal("vgpu", "delete", "cad-1", "-n", host=daemon.host, stdout=subprocess.PIPE)
+    assert piped.process.stdout is not None
+    assert f"\n  {LONG}\n" in piped.process.stdout.read().decode()
+    assert piped.end() == 0
 
 
 @pytest.mark.parametrize(

@@ -67,7 +67,7 @@ def make(
 def show_dry_run(session: Session, client: Client, edit: dict[str, Any]) -> None:
     """Print what `edit` would do.  Fails with the first thing that cannot be done."""
     plan: Item = patiently(partial(client.post, "/v1/plans", edit))
-    print_item(session, PLAN, plan, lambda: lines(plan, session.paint()))
+    print_item(session, PLAN, plan, lambda: lines(plan, session.paint(), sys.stdout))
     if plan.get("problems"):
         first = VgpuctlError.from_problem(plan["problems"][0])
         if session.format in ("table", "wide"):
@@ -146,7 +146,7 @@ def _agree(
     noticing = [] if options.yes else _running(client, _touched(edit, plan))
     heard = session.can_ask() or session.format != "json"
     if heard and (noticing or (always_show and not (options.yes and session.quiet))):
-        talk("\n".join(lines(plan, session.paint_talk())))
+        talk("\n".join(lines(plan, session.paint_talk(), sys.stderr)))
     if plan.get("problems"):
         # It would be refused: no question, and no second telling of what stands above.
         first = VgpuctlError.from_problem(plan["problems"][0])

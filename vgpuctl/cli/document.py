@@ -67,7 +67,7 @@ def plan(session: Session, *, files: tuple[str, ...], prune: bool, detailed_exit
     this depends on could not be read.
     """
     found = _plan(session, files, prune=prune)
-    print_item(session, PLAN, found, lambda: lines(found, session.paint()))
+    print_item(session, PLAN, found, lambda: lines(found, session.paint(), sys.stdout))
     if detailed_exitcode:
         raise SystemExit(_status(found))
 
@@ -115,7 +115,7 @@ def assert_(session: Session, *, files: tuple[str, ...], prune: bool) -> None:
     """
     found = _plan(session, files, prune=prune)
     if not session.quiet:
-        print_item(session, PLAN, found, lambda: lines(found, session.paint()))
+        print_item(session, PLAN, found, lambda: lines(found, session.paint(), sys.stdout))
     raise SystemExit(_status(found))
 
 

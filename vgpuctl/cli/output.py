@@ -6,7 +6,7 @@ import csv
 import json
 import sys
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, TextIO
 
 import click
 
@@ -116,8 +116,9 @@ def table(
     cell: Cell = text_of,
     indent: int = 0,
     wrap: bool = True,
+    stream: TextIO | None = None,
 ) -> Iterable[str]:
-    """The lines of a table of `items`; with `wrap` no wider than the terminal, where that can be."""
+    """The lines of a table of `items`; with `wrap` no wider than `stream` (stdout), where that can be."""
     columns = [
         Column(
             each.column or each.name.upper(),
@@ -128,7 +129,7 @@ def table(
         )
         for each in fields
     ]
-    width = width_of(sys.stdout) if wrap else None
+    width = width_of(stream or sys.stdout) if wrap else None
     lines = render(
         columns, headers=headers, width=None if width is None else width - indent, heading_paint=paint.bold
     )
