@@ -52,13 +52,13 @@ def test_formats(format_: str, vgpuctl: Run) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "plan"),
-    [("match", canned.MATCH), ("touching", canned.REFUSED), ("unknown", canned.UNREADABLE)],
+    ("name", "plan", "status"),
+    [("match", canned.MATCH, 0), ("touching", canned.REFUSED, 5), ("unknown", canned.UNREADABLE, 7)],
 )
-def test_plan(name: str, plan: canned.Item, process: Run, daemon: FakeDaemon) -> None:
+def test_plan(name: str, plan: canned.Item, status: int, process: Run, daemon: FakeDaemon) -> None:
     daemon.answers["POST", "/v1/plans"] = plan
     result = process("plan", "-f", "-", stdin="kind: Vgpu\n")
-    assert result.status == 0
+    assert result.status == status
     assert daemon.requests[-1].body == {"action": "apply", "source": "kind: Vgpu\n", "prune": False}
     check_golden(f"plan-{name}.txt", result.out)
 

@@ -102,6 +102,14 @@ def print_for_programs(session: Session, value: Any) -> bool:
     return True
 
 
+def check_format(session: Session, resource: Resource) -> None:
+    """Raise a usage error for CSV of what has no columns, unless the user names some."""
+    if session.format == "csv" and not session.columns and not resource.columns():
+        raise click.UsageError(
+            f"-o csv: a {resource.name} is no row of a table; -o json, yaml and table show it"
+        )
+
+
 def name_of(resource: Resource, item: Item) -> str:
     """What other commands know it by."""
     return str(item.get(_NAMED_BY.get(resource.name, "name")))
