@@ -13,7 +13,7 @@ from tests.cli.conftest import command, environment
 from tests.cli.fakedaemon import FakeDaemon, Raw, Request
 from tests.cli.terminal import Terminal
 from vgpuctl.cli.table import display_width
-from vgpuctl.errors import InvalidInput
+from vgpuctl.errors import InvalidInput, LibvirtUnreachable
 
 PLANS = ("POST", "/v1/plans")
 OPERATIONS = ("POST", "/v1/operations")
@@ -211,7 +211,47 @@ def test_ctrl_c_at_the_question(daemon: FakeDaemon) -> None:
     shown = Terminal("detach", "win11-042", host=daemon.host)
     shown.expect(r"Go on\?")
     assert shown.end(interrupt=True) == 130
+    assert shown.text.endswith("\nnothing was changed\n")
     assert not daemon.calls(*OPERATIONS)
+    left = Terminal("detach", "win11-042", host=daemon.host)
+    left.expect(r"Go on\?")
+    left.type("\x04")
+    assert left.end() == 1
+    assert left.text.endswith("\nnothing was changed\n")
+
+
+def test_a_second_vgpu_is_asked_about(daemon: FakeDaemon) -> None:
+    words = ("attach", "win11-042", "-p", "designer")
+    shown = Terminal(*words, host=daemon.host)
+    shown.expect(r"win11-042 has vGPU win11-042 \(L40S-8Q\) already. Give it another one\? \[y/N\]")
+    shown.type("n\n")
+    assert shown.end() == 1
+    assert "nothing was changed" in shown.text
+    assert not daemon.calls(*PLANS)
+    shown = Terminal(*words, host=daemon.host)
+    shown.expect(r"another one\?")
+    shown.type("y\n")
+    assert shown.end() == 0
+    assert len(daemon.calls(*OPERATIONS)) == 1
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "attach win11-042 -p designer --yes",
+        "attach win11-042 -p designer --dry-run",
+        "attach win11-042 --vgpu win11-042 --live",
+        "attach cad-ws-1 -p designer",
+        "attach foreign -p designer",
+        "attach unread -p designer",
+    ],
+)
+def test_what_is_no_second_vgpu_is_not_asked_about(line: str, daemon: FakeDaemon) -> None:
+    other = {**canned.DOMAINS[0]["vgpus"][0], "name": "0000:41:00.5", "type": None, "state": "foreign"}
+    daemon.answers["GET", "/v1/domains/foreign"] = {**canned.DOMAINS[0], "vgpus": [other]}
+    daemon.answers["GET", "/v1/domains/unread"] = LibvirtUnreachable("libvirt does not answer")
+    status, text = terminal.run(*line.split(), host=daemon.host)
+    assert (status, "another one" in text) == (0, False), text
 
 
 def test_a_plan_that_was_shown_and_is_stale_is_not_replaced_silently(daemon: FakeDaemon) -> None:

@@ -12,14 +12,13 @@ from vgpuctl.cli.options import ChangeOptions
 from vgpuctl.cli.output import Item, check_format, name_of, print_item
 from vgpuctl.cli.planview import lines
 from vgpuctl.cli.progress import Progress
-from vgpuctl.cli.session import Session, talk
+from vgpuctl.cli.session import NOT_CHANGED, Session, talk
 from vgpuctl.client.client import Client, at
 from vgpuctl.client.operation import LONG_POLL_S, failure_of, follow, patiently, submit
 from vgpuctl.errors import DeadlineExceeded, OperationNotFound, PlanStale, VgpuctlError
 from vgpuctl.surface import OPERATION, PLAN
 
 INTERRUPTED = 130
-NOT_CHANGED = "nothing was changed"
 _AGAIN_S = 30.0
 """For so long a plan that others made stale, and nobody has seen, is made anew."""
 _PAUSE_S = 1.0
