@@ -12,7 +12,15 @@ from tests.cli import canned
 from tests.cli.conftest import Run
 from tests.cli.fakedaemon import FakeDaemon
 from vgpuctl.cli import change
-from vgpuctl.errors import LibvirtUnreachable, NoCapacity, OperationNotFound, PlanStale, VgpuctlError
+from vgpuctl.errors import (
+    LibvirtUnreachable,
+    NoCapacity,
+    OperationNotFound,
+    PlanStale,
+    VgpuBusy,
+    VgpuctlError,
+    VgpuNotFound,
+)
 
 PLANS = ("POST", "/v1/plans")
 OPERATIONS = ("POST", "/v1/operations")
@@ -404,3 +412,29 @@ def test_nothing_to_adopt_is_said(vgpuctl: Run, daemon: FakeDaemon) -> None:
     result = vgpuctl("adopt", "--all", "--yes")
     assert (result.out, result.err) == ("", "there is no vGPU that is not ours\n")
     assert vgpuctl("adopt", "--all", "--yes", "--json").out == "[]\n"
+
+
+def test_several_are_deleted_one_after_the_other(vgpuctl: Run, daemon: FakeDaemon) -> None:
+    result = vgpuctl("vgpu", "delete", "a", "b", "a", "--yes")
+    assert (result.status, result.err) == (0, "vGPU a is deleted\nvGPU b is deleted\n")
+    sent = [each.body for each in daemon.calls(*OPERATIONS)]
+    assert sent == [{"action": "delete-vgpu", "vgpu": each} for each in "ab"]
+    assert vgpuctl("vgpu", "delete", "a", "b", "-n").out.count("Steps:") == 2
+    assert vgpuctl("vgpu", "delete", "a", "b", "--json").status == 2
+    assert len(daemon.calls(*OPERATIONS)) == 2
+
+
+def test_nothing_is_deleted_where_one_cannot_be(vgpuctl: Run, daemon: FakeDaemon) -> None:
+    for refusal, status in ((VgpuNotFound("no vGPU 'b'"), 3), (canned.REFUSED, 5)):
+        daemon.in_turn[PLANS] = [canned.QUIET, refusal, canned.QUIET]
+        result = vgpuctl("vgpu", "delete", "a", "b", "c", "--yes")
+        assert (result.status, result.out) == (status, "")
+    assert not daemon.calls(*OPERATIONS)
+
+
+def test_what_comes_after_a_failure_is_left_alone(vgpuctl: Run, daemon: FakeDaemon) -> None:
+    daemon.in_turn[OPERATIONS] = [canned.operation(), VgpuBusy("somebody holds b"), canned.operation()]
+    result = vgpuctl("vgpu", "delete", "a", "b", "c", "d", "--yes")
+    assert result.status == 4
+    assert result.err == "vGPU a is deleted\nleft alone: c, d\nvgpuctl: somebody holds b\n"
+    assert len(daemon.calls(*OPERATIONS)) == 2

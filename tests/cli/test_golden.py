@@ -89,6 +89,29 @@ def test_an_unknown_column_lists_those_that_there_are(vgpuctl: Run) -> None:
     assert "address, uuid" in result.err
 
 
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ("--gpu 0", ["win11-042", "cad-1", "0000:41:00.5"]),
+        ("--gpu 1", []),
+        ("--domain win11-042", ["win11-042"]),
+        ("--state absent", ["cad-1"]),
+        ("--gpu 0000:41:00.0 --state present --domain win11-042", ["win11-042"]),
+        ("--state absent --domain win11-042", []),
+    ],
+)
+def test_vgpus_by_gpu_domain_and_state(options: str, expected: list[str], vgpuctl: Run) -> None:
+    result = vgpuctl("vgpu", "list", "-o", "name", *options.split())
+    assert (result.status, result.out.split()) == (0, expected)
+
+
+def test_vgpus_of_no_gpu_and_in_no_state(vgpuctl: Run, daemon: FakeDaemon) -> None:
+    assert vgpuctl("vgpu", "list", "--gpu", "9").status == 3
+    assert vgpuctl("vgpu", "list", "--state", "lost").status == 2
+    assert vgpuctl("vgpu", "list", "--foreign", "--state", "foreign").status == 0
+    assert daemon.requests[-1].query == {"foreign": "1"}
+
+
 def test_type_filters_reach_the_daemon(vgpuctl: Run, daemon: FakeDaemon) -> None:
     assert vgpuctl("type", "list", "--gpu", "0", "--creatable").status == 0
     assert daemon.requests[-1].query == {"gpu": "0", "creatable": "1"}

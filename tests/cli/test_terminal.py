@@ -220,6 +220,16 @@ def test_ctrl_c_at_the_question(daemon: FakeDaemon) -> None:
     assert left.text.endswith("\nnothing was changed\n")
 
 
+def test_no_to_the_second_of_several_does_not_claim_that_nothing_was_changed(daemon: FakeDaemon) -> None:
+    daemon.in_turn[PLANS] = [canned.QUIET, canned.QUIET, canned.QUIET, canned.TOUCHING]
+    shown = Terminal("vgpu", "delete", "a", "b", host=daemon.host)
+    shown.expect(r"Go on\?")
+    shown.type("n\n")
+    assert shown.end() == 1
+    assert "vGPU a is deleted" in shown.text
+    assert shown.text.endswith("\nleft alone: b\n")
+
+
 def test_a_second_vgpu_is_asked_about(daemon: FakeDaemon) -> None:
     words = ("attach", "win11-042", "-p", "designer")
     shown = Terminal(*words, host=daemon.host)

@@ -78,7 +78,7 @@ def show(session: Session, id_: str) -> None:
 
 
 @operation.command(examples="vgpuctl operation wait 3f0c5f0e-5d3a-4a8e-9d55-0d6c3b6f7a11 --timeout 60")
-@click.argument("id_", metavar="ID", shell_complete=names.operations)
+@click.argument("id_", metavar="ID", shell_complete=names.going_on)
 @click.option(
     "--timeout",
     type=click.FloatRange(min=0, min_open=True),
@@ -95,7 +95,7 @@ def wait(session: Session, id_: str, *, timeout: float | None) -> None:
 
 
 @operation.command(examples="vgpuctl operation cancel 3f0c5f0e-5d3a-4a8e-9d55-0d6c3b6f7a11")
-@click.argument("id_", metavar="ID", shell_complete=names.operations)
+@click.argument("id_", metavar="ID", shell_complete=names.going_on)
 @click.option("--wait/--no-wait", default=True, help="Wait until it is undone.  [default: --wait]")
 @output_options
 @pass_session
