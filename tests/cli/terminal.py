@@ -19,15 +19,17 @@ _LIMIT_S = 60
 
 
 class Terminal:
-    """A process whose three streams are one terminal."""
+    """A process whose three streams are one terminal; `stdout` may be something else."""
 
-    def __init__(self, *arguments: str, host: str, columns: int = 80, **more: str) -> None:
+    def __init__(
+        self, *arguments: str, host: str, columns: int = 80, stdout: int | None = None, **more: str
+    ) -> None:
         self.master, slave = pty.openpty()
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
         self.process = subprocess.Popen(
             command(*arguments),
             stdin=slave,
-            stdout=slave,
+            stdout=slave if stdout is None else stdout,
             stderr=slave,
             env=environment(VGPUCTL_HOST=host, **more),
             start_new_session=True,

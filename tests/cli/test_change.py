@@ -12,7 +12,15 @@ from tests.cli import canned
 from tests.cli.conftest import Run
 from tests.cli.fakedaemon import FakeDaemon
 from vgpuctl.cli import change
-from vgpuctl.errors import LibvirtUnreachable, NoCapacity, OperationNotFound, PlanStale, VgpuctlError
+from vgpuctl.errors import (
+    LibvirtUnreachable,
+    NoCapacity,
+    OperationNotFound,
+    PlanStale,
+    VgpuBusy,
+    VgpuctlError,
+    VgpuNotFound,
+)
 
 PLANS = ("POST", "/v1/plans")
 OPERATIONS = ("POST", "/v1/operations")
@@ -292,8 +300,38 @@ def test_three_answers(plan: canned.Item, status: int, process: Run, daemon: Fak
     daemon.answers[PLANS] = plan
     assert process("assert", "-f", "-").status == status
     assert process("plan", "-f", "-", "--detailed-exitcode").status == status
-    assert process("plan", "-f", "-").status == 0
+    assert process("plan", "-f", "-").status == (7 if plan is canned.UNREADABLE else 0)
     assert not daemon.calls(*OPERATIONS)
+
+
+def test_what_cannot_be_done_is_not_called_pending(vgpuctl: Run, daemon: FakeDaemon, tmp_path: Path) -> None:
+    daemon.answers[PLANS] = canned.REFUSED
+    (tmp_path / "a.yaml").touch()
+    files = ("-f", str(tmp_path / "a.yaml"))
+    for words in (["plan"], ["plan", "--detailed-exitcode"], ["assert"], ["apply", "-n"]):
+        result = vgpuctl(*words, *files)
+        assert (result.status, result.err) == (NoCapacity.exit_status, ""), words
+        assert "Cannot be done:" in result.out
+    result = vgpuctl("assert", *files, "-o", "json")
+    assert (result.status, json.loads(result.out)) == (NoCapacity.exit_status, canned.REFUSED)
+    assert json.loads(result.err)["code"] == "no-capacity"
+    result = vgpuctl("assert", "-q", *files)
+    assert (result.status, result.out) == (NoCapacity.exit_status, "")
+    assert result.err == "vgpuctl: no T4-16Q fits: 0000:61:00.0 is full\n  hint: T4-4Q would fit\n"
+    assert "no T4-16Q" in vgpuctl("plan", *files, "--columns", "id").err
+
+
+@pytest.mark.parametrize("line", ["plan -f FILE", "assert -f FILE", "apply -f FILE -n", "detach a -n"])
+def test_a_plan_is_no_csv(line: str, vgpuctl: Run, daemon: FakeDaemon) -> None:
+    result = vgpuctl(*line.replace("FILE", "/dev/null").split(), "-o", "csv")
+    assert (result.status, result.out) == (2, "")
+    assert "-o json, yaml and table show it" in result.err
+    assert daemon.requests == []
+
+
+def test_chosen_fields_of_a_plan_are_csv(vgpuctl: Run) -> None:
+    result = vgpuctl("detach", "win11-042", "-n", "-o", "csv", "--columns", "id,verdict")
+    assert (result.status, result.out) == (0, "id,verdict\np-1,drift\n")
 
 
 def test_a_file_that_is_not_there(vgpuctl: Run) -> None:
@@ -345,7 +383,21 @@ def test_a_plan_that_would_be_refused_asks_nothing(vgpuctl: Run, daemon: FakeDae
     (tmp_path / "a.yaml").touch()
     result = vgpuctl("apply", "-f", str(tmp_path / "a.yaml"))
     assert result.status == 5
-    assert result.err.splitlines()[-2:] == ["vgpuctl: no room for win11-001", "  hint: remove some"]
+    assert not daemon.calls(*OPERATIONS)
+
+
+@pytest.mark.parametrize(
+    "line", ["mig disable GPU-1", "mig apply --gpu GPU-1 --layout 2g.20gb:1", "repair a", "vgpu prune"]
+)
+def test_a_refusal_is_told_once(line: str, vgpuctl: Run, daemon: FakeDaemon) -> None:
+    daemon.answers[PLANS] = canned.REFUSED
+    result = vgpuctl(*line.split())
+    assert (result.status, result.out) == (5, "")
+    assert result.err.count("no T4-16Q fits") == result.err.count("T4-4Q would fit") == 1
+    assert result.err.endswith("\nnothing was changed\n")
+    quiet = vgpuctl(*line.split(), "--yes", "-q")
+    assert (quiet.status, quiet.err.count("no T4-16Q fits")) == (5, 1)
+    assert json.loads(vgpuctl(*line.split(), "--json").err)["code"] == "no-capacity"
     assert not daemon.calls(*OPERATIONS)
 
 
@@ -360,3 +412,29 @@ def test_nothing_to_adopt_is_said(vgpuctl: Run, daemon: FakeDaemon) -> None:
     result = vgpuctl("adopt", "--all", "--yes")
     assert (result.out, result.err) == ("", "there is no vGPU that is not ours\n")
     assert vgpuctl("adopt", "--all", "--yes", "--json").out == "[]\n"
+
+
+def test_several_are_deleted_one_after_the_other(vgpuctl: Run, daemon: FakeDaemon) -> None:
+    result = vgpuctl("vgpu", "delete", "a", "b", "a", "--yes")
+    assert (result.status, result.err) == (0, "vGPU a is deleted\nvGPU b is deleted\n")
+    sent = [each.body for each in daemon.calls(*OPERATIONS)]
+    assert sent == [{"action": "delete-vgpu", "vgpu": each} for each in "ab"]
+    assert vgpuctl("vgpu", "delete", "a", "b", "-n").out.count("Steps:") == 2
+    assert vgpuctl("vgpu", "delete", "a", "b", "--json").status == 2
+    assert len(daemon.calls(*OPERATIONS)) == 2
+
+
+def test_nothing_is_deleted_where_one_cannot_be(vgpuctl: Run, daemon: FakeDaemon) -> None:
+    for refusal, status in ((VgpuNotFound("no vGPU 'b'"), 3), (canned.REFUSED, 5)):
+        daemon.in_turn[PLANS] = [canned.QUIET, refusal, canned.QUIET]
+        result = vgpuctl("vgpu", "delete", "a", "b", "c", "--yes")
+        assert (result.status, result.out) == (status, "")
+    assert not daemon.calls(*OPERATIONS)
+
+
+def test_what_comes_after_a_failure_is_left_alone(vgpuctl: Run, daemon: FakeDaemon) -> None:
+    daemon.in_turn[OPERATIONS] = [canned.operation(), VgpuBusy("somebody holds b"), canned.operation()]
+    result = vgpuctl("vgpu", "delete", "a", "b", "c", "d", "--yes")
+    assert result.status == 4
+    assert result.err == "vGPU a is deleted\nleft alone: c, d\nvgpuctl: somebody holds b\n"
+    assert len(daemon.calls(*OPERATIONS)) == 2

@@ -115,6 +115,15 @@ def test_completion_asks_the_daemon(
     assert complete(process, monkeypatch, words) == expected
 
 
+@pytest.mark.parametrize("verb", ["wait", "cancel"])
+def test_only_what_goes_on_is_offered_to_be_waited_for(
+    verb: str, process: Run, daemon: FakeDaemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    states = ("running", "rolling-back", "succeeded", "needs-operator")
+    daemon.answers["GET", "/v1/operations"] = [canned.operation(each, id=each) for each in states]
+    assert complete(process, monkeypatch, f"vgpuctl operation {verb} ") == ["rolling-back", "running"]
+
+
 @pytest.mark.parametrize(
     ("line", "expected"),
     [

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vgpuctl.cli.cells import plain
+from vgpuctl.cli.folding import fold
 from vgpuctl.cli.picture import ASCII, UNICODE, card, mini_bar
 from vgpuctl.cli.style import Paint
 from vgpuctl.cli.table import Column, display_width, render
@@ -63,6 +64,22 @@ def test_a_narrow_table_fits_and_loses_nothing(cells: list[str], width: int) -> 
     assert all(display_width(each) <= max(width, 5 + longest) for each in lines)
     words = [word for each in lines[1:] for word in each[5:].split()]
     assert words == [word for each in cells for word in each.split()]
+
+
+@given(st.lists(st.text("ab日`", min_size=1, max_size=30), max_size=30), st.integers(40, 100))
+@settings(max_examples=60, deadline=None)
+def test_folded_text_fits_and_loses_nothing(words: list[str], width: int) -> None:
+    lines = fold(" ".join(words), width, first="- ", rest="    ")
+    assert " ".join([lines[0][2:], *(each[4:] for each in lines[1:])]).split() == words
+    longest = max(map(display_width, words), default=0) + 4
+    assert all(display_width(each) <= max(width, longest) for each in lines)
+
+
+def test_a_command_stays_on_one_line_where_it_has_room() -> None:
+    text = "it went away: `vgpuctl vgpu delete cad-1` removes it"
+    assert fold(text, 40) == ["it went away:", "`vgpuctl vgpu delete cad-1` removes it"]
+    assert fold(f"`{'vgpuctl ' * 6}x`", 40) == ["`vgpuctl vgpuctl vgpuctl vgpuctl vgpuctl", "vgpuctl x`"]
+    assert fold(text * 9, None, first="- ") == [f"- {text * 9}"]
 
 
 def test_an_address_is_never_cut() -> None:

@@ -9,10 +9,10 @@ from typing import Any
 
 from vgpuctl.cli.cells import plain
 from vgpuctl.cli.options import ChangeOptions
-from vgpuctl.cli.output import Item, name_of, print_item
+from vgpuctl.cli.output import Item, check_format, name_of, print_item
 from vgpuctl.cli.planview import lines
 from vgpuctl.cli.progress import Progress
-from vgpuctl.cli.session import Session, talk
+from vgpuctl.cli.session import NOT_CHANGED, Session, talk
 from vgpuctl.client.client import Client, at
 from vgpuctl.client.operation import LONG_POLL_S, failure_of, follow, patiently, submit
 from vgpuctl.errors import DeadlineExceeded, OperationNotFound, PlanStale, VgpuctlError
@@ -66,12 +66,22 @@ def make(
 
 def show_dry_run(session: Session, client: Client, edit: dict[str, Any]) -> None:
     """Print what `edit` would do.  Fails with the first thing that cannot be done."""
-    plan: Item = patiently(partial(client.post, "/v1/plans", edit))
-    print_item(session, PLAN, plan, lambda: lines(plan, session.paint()))
+    check_format(session, PLAN)
+    show_plan(session, patiently(partial(client.post, "/v1/plans", edit)))
+
+
+def show_plan(session: Session, plan: Item) -> None:
+    """Print a plan.  Fails with the first thing that cannot be done."""
+    print_item(session, PLAN, plan, lambda: lines(plan, session.paint(), sys.stdout))
+    fail_as(plan, told=session.format in ("table", "wide") and not session.columns)
+
+
+def fail_as(plan: Item, *, told: bool) -> None:
+    """Fail with the first thing that cannot be done, if any; without a word where the plan has `told` it."""
     if plan.get("problems"):
         first = VgpuctlError.from_problem(plan["problems"][0])
-        if session.format in ("table", "wide"):
-            raise SystemExit(first.exit_status)  # the plan has told it
+        if told:
+            raise SystemExit(first.exit_status)
         raise first
 
 
@@ -145,14 +155,15 @@ def _agree(
     """Show and ask as far as that is needed; whether a person was asked."""
     noticing = [] if options.yes else _running(client, _touched(edit, plan))
     heard = session.can_ask() or session.format != "json"
-    if heard and (noticing or (always_show and not (options.yes and session.quiet))):
-        talk("\n".join(lines(plan, session.paint_talk())))
+    shown = heard and bool(noticing or (always_show and not (options.yes and session.quiet)))
+    if shown:
+        talk("\n".join(lines(plan, session.paint_talk(), sys.stderr)))
     if plan.get("problems"):
         # It would be refused: no question, and no second telling of what stands above.
-        first = VgpuctlError.from_problem(plan["problems"][0])
-        if heard and (noticing or always_show):
-            first.facts.pop("problems", None)
-        raise first
+        told = shown and session.format != "json"
+        if told:
+            talk(NOT_CHANGED)
+        fail_as(plan, told=told)
     if options.yes or (not noticing and not always_show):
         return False
     if always_show and plan.get("verdict") == "match" and not plan.get("changes"):

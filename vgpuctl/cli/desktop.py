@@ -14,6 +14,8 @@ from vgpuctl.cli.gpu import address_of
 from vgpuctl.cli.options import ChangeOptions, change_options
 from vgpuctl.cli.output import Item, print_items, write
 from vgpuctl.cli.session import Session, pass_session
+from vgpuctl.client.client import Client, at
+from vgpuctl.errors import VgpuctlError
 from vgpuctl.surface import VGPU
 
 
@@ -48,6 +50,8 @@ def attach(
 ) -> None:
     """Give a domain a vGPU: a new one, or one that there is already.
 
+    Each call adds one: to a domain that has some, another one, after a question on a terminal.
+
     Without --live and --config it goes into the definition, and into the guest too where it runs.
     A running guest is touched only after a question, or with --yes.
     """
@@ -55,6 +59,8 @@ def attach(
     if vgpu is not None and gpu is not None:
         raise click.UsageError("--gpu chooses where a new vGPU goes; --vgpu is on a GPU already")
     client = session.client()
+    if session.can_ask() and not (options.yes or options.dry_run):
+        _ask_about_another(session, client, domain, vgpu)
     edit: Item = {"action": "attach", "domain": domain}
     chosen = {"profile": profile, "type": type_, "vgpu": vgpu, "gpu": address_of(session, client, gpu)}
     edit |= {name: value for name, value in chosen.items() if value is not None}
@@ -88,6 +94,18 @@ def detach(session: Session, *, domain: str, vgpu: str | None, options: ChangeOp
     if operation is not None:
         gone = ", ".join((operation.get("result") or {}).get("vgpus") or [])
         say_done(session, f"{domain}: {gone} is detached" if gone else f"{domain} had no vGPU", operation)
+
+
+def _ask_about_another(session: Session, client: Client, domain: str, vgpu: str | None) -> None:
+    """Ask where the domain has a vGPU that it was given here, and this is none of them."""
+    try:
+        has = [each for each in client.get(at("domains", domain))["vgpus"] if each["state"] != "foreign"]
+    except VgpuctlError:
+        return  # what is wrong is told by the change itself
+    if has and vgpu not in [each["name"] for each in has]:
+        session.confirm(
+            f"{plain(domain)} has vGPU {', '.join(map(plain, has))} already. Give it another one?"
+        )
 
 
 def _lines(domain: str, came: list[Item]) -> Iterator[str]:

@@ -7,11 +7,10 @@ from typing import Any
 
 import click
 
-from vgpuctl.cli.change import make, say_done
+from vgpuctl.cli.change import fail_as, make, say_done, show_plan
 from vgpuctl.cli.command import Command
 from vgpuctl.cli.options import ChangeOptions, change_options, output_options
-from vgpuctl.cli.output import Item, print_item, write
-from vgpuctl.cli.planview import lines
+from vgpuctl.cli.output import Item, check_format, write
 from vgpuctl.cli.session import Session, pass_session
 from vgpuctl.cli.sources import Sources
 from vgpuctl.surface import PLAN
@@ -42,6 +41,7 @@ def _edit(sources: Sources, *, prune: bool) -> Item:
 
 
 def _plan(session: Session, files: tuple[str, ...], *, prune: bool) -> Item:
+    check_format(session, PLAN)
     sources = Sources(files)
     with sources.told():
         found: Item = session.client().post("/v1/plans", _edit(sources, prune=prune))
@@ -63,11 +63,12 @@ def _plan(session: Session, files: tuple[str, ...], *, prune: bool) -> Item:
 def plan(session: Session, *, files: tuple[str, ...], prune: bool, detailed_exitcode: bool) -> None:
     """Show what applying files would do: documents, steps, whom they touch, what cannot be done.
 
-    Exits with 0; with --detailed-exitcode: 0 nothing to do, 10 changes pending, 7 something that
-    this depends on could not be read.
+    Exits with 0, and where something cannot be done with the status that apply would have; with
+    --detailed-exitcode: 0 nothing to do, 10 changes pending, 7 something that this depends on could
+    not be read.
     """
     found = _plan(session, files, prune=prune)
-    print_item(session, PLAN, found, lambda: lines(found, session.paint()))
+    show_plan(session, found)
     if detailed_exitcode:
         raise SystemExit(_status(found))
 
@@ -111,11 +112,14 @@ def apply(session: Session, *, files: tuple[str, ...], prune: bool, options: Cha
 def assert_(session: Session, *, files: tuple[str, ...], prune: bool) -> None:
     """Check that documents and host are as files say; changes nothing.
 
-    Exits with 0 where they match, 10 where they differ, 7 where something could not be read.
+    Exits with 0 where they match, 10 where they differ, 7 where something could not be read; where
+    they differ and apply would be refused, with the status that it would have.
     """
     found = _plan(session, files, prune=prune)
-    if not session.quiet:
-        print_item(session, PLAN, found, lambda: lines(found, session.paint()))
+    if session.quiet:
+        fail_as(found, told=False)
+    else:
+        show_plan(session, found)
     raise SystemExit(_status(found))
 
 

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import sys
+from collections.abc import Callable
 from typing import Any
 
 from vgpuctl.cli.cells import printable
+from vgpuctl.cli.folding import fold
 from vgpuctl.cli.session import Session, talk
+from vgpuctl.cli.style import width_of
 from vgpuctl.errors import VgpuctlError
 
 
@@ -17,17 +21,24 @@ def tell(session: Session, error: VgpuctlError) -> int:
         return error.exit_status
     paint = session.paint_talk()
     first, *rest = error.message.splitlines() or [error.title]
-    talk(f"{paint.red('vgpuctl:')} {printable(first)}")
+    _say("vgpuctl:", first, "  ", paint.red)
     for line in rest:
-        talk(f"  {printable(line)}")
+        _say(" ", line, "  ")
     for fault in _faults(error):
-        talk(f"  - {printable(fault)}")
+        _say("  -", fault, "    ")
     more = len(error.facts.get("problems") or []) - 1
     if more > 0:
-        talk(f"  and {more} more cannot be done; --dry-run shows all")
+        _say("  and", f"{more} more cannot be done; --dry-run shows all", "    ")
     if error.hint:
-        talk(f"  {paint.bold('hint:')} {printable(error.hint)}")
+        _say("  hint:", error.hint, "    ", paint.bold)
     return error.exit_status
+
+
+def _say(mark: str, text: str, rest: str, paint: Callable[[str], str] = str) -> None:
+    """`text` behind `mark`, which alone is painted, in lines that fit the terminal."""
+    lines = fold(printable(text), width_of(sys.stderr), first=f"{mark} ", rest=rest)
+    word = mark.lstrip()
+    talk("\n".join([lines[0].replace(word, paint(word), 1), *lines[1:]]))
 
 
 def _faults(error: VgpuctlError) -> list[str]:

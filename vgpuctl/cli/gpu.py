@@ -94,7 +94,7 @@ def address_of(session: Session, client: Client, gpu: str | None) -> str | None:
 
 def _view(session: Session, found: Item) -> Iterator[str]:
     paint = session.paint()
-    picture = list(card(found, _blocks(), paint))
+    picture = list(card(found, _blocks(), paint, width=width_of(sys.stdout)))
     yield from view(GPU, found, paint, skip=_OF_MIG | (_PICTURED if picture else frozenset()))
     if picture:
         yield ""

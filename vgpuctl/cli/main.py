@@ -10,7 +10,7 @@ import click
 
 from vgpuctl import __version__
 from vgpuctl.cli.command import Group, common_options
-from vgpuctl.cli.session import Session, talk
+from vgpuctl.cli.session import NOT_CHANGED, NotAgreed, Session, talk
 from vgpuctl.errors import VgpuctlError
 
 _INTERRUPTED = 130
@@ -109,11 +109,11 @@ def run(args: list[str] | None = None) -> int:
     except click.ClickException as error:
         error.show()
         return error.exit_code
-    except (click.Abort, KeyboardInterrupt) as error:
-        if any(isinstance(each, KeyboardInterrupt) for each in (error, error.__cause__, error.__context__)):
-            return _INTERRUPTED
-        talk("nothing was changed")
-        return 1
+    except NotAgreed as refusal:
+        talk(NOT_CHANGED)
+        return _INTERRUPTED if refusal.interrupted else 1
+    except (click.Abort, KeyboardInterrupt):
+        return _INTERRUPTED
     except OSError as error:
         # Whoever reads a pipe has had enough, or a disk is full; a flush at exit would complain once more.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

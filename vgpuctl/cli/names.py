@@ -15,11 +15,15 @@ _LIMIT_S = 0.3
 Completer = Callable[[click.Context, click.Parameter, str], list[str]]
 
 
-def _completer(path: str, field: str) -> Completer:
+def _completer(path: str, field: str, *, states: frozenset[str] | None = None) -> Completer:
+    """Completes `field` of what stands at `path`; with `states`, only of what is in one of them."""
+
     def complete(context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
         try:
             client = context.ensure_object(Session).client(limit_s=_LIMIT_S)
-            found = {str(each[field]) for each in client.get(path)}
+            found = {
+                str(each[field]) for each in client.get(path) if states is None or each["state"] in states
+            }
         except (VgpuctlError, ValueError, LookupError, TypeError):
             return []
         return sorted(each for each in found if each.lower().startswith(incomplete.lower()))
@@ -33,6 +37,7 @@ vgpus = _completer("/v1/vgpus", "name")
 profiles = _completer("/v1/profiles", "name")
 types = _completer("/v1/types", "name")
 operations = _completer("/v1/operations", "id")
+going_on = _completer("/v1/operations", "id", states=frozenset({"running", "rolling-back"}))
 
 
 def gpu_option(function: Any) -> Any:

@@ -9,6 +9,7 @@ from dataclasses import replace
 import click
 
 from vgpuctl.cli import names
+from vgpuctl.cli.cells import NULL, plain, text_of
 from vgpuctl.cli.change import follow_to_end
 from vgpuctl.cli.command import Group
 from vgpuctl.cli.options import output_options
@@ -21,24 +22,49 @@ from vgpuctl.client.client import Client, at
 from vgpuctl.client.operation import failure_of, has_ended
 from vgpuctl.surface import OPERATION, STEP, Field
 
+_SHORT = 8
+
 
 @click.group(cls=Group)
 def operation() -> None:
     """Changes that run or ran."""
 
 
-@operation.command("list", examples="vgpuctl operation list\nvgpuctl operation list --watch")
+@operation.command(
+    "list",
+    examples="""
+        vgpuctl operation list
+        vgpuctl operation list --limit 5
+        vgpuctl operation list --watch
+    """,
+)
+@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="At most so many.  [default: 100]")
 @watch_option
 @output_options
 @pass_session
-def list_(session: Session, *, watch: bool) -> None:
-    """List the newest operations."""
+def list_(session: Session, *, limit: int | None, watch: bool) -> None:
+    """List the newest operations: what, when, and who asked.
+
+    A table shows the first characters of each id, which other commands take for the whole.
+    """
+    short: dict[str, str] = {}
 
     def fetch(client: Client) -> list[Item]:
-        found: list[Item] = client.get("/v1/operations")
+        found: list[Item] = client.get("/v1/operations", limit=limit)
+        short.update(_short([each["id"] for each in found]))
         return found
 
-    print_list(session, OPERATION, fetch, watch=watch, fields=_terminal_fields())
+    def cell(field: Field, item: Item) -> str:
+        match field.name:
+            case "id":
+                return plain(short[item["id"]])
+            case "requester":
+                return _who(item)
+            case _:
+                return text_of(field, item)
+
+    fields = _fields(roomy=session.format == "wide" or (width_of(sys.stdout) or ROOMY) >= ROOMY)
+    print_list(session, OPERATION, fetch, watch=watch, fields=fields, cell=cell, also_wide=True)
 
 
 @operation.command(examples="vgpuctl operation show 3f0c5f0e-5d3a-4a8e-9d55-0d6c3b6f7a11")
@@ -52,7 +78,7 @@ def show(session: Session, id_: str) -> None:
 
 
 @operation.command(examples="vgpuctl operation wait 3f0c5f0e-5d3a-4a8e-9d55-0d6c3b6f7a11 --timeout 60")
-@click.argument("id_", metavar="ID", shell_complete=names.operations)
+@click.argument("id_", metavar="ID", shell_complete=names.going_on)
 @click.option(
     "--timeout",
     type=click.FloatRange(min=0, min_open=True),
@@ -69,7 +95,7 @@ def wait(session: Session, id_: str, *, timeout: float | None) -> None:
 
 
 @operation.command(examples="vgpuctl operation cancel 3f0c5f0e-5d3a-4a8e-9d55-0d6c3b6f7a11")
-@click.argument("id_", metavar="ID", shell_complete=names.operations)
+@click.argument("id_", metavar="ID", shell_complete=names.going_on)
 @click.option("--wait/--no-wait", default=True, help="Wait until it is undone.  [default: --wait]")
 @output_options
 @pass_session
@@ -107,11 +133,28 @@ def _view(session: Session, found: Item) -> Iterator[str]:
         yield from table(_STEP_FIELDS[0 if several else 1 :], steps, paint, indent=2)
 
 
-def _terminal_fields() -> tuple[Field, ...] | None:
-    """All but the time where the terminal has no room for it beside an id."""
-    if (width_of(sys.stdout) or ROOMY) >= ROOMY:
-        return None
-    return tuple(each for each in OPERATION.columns() if each.name != "started_at")
+def _fields(*, roomy: bool) -> tuple[Field, ...]:
+    """What a table shows of operations; how many steps are done only where it has room."""
+    names = ["id", "kind", "subject", "state", "started_at", "requester"]
+    names += ["steps_done", "steps_total"] if roomy else []
+    found = (each for name in names for each in OPERATION.fields if each.name == name)
+    return tuple(replace(each, column="BY") if each.name == "requester" else each for each in found)
+
+
+def _short(ids: list[str]) -> dict[str, str]:
+    """Of each id the first eight characters; more of all where two begin alike."""
+    length = _SHORT
+    while len({each[:length] for each in ids}) < len(set(ids)):
+        length += 1
+    return {each: each[:length] for each in ids}
+
+
+def _who(item: Item) -> str:
+    """The requester's name; the user's number where it has none."""
+    requester = item.get("requester") or {}
+    if requester.get("name") is None and requester.get("uid") is not None:
+        return f"uid {requester['uid']}"
+    return plain(requester.get("name")) or NULL
 
 
 _STEP_FIELDS = tuple(

@@ -6,7 +6,7 @@ import csv
 import json
 import sys
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, TextIO
 
 import click
 
@@ -45,8 +45,9 @@ def print_items(
     *,
     fields: tuple[Field, ...] | None = None,
     cell: Cell = text_of,
+    also_wide: bool = False,
 ) -> None:
-    """Print a list.  `fields` and `cell` change how a table shows it on a terminal, never other formats."""
+    """Print a list.  `fields` and `cell` change how a table shows it, `also_wide` one of -o wide as well."""
     if print_for_programs(session, items):
         return
     match session.format:
@@ -56,7 +57,7 @@ def print_items(
             write(name_of(resource, each) for each in items)
         case _:
             chosen = _chosen(session, resource)
-            if session.columns or session.format == "wide" or fields is None:
+            if session.columns or fields is None or (session.format == "wide" and not also_wide):
                 fields, cell = chosen, text_of
             write(
                 table(
@@ -101,6 +102,14 @@ def print_for_programs(session: Session, value: Any) -> bool:
     return True
 
 
+def check_format(session: Session, resource: Resource) -> None:
+    """Raise a usage error for CSV of what has no columns, unless the user names some."""
+    if session.format == "csv" and not session.columns and not resource.columns():
+        raise click.UsageError(
+            f"-o csv: a {resource.name} is no row of a table; -o json, yaml and table show it"
+        )
+
+
 def name_of(resource: Resource, item: Item) -> str:
     """What other commands know it by."""
     return str(item.get(_NAMED_BY.get(resource.name, "name")))
@@ -115,8 +124,9 @@ def table(
     cell: Cell = text_of,
     indent: int = 0,
     wrap: bool = True,
+    stream: TextIO | None = None,
 ) -> Iterable[str]:
-    """The lines of a table of `items`; with `wrap` no wider than the terminal, where that can be."""
+    """The lines of a table of `items`; with `wrap` no wider than `stream` (stdout), where that can be."""
     columns = [
         Column(
             each.column or each.name.upper(),
@@ -127,7 +137,7 @@ def table(
         )
         for each in fields
     ]
-    width = width_of(sys.stdout) if wrap else None
+    width = width_of(stream or sys.stdout) if wrap else None
     lines = render(
         columns, headers=headers, width=None if width is None else width - indent, heading_paint=paint.bold
     )

@@ -11,6 +11,7 @@ from vgpuctl.cli.style import Paint
 from vgpuctl.cli.table import Column, render
 
 MINI_CELLS = 8
+_CELLS = 48
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,26 +34,36 @@ class _Share:
     legend: tuple[str, ...]
 
 
-def card(gpu: dict[str, Any], blocks: Blocks, paint: Paint, *, cells: int = 48) -> Iterator[str]:
-    """The bar with `cells` characters, and under it the legend.  Nothing where the size is not known."""
+def card(gpu: dict[str, Any], blocks: Blocks, paint: Paint, *, width: int | None = None) -> Iterator[str]:
+    """The bar, in so many columns, and under it the legend.  Nothing where the size is not known."""
     total = _total(gpu)
     if not total:
         return
     shares = _shares(gpu, blocks)
     used = sum(each.fb_mib for each in shares)
+    told = f"  {gib(used)} of {gib(total)} GiB"
+    cells, gap = _room(len(shares) + 1, None if width is None else width - len("[]") - len(told))
     bars = [
         each.mark * width
         for each, width in zip(shares, _widths([each.fb_mib for each in shares], total, cells), strict=True)
     ]
     free_cells = cells - sum(len(each) for each in bars)
-    bar = "|".join([*bars, *([blocks.free * free_cells] if free_cells > 0 else [])])
-    yield f"[{bar}]  {gib(used)} of {gib(total)} GiB"
+    bar = gap.join([*bars, *([blocks.free * free_cells] if free_cells > 0 else [])])
+    yield f"[{bar}]{told}"
     free = (blocks.free, "free", "", f"{gib(max(0, total - used))} GiB", "", "", "")
     rows = [each.legend for each in shares] + [free]
     columns = [Column("", [row[index] for row in rows]) for index in range(len(free))]
     columns[3].right = True
     columns[4].paint = paint.word
     yield from ("  " + line for line in render(columns, headers=False))
+
+
+def _room(parts: int, width: int | None) -> tuple[int, str]:
+    """Cells for a bar of so many parts, and what stands between two: nothing where room is short."""
+    if width is None:
+        return _CELLS, "|"
+    cells = min(_CELLS, width - parts + 1)
+    return (cells, "|") if cells >= parts else (min(_CELLS, max(width, parts)), "")
 
 
 def _total(gpu: dict[str, Any]) -> int | None:

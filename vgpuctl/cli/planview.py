@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import sys
-import textwrap
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TextIO
 
 from vgpuctl.cli.cells import plain
+from vgpuctl.cli.folding import fold
 from vgpuctl.cli.output import Item, table
 from vgpuctl.cli.style import Paint, width_of
 from vgpuctl.surface import STEP
@@ -15,64 +14,65 @@ from vgpuctl.surface import STEP
 _NAMED = 4
 """So many names say who is meant; the documents above list all."""
 
-_NARROWEST = 40
-
 _STEP_FIELDS = tuple(
     each for name in ("number", "summary", "reason", "touches") for each in STEP.fields if each.name == name
 )
 
 
-def lines(plan: Item, paint: Paint) -> Iterator[str]:
-    """The plan; its last line is the verdict."""
+def lines(plan: Item, paint: Paint, stream: TextIO) -> Iterator[str]:
+    """The plan, as wide as `stream` is where that is a terminal; the verdict comes last."""
+    width = width_of(stream)
+    inner = None if width is None else width - len("  ")
     if plan.get("changes"):
         yield paint.bold("Documents:")
         for change in plan["changes"]:
-            yield from (f"  {line}" for line in _change(change, paint))
+            yield from (f"  {line}" for line in _change(change, paint, inner))
         yield ""
     if plan.get("steps"):
         yield paint.bold("Steps:")
-        yield from table(_STEP_FIELDS, plan["steps"], paint, indent=2)
+        yield from table(_STEP_FIELDS, plan["steps"], paint, indent=2, stream=stream)
         if plan.get("incomplete"):
             yield "  ... then the host is read again, and what is left is planned"
         yield ""
     for layout in plan.get("mig") or []:
         yield paint.bold(f"GPU instances of {plain(layout.get('gpu'))}:")
-        yield from (f"  {line}" for line in _layout(layout, paint))
+        yield from (f"  {line}" for line in _layout(layout, paint, inner))
         yield ""
     if plan.get("problems"):
         yield paint.bold("Cannot be done:")
         for problem, others in _alike(plan["problems"]):
-            yield from (paint.red(line) for line in _filled(_what_is_wrong(problem), "  "))
+            told = fold(_what_is_wrong(problem), width, first="  ", rest="    ")
+            yield from (paint.red(line) for line in told)
             if problem.get("hint"):
-                yield from _filled(f"hint: {plain(problem['hint'])}", "    ")
+                yield from fold(f"hint: {plain(problem['hint'])}", width, first="    ", rest="      ")
             if others:
-                yield f"    the same with {_some(others)}"
+                yield from fold(f"the same with {_some(others)}", width, first="    ", rest="      ")
         yield ""
     if plan.get("notes"):
         yield paint.bold("Worth knowing:")
-        yield from (f"  {plain(each)}" for each in plan["notes"])
+        for note in plan["notes"]:
+            yield from fold(plain(note), width, first="  ", rest="    ")
         yield ""
-    yield verdict(plan, paint)
-
-
-def verdict(plan: Item, paint: Paint) -> str:
-    """One line that sums the plan up."""
     word = plain(plan.get("verdict"))
+    first, *rest = fold(f"{word}: {_sum(plan)}", width, rest="  ")
+    yield paint.word(word) + first.removeprefix(word)
+    yield from rest
+
+
+def _sum(plan: Item) -> str:
+    """What there is to do, whom it touches, and how much of it cannot be done."""
     steps = len(plan.get("steps") or [])
     problems = len(plan.get("problems") or [])
-    if word == "match":
-        changed = len(plan.get("changes") or [])
-        rest = "nothing to do on the host" if changed else "nothing to do"
-    else:
-        touches = ", ".join(plain(each) for each in plan.get("touches") or []) or "no running guest"
-        parts = [f"{_count(steps, 'step')}, touches {touches}"] if steps else []
-        if problems:
-            parts.append(f"{_count(problems, 'wish', 'wishes')} cannot be fulfilled")
-        rest = "; ".join(parts) or "places that are no longer wanted become free"
-    return f"{paint.word(word)}: {rest}"
+    if plan.get("verdict") == "match":
+        return "nothing to do on the host" if plan.get("changes") else "nothing to do"
+    touches = ", ".join(plain(each) for each in plan.get("touches") or []) or "no running guest"
+    parts = [f"{_count(steps, 'step')}, touches {touches}"] if steps else []
+    if problems:
+        parts.append(f"{_count(problems, 'wish', 'wishes')} cannot be fulfilled")
+    return "; ".join(parts) or "places that are no longer wanted become free"
 
 
-def _layout(layout: Item, paint: Paint) -> Iterator[str]:
+def _layout(layout: Item, paint: Paint, width: int | None) -> Iterator[str]:
     """Instances kept, destroyed and created, each with its first memory slice."""
     for mark, key, colour in (
         (" ", "kept", paint.dim),
@@ -82,11 +82,11 @@ def _layout(layout: Item, paint: Paint) -> Iterator[str]:
         places = layout.get(key) or []
         if places:
             told = ", ".join(place_text(each) for each in places)
-            yield from (colour(line) for line in _filled(f"{mark} {key}: {told}", "", inner="    "))
+            yield from (colour(line) for line in fold(f"{mark} {key}: {told}", width, rest="    "))
     shares = [each for each in layout.get("compute_instances") or [] if each["compute_instances"]]
     if shares:
         told = ", ".join(place_text(each) for each in shares)
-        yield from _filled(f"  compute instances then: {told}", "", inner="    ")
+        yield from fold(f"compute instances then: {told}", width, first="  ", rest="    ")
     if layout.get("source") == "catalogue":
         yield "placements are the catalogue's: the driver was not asked, or did not say"
 
@@ -127,22 +127,6 @@ def _what_is_wrong(problem: Item) -> str:
     )
 
 
-def _filled(text: str, indent: str, inner: str | None = None) -> list[str]:
-    """Lines that fit the terminal; the whole as one where there is none."""
-    width = width_of(sys.stdout) or width_of(sys.stderr)
-    if width is None:
-        return [indent + text]
-    return textwrap.wrap(
-        text,
-        max(width, _NARROWEST),
-        initial_indent=indent,
-        subsequent_indent=indent + "  " if inner is None else inner,
-        break_long_words=False,
-        break_on_hyphens=False,
-        drop_whitespace=True,
-    )
-
-
 def _alike(problems: list[Item]) -> list[tuple[Item, list[str]]]:
     """Problems that say the same of several subjects once, with the other subjects."""
     found: dict[tuple[str, str], tuple[Item, list[str]]] = {}
@@ -166,13 +150,13 @@ def _count(number: int, one: str, several: str | None = None) -> str:
     return f"{number} {one if number == 1 else several or one + 's'}"
 
 
-def _change(change: dict[str, Any], paint: Paint) -> Iterator[str]:
+def _change(change: dict[str, Any], paint: Paint, width: int | None) -> Iterator[str]:
     before, after, key = change.get("before"), change.get("after"), plain(change.get("key"))
     if before is None:
         yield paint.green(f"+ {key}")
         for name, value in _told(after):
             told = f"{name}: {_value(name, value)}"
-            yield from (paint.green(line) for line in _filled(told, "    "))
+            yield from (paint.green(line) for line in fold(told, width, first="    ", rest="      "))
     elif after is None:
         yield paint.red(f"- {key}")
     else:
@@ -180,7 +164,7 @@ def _change(change: dict[str, Any], paint: Paint) -> Iterator[str]:
         for name in dict.fromkeys([*before, *after]):
             if before.get(name) != after.get(name):
                 told = f"{name}: {_value(name, before.get(name))} -> {_value(name, after.get(name))}"
-                yield from (paint.yellow(line) for line in _filled(told, "    "))
+                yield from (paint.yellow(line) for line in fold(told, width, first="    ", rest="      "))
 
 
 def _told(document: dict[str, Any] | None) -> Iterator[tuple[str, Any]]:
@@ -192,4 +176,6 @@ def _told(document: dict[str, Any] | None) -> Iterator[tuple[str, Any]]:
 def _value(name: str, value: Any) -> str:
     if name == "mig" and isinstance(value, dict):
         return _mig_text(value)
+    if isinstance(value, list):
+        return ", ".join(plain(each) for each in value) or "(none)"
     return plain(value) or "(none)"

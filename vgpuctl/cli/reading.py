@@ -33,14 +33,15 @@ def print_list(
     watch: bool = False,
     fields: tuple[Field, ...] | None = None,
     cell: Cell = text_of,
+    also_wide: bool = False,
 ) -> None:
-    """Print what `fetch` returns; with `watch`, again whenever it has changed.
+    """Print what `fetch` returns as print_items() does; with `watch`, again whenever it has changed.
 
     Under -o json a watched list is one line for each state of it.
     """
     client = session.client()
     if not watch:
-        print_items(session, resource, fetch(client), fields=fields, cell=cell)
+        print_items(session, resource, fetch(client), fields=fields, cell=cell, also_wide=also_wide)
         return
     revision = client.get("/v1/host")["revision"]
     shown: list[Item] | None = None
@@ -54,7 +55,7 @@ def print_list(
                 click.clear()
             elif shown is not None:
                 write([""])
-            print_items(session, resource, items, fields=fields, cell=cell)
+            print_items(session, resource, items, fields=fields, cell=cell, also_wide=also_wide)
         sys.stdout.flush()
         shown = items
 

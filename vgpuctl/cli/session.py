@@ -15,7 +15,16 @@ from vgpuctl.errors import InvalidInput
 if TYPE_CHECKING:  # http.client alone costs as much as the rest of a start
     from vgpuctl.client.client import Client
 
+NOT_CHANGED = "nothing was changed"
 FORMATS = ("table", "wide", "json", "yaml", "csv", "name")
+
+
+class NotAgreed(click.Abort):
+    """Whoever was asked did not say yes, or pressed Ctrl-C."""
+
+    def __init__(self, *, interrupted: bool) -> None:
+        super().__init__()
+        self.interrupted = interrupted
 
 
 def talk(text: str) -> None:
@@ -75,13 +84,18 @@ class Session:
         return sys.stdin.isatty() and sys.stderr.isatty()
 
     def confirm(self, question: str) -> None:
-        """Ask; raise click.Abort for no, and InvalidInput where nobody can be asked."""
+        """Ask; raise NotAgreed for no, and InvalidInput where nobody can be asked."""
         if not self.can_ask():
             raise InvalidInput(
                 "this needs a confirmation, and there is no terminal to ask on",
                 hint="look at it with --dry-run, then give --yes",
             )
-        click.confirm(question, abort=True, err=True)
+        try:
+            click.confirm(question, abort=True, err=True)
+        except click.Abort as error:
+            if error.__context__ is not None:  # no answer: the cursor is still behind the question
+                talk("")
+            raise NotAgreed(interrupted=isinstance(error.__context__, KeyboardInterrupt)) from None
 
 
 pass_session = click.make_pass_decorator(Session, ensure=True)

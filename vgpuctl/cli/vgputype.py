@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import click
 
 from vgpuctl.cli import names
@@ -10,8 +12,9 @@ from vgpuctl.cli.options import output_options
 from vgpuctl.cli.output import Item
 from vgpuctl.cli.reading import print_list, watch_option
 from vgpuctl.cli.session import Session, pass_session
+from vgpuctl.cli.style import ROOMY, width_of
 from vgpuctl.client.client import Client
-from vgpuctl.surface import TYPE
+from vgpuctl.surface import TYPE, Field
 
 
 @click.group("type", cls=Group)
@@ -42,4 +45,10 @@ def list_(session: Session, *, gpu: str | None, creatable: bool, catalog: bool, 
         found: list[Item] = client.get("/v1/types", gpu=gpu, creatable=creatable, catalog=catalog)
         return found
 
-    print_list(session, TYPE, fetch, watch=watch)
+    print_list(session, TYPE, fetch, watch=watch, fields=_fields())
+
+
+def _fields() -> tuple[Field, ...]:
+    """What a table shows; the driver's number of a type only where it has room."""
+    roomy = (width_of(sys.stdout) or ROOMY) >= ROOMY
+    return tuple(each for each in TYPE.columns() if roomy or each.name != "type_id")

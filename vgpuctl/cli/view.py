@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import sys
-import textwrap
 from collections.abc import Iterator
 from typing import Any
 
 from vgpuctl.cli.cells import plain, text_of
+from vgpuctl.cli.finding import blocks
+from vgpuctl.cli.folding import fold
 from vgpuctl.cli.output import Item, table
 from vgpuctl.cli.style import Paint, width_of
+from vgpuctl.cli.table import display_width
 from vgpuctl.surface import RESOURCES, Field, Resource
 
-_NARROWEST = 20
+_TOLD = frozenset({"problems", "drift"})
+"""Lists whose items are whole sentences."""
 _FOR_PROGRAMS = frozenset({"uuid", "alias"})
 """Too wide for a small table, and a name says the same."""
 
@@ -29,23 +32,31 @@ def view(
         if each not in lists and each.name not in skip and each.name != "unknown"
     ]
     unread = [each for each in lists if item.get(each.name) is None and each.name in unknown]
+    columns = width_of(sys.stdout)
     width = max(len(each.name) for each in [*singles, *unread]) + 1
+    rest = " " * (width + 1)
     for field in [*singles, *unread]:
-        text = _value(field, item)
+        text, name = _value(field, item), f"{field.name + ':':<{width}} "
         if item.get(field.name) is None and field.name in unknown:
-            text = f"{paint.red(text)}  ({plain(unknown[field.name])})"
+            first, *more = fold(
+                f"({plain(unknown[field.name])})", columns, first=f"{name}{text}  ", rest=rest
+            )
+            yield name + paint.red(text) + first.removeprefix(name + text)
+            yield from more
         elif field.name in ("state", "verdict"):
-            text = paint.word(text)
-        first, *more = _wrapped(text, width + 1)
-        yield f"{field.name + ':':<{width}} {first}"
-        hint = _hint(item.get(field.name))
-        for line in [*more, *([f"hint: {hint}"] if hint else [])]:
-            yield f"{'':<{width}} {line}"
+            yield name + paint.word(text)
+        else:
+            yield from fold(text, columns, first=name, rest=rest)
+        if hint := _hint(item.get(field.name)):
+            yield from fold(f"hint: {hint}", columns, first=rest, rest=rest + "  ")
     for field in lists:
         if item.get(field.name) and field.name not in skip:
             yield ""
             yield f"{field.name}:"
-            yield from table(fields_of(field, item[field.name]), item[field.name], paint, indent=2)
+            if field.name in _TOLD and columns is not None and _is_wider(field, item[field.name], columns):
+                yield from blocks(item[field.name], paint, columns)
+            else:
+                yield from table(fields_of(field, item[field.name]), item[field.name], paint, indent=2)
 
 
 def fields_of(field: Field, items: list[Item]) -> tuple[Field, ...]:
@@ -70,12 +81,10 @@ def _value(field: Field, item: Item) -> str:
     return text_of(field, item)
 
 
-def _wrapped(text: str, indent: int) -> list[str]:
-    """`text` in lines that fit beside its name on a terminal."""
-    room = (width_of(sys.stdout) or 0) - indent
-    if room < _NARROWEST or len(text) <= room or "\x1b" in text:
-        return [text]
-    return textwrap.wrap(text, room, break_on_hyphens=False, break_long_words=False)
+def _is_wider(field: Field, items: list[Item], columns: int) -> bool:
+    """Whether a table of `items` takes more than so many columns, unless it is wrapped."""
+    lines = table(fields_of(field, items), items, Paint(enabled=False), indent=2, wrap=False)
+    return max(display_width(each) for each in lines) > columns
 
 
 def _is_table(field: Field) -> bool:

@@ -40,10 +40,10 @@ RESTORE_S = 300.0
 RELEASE_S = 5.0
 """How long libvirt's hook is kept when a domain ends."""
 ADMIT_S = 120.0
+"""How long a change may wait for an observation, and for others who work on the same."""
 _NEWEST = 1000
 """Of so many operations one is found by the first characters of its id."""
 _ID_START = re.compile("[0-9a-fA-F-]{4,}")
-"""How long a change may wait for an observation, and for others who work on the same."""
 
 
 class Service:

@@ -1,0 +1,34 @@
+"""Findings and problems as blocks of lines, where a table of them has no room."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from vgpuctl.cli.cells import plain, text_of
+from vgpuctl.cli.folding import fold
+from vgpuctl.cli.output import Item
+from vgpuctl.cli.style import Paint
+from vgpuctl.surface import FINDING
+
+_SINCE = next(each for each in FINDING.fields if each.name == "since")
+_HEAD, _BODY, _REST = "  ", "    ", "      "
+
+
+def blocks(items: list[Item], paint: Paint, width: int) -> Iterator[str]:
+    """For each, what it is, and below that: what was found, the hint, and the steps that would mend it."""
+    for each in items:
+        yield from (paint.bold(line) for line in fold(_head(each), width, first=_HEAD, rest=_BODY))
+        yield from fold(plain(each.get("detail")), width, first=_BODY, rest=_BODY)
+        if each.get("hint"):
+            yield from fold(f"hint: {plain(each['hint'])}", width, first=_BODY, rest=_REST)
+        for number, step in enumerate(each.get("steps") or [], start=1):
+            yield from fold(f"step {number}: {plain(step)}", width, first=_BODY, rest=_REST)
+
+
+def _head(item: Item) -> str:
+    parts = [plain(item.get("subject")), plain(item.get("code"))]
+    if item.get("since"):
+        parts.append(f"since {text_of(_SINCE, item)}")
+    if item.get("repair"):
+        parts.append(f"repair: {plain(item['repair'])}")
+    return "  ".join(each for each in parts if each)
