@@ -9,7 +9,7 @@ from uuid import UUID
 
 import pytest
 
-from tests.support.stage import Daemon, Stage, faults_of
+from tests.support.stage import Daemon, Stage, faults_of, show
 from vgpuctl import errors
 from vgpuctl.api.edits import parse_edit
 from vgpuctl.model.document import GpuDocument, Repair, VgpuDocument
@@ -183,6 +183,16 @@ def test_the_uuid_of_a_card_is_learnt_later(t4: Daemon):
     t4.do(ApplyDocuments(documents=t4.documents()))
     (place,) = t4.engine.ledger.allocations.values()
     assert place.gpu.uuid == seen().gpus[0].uuid
+
+
+def test_what_has_no_room_is_told_apart_from_what_this_change_makes(a2: Daemon):
+    wished = tuple(VgpuDocument(name=f"v{number}", type="A2-8Q") for number in range(4))
+    shown = show(a2, ApplyDocuments(documents=wished[:3]))
+    assert shown.plan.problems[0].subject == "v2"
+    assert shown.plan.problems[0].error.message.endswith(" (counting 2 that this very change makes)")
+    a2.do(ApplyDocuments(documents=wished[:2]))
+    shown = show(a2, ApplyDocuments(documents=wished[:3]))
+    assert "this very change" not in shown.plan.problems[0].error.message
 
 
 def test_one_document_for_each_gpu(a2: Daemon):

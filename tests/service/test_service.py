@@ -412,6 +412,7 @@ def test_a_full_disk_refuses_and_changes_nothing(one: World):
     with pytest.raises(errors.StoreFailure):
         one.service.submit(CreateVgpus(type="T4-4Q", name="b"), WHO)
     assert one.kernel_vgpus() == 1
+    assert "store-failure" in [each["code"] for each in one.service.host()["problems"]]
     one.store.commit = commit
     for _ in range(100):
         try:
@@ -420,6 +421,7 @@ def test_a_full_disk_refuses_and_changes_nothing(one: World):
         except errors.StoreFailure:
             threading.Event().wait(0.1)
     assert one.names(state="present") == ["a", "b"]
+    assert one.service.host()["problems"] == []
 
 
 def test_the_first_characters_of_an_id_name_an_operation_where_no_other_begins_so(one: World):

@@ -70,11 +70,18 @@ class _Planner:
                 try:
                     self._provide(wish, kept.get(name))
                 except errors.NoCapacity as error:
-                    told = _or_unsure(unsure, kept.get(name), error)
+                    told = _or_unsure(unsure, kept.get(name), self._counted(error))
                     self.draft.problems.append(Problem(name, told))
                 except errors.VgpuctlError as error:
                     self.draft.problems.append(Problem(name, error))
         return self.draft.plan()
+
+    def _counted(self, error: errors.NoCapacity) -> errors.NoCapacity:
+        """The error, which tells what the cards hold, with how much of that is only planned here."""
+        planned = len(self.draft.allocate.keys() - self.situation.allocations.keys())
+        if planned:
+            error.message += f" (counting {planned} that this very change makes)"
+        return error
 
     def _going(self) -> set[UUID]:
         return {each.effect.vgpu for each in self.draft.steps if isinstance(each.effect, RemoveVgpu)}

@@ -139,6 +139,8 @@ class Loop:
         """Whether somebody waits for the first restore."""
         self._thread = threading.Thread(target=self._run, name="loop", daemon=True)
         self.beat_s = clock.monotonic_s()
+        self.store_failure: errors.StoreFailure | None = None
+        """Why the last change could not be saved; None once one could."""
         """When the loop last came round; a watchdog looks at it."""
         self.engine = self._open()
 
@@ -232,6 +234,8 @@ class Loop:
                 except Exception as error:
                     log.exception("the turn failed; going on from what is on the disk")
                     failure = error if isinstance(error, errors.VgpuctlError) else internal(error)
+                    if isinstance(failure, errors.StoreFailure):
+                        self.store_failure = failure
                     for ticket in [*self._held]:
                         self._answer(Answer(ticket, error=failure))
                     self._reopen(failure)
@@ -285,6 +289,7 @@ class Loop:
                 self.engine.handle(item)
             records, effects = self.engine.take()
             if records:
+                self.store_failure = None
                 self.revision = self._store.commit(records, self._clock.now())
                 _tell(records)
             self.changed.notify_all()

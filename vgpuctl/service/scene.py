@@ -8,7 +8,7 @@ from functools import cached_property
 from uuid import UUID
 
 from vgpuctl import __version__
-from vgpuctl.errors import UnsupportedHere
+from vgpuctl.errors import UnsupportedHere, VgpuctlError
 from vgpuctl.model.allocation import Allocation
 from vgpuctl.model.card import Card, card_of, creatable_types, refusal, remaining, supported_types
 from vgpuctl.model.catalog import Catalog
@@ -92,10 +92,19 @@ class Scene:
 
     # -- host -------------------------------------------------------------------------------------
 
-    def host(self, *, paused: bool, revision: int, hook: HookState | None = None) -> View:
-        """The `host` resource; `hook` is None where libvirt calls no hooks."""
+    def host(
+        self,
+        *,
+        paused: bool,
+        revision: int,
+        hook: HookState | None = None,
+        unsaved: VgpuctlError | None = None,
+    ) -> View:
+        """The `host` resource; `hook` is None where libvirt calls no hooks, `unsaved` where all is saved."""
         snapshot, unknown = self.snapshot, dict[str, str]()
         problems = [*self.problems, *(hook_problems(hook) if hook is not None else ())]
+        if unsaved is not None:
+            problems.append(Problem("the state", unsaved))
         hypervisor = read(unknown, "libvirt_uri", snapshot.hypervisor)
         return {
             "hostname": snapshot.hostname,

@@ -129,8 +129,9 @@ class Service:
         scene = self._scene(judge=True)
         with self._loop.changed:
             paused, revision = self._loop.engine.ledger.paused, self._loop.revision
+            unsaved = self._loop.store_failure
         hook = self._hooks.state() if self._hooks is not None else None
-        return scene.host(paused=paused, revision=revision, hook=hook)
+        return scene.host(paused=paused, revision=revision, hook=hook, unsaved=unsaved)
 
     def gpus(self) -> list[View]:
         """Every `gpu`."""
