@@ -11,15 +11,15 @@ import pytest
 from nvml_stub import fails, stub, without
 
 from vgpuctl.host.nvml import helper, questions
-from vgpuctl.host.nvml.questions import describe_host
+from vgpuctl.host.nvml.questions import TypeMemory, describe_host
 from vgpuctl.model.fact import Unknown
 from vgpuctl.model.pci import PciAddress
 from vgpuctl.model.types import TypeKind, VgpuType
 from vgpuctl.ports.nvml import NvmlGpu, NvmlHost, NvmlVgpu
 
 
-def gpu_of(nvml) -> NvmlGpu:
-    host = describe_host(nvml)
+def gpu_of(nvml, memory: TypeMemory | None = None) -> NvmlGpu:
+    host = describe_host(nvml, memory)
     assert isinstance(host, NvmlHost)
     (gpu,) = host.gpus
     return gpu
@@ -117,6 +117,45 @@ def test_a_limit_that_nobody_said_is_none(function, field):
     types = gpu_of(stub(**{function: fails("Not Supported")})).types
     assert not isinstance(types, Unknown)
     assert [getattr(each, field) for each in types] == [None, None]
+
+
+def test_what_is_known_of_types_is_asked_once():
+    """A dozen questions for each of some forty types of a card, at every look."""
+    asked: list[int] = []
+    mode = [0]
+
+    def framebuffer(type_id: int) -> int:
+        asked.append(type_id)
+        return 1 << 30
+
+    nvml = stub(
+        nvmlVgpuTypeGetFramebufferSize=framebuffer, nvmlDeviceGetVgpuHeterogeneousMode=lambda _handle: mode[0]
+    )
+    memory: TypeMemory = {}
+    first = describe_host(nvml, memory)
+    assert describe_host(nvml, memory) == first
+    assert asked == [1147, 1149]
+    mode[0] = 1
+    describe_host(nvml, memory)
+    assert asked == [1147, 1149] * 2, "the limits are others in mixed-size mode"
+    nvml.nvmlSystemGetDriverVersion = lambda: "580.1"
+    describe_host(nvml, memory)
+    assert asked == [1147, 1149] * 3
+    nvml.nvmlDeviceGetSupportedVgpus = lambda _handle: [1149]
+    shorter = describe_host(nvml, memory)
+    assert isinstance(shorter, NvmlHost)
+    assert [each.type_id for each in shorter.gpus[0].types] == [1149]
+
+
+@pytest.mark.parametrize(
+    "function", ["nvmlVgpuTypeGetFramebufferSize", "nvmlVgpuTypeGetMaxInstances", "nvmlDeviceGetUUID"]
+)
+def test_what_was_left_open_is_asked_again(function):
+    memory: TypeMemory = {}
+    gpu_of(stub(**{function: fails("Unknown Error")}), memory)
+    assert memory == {}
+    (first, _) = gpu_of(stub(), memory).types
+    assert (first.fb_mib, first.max_per_gpu) == (1024, 48)
 
 
 def test_mig_backed_types():

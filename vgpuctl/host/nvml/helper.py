@@ -16,16 +16,16 @@ from collections.abc import Callable
 from typing import Any, BinaryIO
 
 from vgpuctl.host.nvml.mig import carry_out
-from vgpuctl.host.nvml.questions import describe_host
+from vgpuctl.host.nvml.questions import TypeMemory, describe_host
 from vgpuctl.model import codec
 from vgpuctl.model.fact import Fact, Unknown
 from vgpuctl.ports.nvml import NvmlDone, NvmlHost, NvmlOrder
 
 
-def answer(load: Callable[[], Any]) -> Fact[NvmlHost]:
+def answer(load: Callable[[], Any], memory: TypeMemory | None = None) -> Fact[NvmlHost]:
     """What NVML says, through the module that `load` returns."""
     nvml = _loaded(load)
-    return nvml if isinstance(nvml, Unknown) else describe_host(nvml)
+    return nvml if isinstance(nvml, Unknown) else describe_host(nvml, memory)
 
 
 def obey(load: Callable[[], Any], order: NvmlOrder) -> Fact[NvmlDone]:
@@ -41,19 +41,20 @@ def _loaded(load: Callable[[], Any]) -> Any:
         return Unknown(f"NVIDIA's NVML binding cannot be imported ({error}): install nvidia-ml-py")
 
 
-def _reply(line: bytes) -> str:
+def _reply(line: bytes, memory: TypeMemory) -> str:
     def load() -> Any:
         return importlib.import_module("pynvml")
 
     if line.strip() in (b"", b"{}"):
-        return codec.dumps(answer(load), NvmlHost | Unknown)
+        return codec.dumps(answer(load, memory), NvmlHost | Unknown)
     return codec.dumps(obey(load, codec.loads(line.decode(), NvmlOrder)), NvmlDone | Unknown)
 
 
 def serve(requests: BinaryIO, answers: BinaryIO) -> None:
     """Answer every line of `requests` until it ends."""
+    memory: TypeMemory = {}
     for line in requests:
-        answers.write(_reply(line).encode() + b"\n")
+        answers.write(_reply(line, memory).encode() + b"\n")
         answers.flush()
 
 

@@ -38,10 +38,15 @@ def wrong_binding(nvml: Any) -> str | None:
     )
 
 
-def describe_host(nvml: Any) -> Fact[NvmlHost]:
+TypeMemory = dict[tuple[Any, ...], VgpuType]
+"""What was told of vGPU types, by driver, GPU, its modes, and id: for those it stays the same."""
+
+
+def describe_host(nvml: Any, memory: TypeMemory | None = None) -> Fact[NvmlHost]:
     """Everything about this host in one section between nvmlInit and nvmlShutdown.
 
-    An initialised client keeps the GPUs open, and sriov-manage then fails (hardware.md 5).
+    An initialised client keeps the GPUs open, and sriov-manage then fails (hardware.md 5).  What is asked
+    of types, a dozen questions each, is nine tenths of it: `memory` spares it from the second time on.
     """
     if reason := wrong_binding(nvml):
         return Unknown(reason)
@@ -49,40 +54,46 @@ def describe_host(nvml: Any) -> Fact[NvmlHost]:
     if isinstance(begun, Unknown):
         return begun
     try:
-        return _describe(nvml)
+        return _describe(nvml, {} if memory is None else memory)
     finally:
         ask(nvml, "nvmlShutdown")
 
 
-def _describe(nvml: Any) -> Fact[NvmlHost]:
+def _describe(nvml: Any, memory: TypeMemory) -> Fact[NvmlHost]:
     count = ask(nvml, "nvmlDeviceGetCount")
     if isinstance(count, Unknown):
         return count
     handles = [ask(nvml, "nvmlDeviceGetHandleByIndex", index) for index in range(count)]
     # A GPU without a handle (lost, no permission) has no address either: sysfs shows that it is there.
-    described = [_describe_gpu(nvml, handle) for handle in handles if not isinstance(handle, Unknown)]
+    driver = then(ask(nvml, "nvmlSystemGetDriverVersion"), text)
+    described = [
+        _describe_gpu(nvml, handle, driver, memory) for handle in handles if not isinstance(handle, Unknown)
+    ]
     return NvmlHost(
-        driver_version=then(ask(nvml, "nvmlSystemGetDriverVersion"), text),
+        driver_version=driver,
         gpus=tuple(sorted((gpu for gpu in described if gpu is not None), key=lambda gpu: gpu.address)),
     )
 
 
-def _describe_gpu(nvml: Any, handle: Any) -> NvmlGpu | None:
+def _describe_gpu(nvml: Any, handle: Any, driver: Fact[str], memory: TypeMemory) -> NvmlGpu | None:
     address = then(ask(nvml, "nvmlDeviceGetPciInfo", handle), lambda info: _address(info.busId))
     if isinstance(address, Unknown):
         return None
     mig = ask(nvml, "nvmlDeviceGetMigMode", handle)
+    uuid = then(ask(nvml, "nvmlDeviceGetUUID", handle), text)
+    mixed_size = then(ask(nvml, "nvmlDeviceGetVgpuHeterogeneousMode", handle), bool)
+    of_what = (driver, uuid, then(mig, tuple), mixed_size)
     return NvmlGpu(
         address=address,
-        uuid=then(ask(nvml, "nvmlDeviceGetUUID", handle), text),
+        uuid=uuid,
         name=then(ask(nvml, "nvmlDeviceGetName", handle), text),
         fb_mib=then(ask(nvml, "nvmlDeviceGetMemoryInfo", handle), lambda memory: int(memory.total) // _MIB),
         mig_current=then(mig, lambda modes: bool(modes[0])),
         mig_pending=then(mig, lambda modes: bool(modes[1])),
         virtualization_mode=ask(nvml, "nvmlDeviceGetVirtualizationMode", handle),
         host_vgpu_mode=ask(nvml, "nvmlDeviceGetHostVgpuMode", handle),
-        mixed_size=then(ask(nvml, "nvmlDeviceGetVgpuHeterogeneousMode", handle), bool),
-        types=_types(nvml, handle),
+        mixed_size=mixed_size,
+        types=_types(nvml, handle, of_what, memory),
         active=then(
             ask(nvml, "nvmlDeviceGetActiveVgpus", handle),
             lambda vgpus: tuple(_describe_vgpu(nvml, vgpu) for vgpu in vgpus),
@@ -92,18 +103,25 @@ def _describe_gpu(nvml: Any, handle: Any) -> NvmlGpu | None:
     )
 
 
-def _types(nvml: Any, handle: Any) -> Fact[tuple[VgpuType, ...]]:
+def _types(
+    nvml: Any, handle: Any, of_what: tuple[Fact[Any], ...], memory: TypeMemory
+) -> Fact[tuple[VgpuType, ...]]:
     """The supported types; they do not change with what is created (hardware.md 5)."""
     ids = ask(nvml, "nvmlDeviceGetSupportedVgpus", handle)
     if isinstance(ids, Unknown):
         return ids
-    names = {info.id: info.name for info in profile_infos(nvml, handle)} if ids else {}
+    known_before = {each: memory[of_what, each] for each in ids if (of_what, each) in memory}
+    is_new = len(known_before) < len(ids)
+    names = {info.id: info.name for info in profile_infos(nvml, handle)} if is_new else {}
     types = []
     for type_id in sorted(ids):
-        described = _describe_type(nvml, handle, type_id, names)
+        described = known_before.get(type_id) or _describe_type(nvml, handle, type_id, names)
         if isinstance(described, Unknown):
             return described  # a list with holes would pass for the whole list
         types.append(described)
+        # What was left open once may be told the next time.
+        if described.fb_mib is not None and described.max_per_gpu is not None and known(of_what[1]):
+            memory[of_what, type_id] = described
     return tuple(types)
 
 
