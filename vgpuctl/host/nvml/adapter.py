@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import select
 import subprocess
@@ -203,7 +204,9 @@ def _environment() -> dict[str, str]:
     return {**found, _LIBRARIES: libraries} if libraries else found
 
 
+@functools.lru_cache(maxsize=1)
 def _decode(line: bytes, kind: Any) -> Fact[Any]:
+    """What a line says; most looks bring the line of the look before."""
     try:
         answer: Fact[Any] = codec.loads(line.decode(errors="replace"), Union[kind, Unknown])
     except codec.DecodeError as error:
