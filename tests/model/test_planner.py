@@ -8,6 +8,7 @@ from uuid import UUID
 import pytest
 
 from tests.support.builders import (
+    NOW,
     created,
     desktop,
     make_domain,
@@ -20,11 +21,13 @@ from tests.support.builders import (
     with_vgpu,
 )
 from vgpuctl.model import planner
+from vgpuctl.model.allocation import Allocation
 from vgpuctl.model.document import Affect, DesktopDocument, DesktopVgpu, GpuDocument, ProfileDocument
-from vgpuctl.model.domain import Hostdev, MdevSource, alias_for
+from vgpuctl.model.domain import Hostdev, MdevSource, PciSource, alias_for
 from vgpuctl.model.fact import Unknown
 from vgpuctl.model.gpu import FrameworkKind, GpuState, Holder
 from vgpuctl.model.plan import Plan, Verdict
+from vgpuctl.model.situation import identity_of
 from vgpuctl.model.step import AttachHostdev, CreateVgpu, DetachHostdev, RemoveVgpu, SetParams, SetVfs
 
 ALL = (FrameworkKind.SRIOV_MDEV, FrameworkKind.VENDOR_VFIO)
@@ -337,6 +340,41 @@ def test_the_old_hostdev_leaves_a_guest_before_the_new_one_comes():
     attach = next(each for each in plan.steps if isinstance(each.effect, AttachHostdev))
     assert detach.number in attach.needs
     assert plan.touches == ("win",)
+
+
+def test_every_old_hostdev_leaves_a_domain_before_a_new_one_comes():
+    """A new card in front shifts the others: the VF that one vGPU gets is the one that another had."""
+    kind = FrameworkKind.VENDOR_VFIO
+    both = DesktopDocument(
+        name="win",
+        vgpus=(DesktopVgpu(name="one", type="L40S-8Q"), DesktopVgpu(name="two", type="L40S-8Q")),
+    )
+    cards = [make_gpu(framework=kind, index=index) for index in (0, 1)]
+    places = [
+        created(
+            Allocation(
+                id=UUID(int=number + 1, version=4),
+                name=name,
+                type_name="L40S-8Q",
+                type_id=card.type_named("L40S-8Q").type_id,
+                fb_mib=8192,
+                gpu=identity_of(card),
+                framework=kind,
+                parent=card.vfs[0].address,
+                params=None,
+                created_at=NOW,
+            )
+        )
+        for number, (name, card) in enumerate(zip(("one", "two"), cards, strict=True))
+    ]
+    hostdevs = tuple(Hostdev(PciSource(each.parent), alias_for(each.id)) for each in places)
+    shifted = [make_gpu(framework=kind, index=each.index + 1, uuid=each.uuid) for each in cards]
+    snapshot = make_snapshot(*shifted, domains=(make_domain("win", config=hostdevs),), boot_id="next")
+    plan = plan_of(snapshot, make_wishes(both), tuple(places))
+    detached = {each.number for each in plan.steps if isinstance(each.effect, DetachHostdev)}
+    attached = [each for each in plan.steps if isinstance(each.effect, AttachHostdev)]
+    assert (len(detached), len(attached)) == (2, 2)
+    assert all(detached <= set(each.needs) for each in attached)
 
 
 def test_a_running_guest_may_hold_what_is_to_be_unplugged():

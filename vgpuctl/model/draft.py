@@ -76,6 +76,8 @@ class Draft:
                 for step in self.steps
                 if isinstance(step.effect, DetachHostdev) and step.effect.domain == effect.domain
             }
+        elif isinstance(effect, DetachHostdev):
+            self._detach_first(effect, number)
         step = Step(
             number=number,
             effect=effect,
@@ -85,6 +87,15 @@ class Draft:
         )
         self.steps.append(step)
         return number
+
+    def _detach_first(self, effect: DetachHostdev, number: int) -> None:
+        """What was to be attached to that domain before waits for it too: the VF may be the same one now."""
+        self.steps = [
+            replace(step, needs=(*step.needs, number))
+            if isinstance(step.effect, AttachHostdev) and step.effect.domain == effect.domain
+            else step
+            for step in self.steps
+        ]
 
     def check(self, effect: GpuWide | CreateVgpu | RemoveVgpu | SetParams) -> None:
         """Raise what the rules of the card have against an effect."""
