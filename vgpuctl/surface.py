@@ -336,7 +336,12 @@ ROUTES = (
     Route("POST", "/v1/plans", "Show what an edit would do; changes nothing.", "plan", operate=True),
     Route("POST", "/v1/operations", "Run a shown plan, or an edit.", "operation", operate=True),
     Route("GET", "/v1/operations", "The newest operations.", "operation", many=True),
-    Route("GET", "/v1/operations/{id}", "One operation; wait=SECONDS until it ended.", "operation"),
+    Route(
+        "GET",
+        "/v1/operations/{id}",
+        "One operation, by its id or its first characters; wait=SECONDS until it ended.",
+        "operation",
+    ),
     Route("POST", "/v1/operations/{id}/cancel", "Stop it and undo it.", "operation", operate=True),
     Route("GET", "/v1/events", "Log entries; since=REV, follow=1 streams NDJSON.", "event", many=True),
     Route("POST", "/v1/pause", "Stop background changes.", "host", operate=True),
