@@ -24,6 +24,9 @@ from vgpuctl.ports.store import Store
 if TYPE_CHECKING:
     from vgpuctl.host.hook_desk import HookFiles
 
+EARLIER_WRITES_S = 5.0
+"""A write of an earlier daemon that takes longer hangs, and is not waited for."""
+
 _log = structlog.get_logger("vgpuctl.daemon")
 
 
@@ -143,6 +146,8 @@ def _real(root: Path) -> _Low:
     from vgpuctl.host.nvml.adapter import HelperNvml, NullNvml  # noqa: PLC0415
 
     kernel = LocalKernel(root)
+    if not kernel.wait_for_earlier_writes(EARLIER_WRITES_S):
+        _log.warning("what an earlier daemon began to write is still in the kernel")
     # A copy of a host's files has no driver: NVML would tell of another machine.
     nvml: Nvml = HelperNvml() if root == Path("/") else NullNvml()
 

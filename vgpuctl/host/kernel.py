@@ -48,6 +48,10 @@ class LocalKernel(RootedFiles):
         """Uevents of GPUs, VFs, mdevs and drivers from now on; ends when closed."""
         return self._uevents.listen()
 
+    def wait_for_earlier_writes(self, timeout_s: float) -> bool:
+        """Wait for what a daemon that was killed has left writing; whether nothing is left of it."""
+        return self._writers.wait_for_earlier(timeout_s)
+
     def close(self) -> None:
         """End the readers of uevents, and the processes that write."""
         self._uevents.close()

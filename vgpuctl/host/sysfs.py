@@ -12,6 +12,7 @@ from vgpuctl.host.writers import Writers
 
 _CHUNK = 1 << 16
 _PAGE = 4096
+_WRITING = "run/vgpuctl/writing"
 
 
 class RootedFiles:
@@ -24,7 +25,7 @@ class RootedFiles:
     def __init__(self, root: Path) -> None:
         self._root = os.path.realpath(root)
         self._prefix = self._root if self._root.endswith("/") else f"{self._root}/"
-        self._writers = Writers()
+        self._writers = Writers(Path(self.locate(_WRITING)))
 
     def locate(self, path: str) -> str:
         """Where `path` is on this machine; raises OSError (EINVAL) when it could leave the root."""

@@ -8,11 +8,13 @@ next; it ends when we close its pipe, or end ourselves.
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import select
 import subprocess
 import threading
 import time
+from pathlib import Path
 from typing import Final
 
 from vgpuctl.host import helper
@@ -20,12 +22,17 @@ from vgpuctl.host import helper
 IDLE_KEPT: Final = 8
 """A restore writes to as many GPUs at once; each idle process has 3 MiB of its own."""
 _ANSWER_MAX: Final = 16
+_PAUSE_S: Final = 0.05
 
 
 class Writers:
-    """Writes by processes that hold none of our descriptors; any thread may ask."""
+    """Writes by processes that hold none of our descriptors; any thread may ask.
 
-    def __init__(self) -> None:
+    `lock` is a file of which each has a share while it writes; where its directory is missing none has.
+    """
+
+    def __init__(self, lock: Path) -> None:
+        self._lock_file = lock
         self._lock = threading.Lock()
         self._idle: list[subprocess.Popen[bytes]] = []
         self._writing: dict[str, subprocess.Popen[bytes] | None] = {}
@@ -53,6 +60,29 @@ class Writers:
             raise OSError(errno.ECHILD, "the process that wrote ended without an answer", path)
         if answer:
             raise OSError(answer, os.strerror(answer), path)
+
+    def wait_for_earlier(self, timeout_s: float) -> bool:
+        """Wait until nothing is written any more that a killed daemon had begun; whether that is so.
+
+        It would else appear after we have looked, as somebody else's.
+        """
+        deadline = time.monotonic() + timeout_s
+        try:
+            descriptor = os.open(self._lock_file, os.O_RDWR)
+        except OSError:
+            return True  # nobody has written yet
+        try:
+            while True:
+                try:
+                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    if time.monotonic() > deadline:
+                        return False
+                    time.sleep(_PAUSE_S)
+                else:
+                    return True
+        finally:
+            os.close(descriptor)
 
     def close(self) -> None:
         """End the processes that wait for work, now and after their write."""
@@ -88,7 +118,7 @@ class Writers:
         while True:
             with self._lock:
                 waiting = self._idle.pop() if self._idle else None
-            process = waiting or helper.start(helper.script("writer.py"))
+            process = waiting or helper.start(helper.script("writer.py", str(self._lock_file)))
             try:
                 _send(process, request)
             except BrokenPipeError:

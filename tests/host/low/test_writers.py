@@ -13,8 +13,8 @@ from vgpuctl.host.writers import Writers
 
 
 @pytest.fixture
-def writers():
-    made = Writers()
+def writers(tmp_path):
+    made = Writers(tmp_path / "writing")
     yield made
     made.close()
 
@@ -51,6 +51,28 @@ def test_one_that_was_killed_while_it_waited_is_replaced(writers, tmp_path):
     process.wait()
     writers.write(str(tmp_path / "a"), "2", 30)
     assert (tmp_path / "a").read_text() == "2"
+
+
+def test_what_a_killed_daemon_has_left_writing_is_waited_for(writers, tmp_path):
+    """Else it would appear after the next one has looked, as somebody else's."""
+    assert Writers(tmp_path / "writing").wait_for_earlier(0.0), "nobody has written yet"
+    os.mkfifo(tmp_path / "slow")
+    with pytest.raises(TimeoutError):
+        writers.write(str(tmp_path / "slow"), "made", 1.0)
+    later = Writers(tmp_path / "writing")
+    assert not later.wait_for_earlier(0.1)
+    with (tmp_path / "slow").open("rb") as reader:
+        assert later.wait_for_earlier(30)
+        assert reader.read() == b"made"
+
+
+def test_without_a_place_for_the_lock_all_is_as_before(tmp_path):
+    writers = Writers(tmp_path / "absent/writing")
+    (tmp_path / "a").touch()
+    writers.write(str(tmp_path / "a"), "1", 30)
+    assert (tmp_path / "a").read_text() == "1"
+    assert writers.wait_for_earlier(0.0)
+    writers.close()
 
 
 def test_one_that_hangs_is_not_given_more(writers, tmp_path):
