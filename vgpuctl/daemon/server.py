@@ -16,12 +16,13 @@ import cheroot.wsgi
 import structlog
 
 from vgpuctl.api.access import OPERATE_GROUP, READ_GROUP
+from vgpuctl.api.app import MAX_BODY_BYTES
 from vgpuctl.errors import Conflict, InvalidInput
 
 BACKLOG = 128
 HEADER_BYTES = 64 << 10
-BODY_BYTES = 64 << 20
-"""A document of a hundred thousand desktops is smaller."""
+BODY_BYTES = 4 * MAX_BODY_BYTES
+"""What is not even taken in; a body between the two is refused in words."""
 _PATH_MAX = 107
 _MODE = 0o660
 _log = structlog.get_logger("vgpuctl.server")
