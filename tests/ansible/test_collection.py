@@ -50,7 +50,8 @@ def test_what_is_built_has_the_units_and_the_hook_themselves(built: Path):
         "tmpfiles/vgpuctl.conf": packaging / "systemd/vgpuctl.tmpfiles",
         "sysusers/vgpuctl.conf": packaging / "systemd/vgpuctl.sysusers",
         "udev/60-vgpuctl.rules": packaging / "systemd/vgpuctl.udev",
-        "hook/vgpuctl": packaging / "libvirt/qemu_hook.py",
+        "hook/vgpuctl": packaging / "libvirt/libvirt-hook",
+        "hook/program": packaging / "libvirt/qemu_hook.py",
     }
     for name, path in kept.items():
         assert not (files / name).is_symlink()
