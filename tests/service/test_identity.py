@@ -15,6 +15,7 @@ from vgpuctl.api.edits import parse_edit
 from vgpuctl.model.document import GpuDocument, Repair, VgpuDocument
 from vgpuctl.model.edit import AdoptVgpus, ApplyDocuments, AttachVgpu, CreateVgpus, DeleteVgpu
 from vgpuctl.model.fact import Unknown
+from vgpuctl.model.record import AllocationDropped
 from vgpuctl.model.step import SetVfs
 from vgpuctl.service.messages import Observe, RunStep, SweepDue
 
@@ -105,6 +106,20 @@ def test_an_mdev_of_somebody_else_is_adopted_or_left_alone(t4: Daemon, vgpu_type
     with pytest.raises(errors.InvalidInput, match=f"vgpuctl adopt {uuid}"):
         t4.do(ApplyDocuments(documents=(VgpuDocument(name="mine", type=vgpu_type, uuid=UUID(uuid)),)))
     assert [name for name, _ in standing(t4)] == ["T4-4Q"]
+
+
+def test_an_mdev_is_adopted_by_the_document_that_names_it(t4: Daemon):
+    """Its place was lost, as with the store; another document for it would contradict this one."""
+    t4.stage.make_foreign("0", "T4-4Q")
+    t4.do(AdoptVgpus())
+    (document,) = t4.documents()
+    (place,) = t4.engine.ledger.allocations.values()
+    t4.turn(SweepDue())
+    t4.until_idle()
+    t4.engine._turn.record(AllocationDropped(place.id, place.name))
+    t4.do(AdoptVgpus())
+    assert t4.documents() == (document,)
+    assert [(name, id_) for name, id_, _ in places(t4)] == [(document.name, document.uuid)]
 
 
 # By place ---------------------------------------------------------------------------------------------

@@ -81,9 +81,11 @@ def _adopt_one(
     if proposed in context.allocations or any(each.id == proposed for each in result.adopted):
         proposed = None
     vgpu_id = vgpu.mdev_uuid or proposed or context.new_id(f"adopt {vgpu.parent}")
-    name = f"adopted-{vgpu_id}" if vgpu.mdev_uuid else f"adopted-{vgpu.parent}"
-    while name in taken:
-        name += "-again"
+    name = _name_in_force(vgpu_id, context)
+    if name is None:
+        name = f"adopted-{vgpu_id}" if vgpu.mdev_uuid else f"adopted-{vgpu.parent}"
+        while name in taken:
+            name += "-again"
     taken.add(name)
     known_type = gpu.type_numbered(type_id)
     params = known(vgpu.params) if vgpu.params is not None else None
@@ -124,10 +126,20 @@ def _adopt_one(
         pending = result.put.get(key)
         desktop = pending if isinstance(pending, DesktopDocument) else desktop_of(context, domain)
         # As it stands: adopting puts nothing into a definition of a running domain that does not have it.
+        if any(each.vgpu == name for each in desktop.vgpus):
+            continue
         affect = frozenset(where for where, _ in places)
         runs = find_domain(context.snapshot, domain).state.is_active
         entry = DesktopVgpu(name=name, vgpu=name, affect=affect if runs and len(affect) == 1 else None)
         result.put[key] = replace(desktop, vgpus=(*desktop.vgpus, entry))
+
+
+def _name_in_force(vgpu_id: UUID, context: Context) -> str | None:
+    """The name of the document that has that UUID already, whose place was lost; None where none has."""
+    for wish in context.wishes.documents.values():
+        if isinstance(wish.document, VgpuDocument) and wish.document.uuid == vgpu_id:
+            return wish.document.name
+    return None
 
 
 def _users_of(vgpu: ObservedVgpu, snapshot: Snapshot) -> dict[str, list[tuple[Affect, str | None]]]:

@@ -135,6 +135,7 @@ class Loop:
         self._sweep_waits = False
         """Whether a sweep became due while the host was looked at; what it is about may be newer."""
         self._stopping = False
+        self._has_stopped = False
         self.is_starting = False
         """Whether somebody waits for the first restore."""
         self._thread = threading.Thread(target=self._run, name="loop", daemon=True)
@@ -180,7 +181,7 @@ class Loop:
     @property
     def has_stopped(self) -> bool:
         """Whether nothing goes on any more."""
-        return self._stopping and not self._thread.is_alive()
+        return self._has_stopped
 
     def ask(self, make: Callable[[int], Input], timeout_s: float) -> Any:
         """Put an input in and wait for its answer; raises the error that it is answered with.
@@ -243,6 +244,7 @@ class Loop:
                 for ticket in [*self._tickets]:
                     self._answer(Answer(ticket, error=_stopping()))
                 with self.changed:
+                    self._has_stopped = True
                     self.changed.notify_all()
                 return
 
