@@ -10,7 +10,7 @@ import click
 from vgpuctl.cli.session import Session
 from vgpuctl.errors import VgpuctlError
 
-_LIMIT_S = 0.3
+_LIMIT_S = 1.0
 
 Completer = Callable[[click.Context, click.Parameter, str], list[str]]
 
