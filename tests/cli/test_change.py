@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -96,6 +97,17 @@ def test_a_repair_that_had_nothing_to_do_says_so(
     daemon.answers["GET", "/v1/host"] = {**canned.HOST, "drift": drift}
     result = vgpuctl(*line.split())
     assert (result.status, result.err.splitlines(keepends=True)[-1].startswith(said)) == (0, True), result.err
+
+
+def test_a_timeout_is_of_waiting_for_the_turn_and_of_the_operation_together(
+    vgpuctl: Run, daemon: FakeDaemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running = canned.operation("running")
+    daemon.answers[OPERATIONS] = daemon.answers["GET", f"/v1/operations/{canned.OPERATION_ID}"] = running
+    admitted_after_s = iter([0.0, 59.0])
+    monkeypatch.setattr(change, "time", SimpleNamespace(monotonic=lambda: next(admitted_after_s)))
+    result = vgpuctl("vgpu", "delete", "cad-1", "--yes", "--timeout", "59")
+    assert (result.status, "has not ended in time; it goes on" in result.err) == (7, True)
 
 
 @pytest.mark.parametrize("line", EDITS)

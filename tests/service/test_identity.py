@@ -181,6 +181,9 @@ def test_an_index_is_not_what_a_document_keeps(t4: Daemon):
     """It changes with the cards: the vGPU stays where it was made."""
     t4.do(parse_edit({"action": "create-vgpu", "type": "T4-4Q", "gpu": "1", "name": "a"}))
     t4.do(parse_edit({"action": "attach", "domain": "win1", "type": "T4-4Q", "gpu": "1"}))
+    t4.do(CreateVgpus(type="T4-4Q", name="b", gpu="81:00.0"))
+    named = {each.gpu for each in t4.engine.ledger.in_force().vgpus().values()}
+    assert named == {"0000:61:00.0", "0000:81:00.0"}
     before = standing(t4)
     t4.stage.sim.control("remove-gpu", {"gpu": PF})
     t4.stage.forget()

@@ -65,15 +65,17 @@ def read_json(text: str | bytes, source: str) -> Any:
     def constant(name: str) -> Any:
         faults.append(Fault("", f"{name} is no JSON number"))
 
+    raw = decode(text, source)
     try:
-        value = json.loads(decode(text, source), object_pairs_hook=pairs, parse_constant=constant)
+        value = json.loads(raw, object_pairs_hook=pairs, parse_constant=constant)
     except json.JSONDecodeError as error:
         raise refuse(source, [Fault("", f"{error.msg}, column {error.colno}", line=error.lineno)]) from error
     except (RecursionError, ValueError) as error:
         raise refuse(source, [Fault("", f"cannot be read: {error}")]) from error
     if faults:
         raise refuse(source, faults)
-    _refuse_half_characters(value, source)
+    if "\\u" in raw:
+        _refuse_half_characters(value, source)
     return value
 
 
@@ -99,8 +101,9 @@ def is_json(text: str) -> bool:
 
 def read_yaml(text: str | bytes, source: str) -> list[Read]:
     """The documents of a YAML text (JSON is YAML too); InvalidInput with line and column."""
+    raw = decode(text, source)
     try:
-        return list(_documents(yaml.parse(decode(text, source), Loader=_LOADER), source))
+        found = list(_documents(yaml.parse(raw, Loader=_LOADER), source))
     except yaml.MarkedYAMLError as error:
         what = " ".join(part for part in (error.problem, error.context) if part)
         mark = error.problem_mark
@@ -109,6 +112,9 @@ def read_yaml(text: str | bytes, source: str) -> list[Read]:
         raise refuse(source, [fault]) from error
     except yaml.YAMLError as error:
         raise refuse(source, [Fault("", f"is not YAML: {error}")]) from error
+    if "\\" in raw:
+        _refuse_half_characters([each.value for each in found], source)
+    return found
 
 
 def _documents(events: Iterator[Any], source: str) -> Iterator[Read]:
@@ -116,7 +122,6 @@ def _documents(events: Iterator[Any], source: str) -> Iterator[Read]:
         if isinstance(event, yaml.DocumentStartEvent):
             read = Read()
             read.value = _Builder(events, read, source).value(next(events), ())
-            _refuse_half_characters(read.value, source)
             yield read
 
 

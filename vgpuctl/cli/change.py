@@ -42,14 +42,14 @@ def make(
     if options.dry_run:
         show_dry_run(session, client, edit)
         return None
-    if options.yes and not always_show:
-        return _finish(session, client, _submit(session, client, edit, options), options)
-    if not may_touch:
-        return _finish(session, client, _submit(session, client, edit, options), options)
+    if (options.yes and not always_show) or not may_touch:
+        began = time.monotonic()
+        return _finish(session, client, _submit(session, client, edit, options), options, began)
     until = time.monotonic() + _AGAIN_S
     while True:
         plan = patiently(partial(client.post, "/v1/plans", edit))
         asked = _agree(session, client, edit, plan, options, always_show=always_show)
+        began = time.monotonic()
         try:
             operation = _submit(session, client, {"plan": plan["id"]}, options)
         except (PlanStale, OperationNotFound):
@@ -61,7 +61,7 @@ def make(
             # Whoever else is at it would make it stale again, were all to ask at the same moment.
             time.sleep(random.uniform(0, _PAUSE_S))  # noqa: S311
             continue
-        return _finish(session, client, operation, options)
+        return _finish(session, client, operation, options, began)
 
 
 def show_dry_run(session: Session, client: Client, edit: dict[str, Any]) -> None:
@@ -136,11 +136,16 @@ def _submit(session: Session, client: Client, body: dict[str, Any], options: Cha
         raise SystemExit(INTERRUPTED) from None
 
 
-def _finish(session: Session, client: Client, operation: Item, options: ChangeOptions) -> Item | None:
+def _finish(
+    session: Session, client: Client, operation: Item, options: ChangeOptions, began: float
+) -> Item | None:
+    """Follow an operation that was asked for at `began`, unless nobody waits for it."""
     if not options.wait:
         print_item(session, OPERATION, operation, lambda: [name_of(OPERATION, operation)])
         return None
-    return follow_to_end(session, client, operation, options.timeout_s)
+    waited_s = time.monotonic() - began
+    left_s = None if options.timeout_s is None else max(0.0, options.timeout_s - waited_s)
+    return follow_to_end(session, client, operation, left_s)
 
 
 def _agree(

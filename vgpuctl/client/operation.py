@@ -20,6 +20,7 @@ from vgpuctl.errors import (
 T = TypeVar("T")
 
 LONG_POLL_S = 30
+_SOON_S = 0.05
 RESTART_GRACE_S = 30.0
 """For so long a daemon that went away is waited for: it goes on with its operations when it is back."""
 
@@ -38,9 +39,11 @@ def submit(client: Client, body: dict[str, Any], *, timeout_s: float | None = No
     not come to its turn after `timeout_s`.
     """
     headers = {"Idempotency-Key": str(uuid4())}
+    deadline = None if timeout_s is None else time.monotonic() + timeout_s
 
     def ask() -> dict[str, Any]:
-        reply = client.request("POST", "/v1/operations", body, headers=headers, reply_timeout_s=timeout_s)
+        left_s = None if deadline is None else max(_SOON_S, deadline - time.monotonic())
+        reply = client.request("POST", "/v1/operations", body, headers=headers, reply_timeout_s=left_s)
         operation: dict[str, Any] = reply.value()
         return operation
 
@@ -91,7 +94,7 @@ def follow(
             left_s = deadline - time.monotonic()
             if left_s <= 0:
                 raise DeadlineExceeded(
-                    f"operation {operation['id']} has not ended within {timeout_s:g} s; it goes on",
+                    f"operation {operation['id']} has not ended in time; it goes on",
                     hint=f"`vgpuctl operation wait {operation['id']}`, or cancel it",
                     operation=operation["id"],
                 )

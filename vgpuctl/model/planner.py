@@ -9,7 +9,6 @@ what frees the room that a later step takes.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from uuid import UUID
 
 from vgpuctl import errors
 from vgpuctl.model import frameworks
@@ -61,9 +60,10 @@ class _Planner:
                 self._remove(allocation)
 
         unsure = set_gpus_as_wished(self.draft)
+        going = {each.effect.vgpu for each in self.draft.steps if isinstance(each.effect, RemoveVgpu)}
         for name, wish in wanted.items():
             if self.situation.concerns(name):
-                if wish.uuid is not None and wish.uuid in self._going():
+                if wish.uuid in going:
                     # Under the same id: what is to come is planned once what stands has gone.
                     self.draft.incomplete = True
                     continue
@@ -82,9 +82,6 @@ class _Planner:
         if planned:
             error.message += f" (counting {planned} that this very change makes)"
         return error
-
-    def _going(self) -> set[UUID]:
-        return {each.effect.vgpu for each in self.draft.steps if isinstance(each.effect, RemoveVgpu)}
 
     # -- what goes --------------------------------------------------------------------------------
 

@@ -88,7 +88,7 @@ class Situation:
         try:
             return stands_on(allocation.gpu, find_gpu(self.snapshot, wish.gpu))
         except errors.GpuNotFound:
-            return wish.gpu in (str(allocation.gpu.address), allocation.gpu.uuid)
+            return False
 
     def requirements(self, wish: VgpuWish) -> tuple[tuple[str, ...], Placement, str | None]:
         """The types, the placement and the parameters that a wish asks for."""

@@ -106,9 +106,10 @@ def _create(edit: CreateVgpus, context: Context) -> Change:
 
 
 def _kept(reference: str, context: Context) -> str:
-    """How a document names a GPU: an index changes with the cards."""
+    """How a document names a GPU: by its UUID where it was so named, else by its whole address."""
     gpu = find_gpu(context.snapshot, reference)
-    return str(gpu.address) if reference.strip().isdecimal() else reference
+    uuid = known(gpu.uuid)
+    return uuid if uuid is not None and reference.strip().lower() == uuid.lower() else str(gpu.address)
 
 
 def _numbered(stem: str, count: int, taken: set[str]) -> Iterator[str]:

@@ -274,11 +274,8 @@ class Service:
             return UUID(reference)
         except ValueError:
             pass
-        found = [
-            each
-            for each in self._store.operations(_NEWEST)
-            if _ID_START.fullmatch(reference) and str(each).startswith(reference.lower())
-        ]
+        newest = self._store.operations(_NEWEST) if _ID_START.fullmatch(reference) else ()
+        found = [each for each in newest if str(each).startswith(reference.lower())]
         if len(found) == 1:
             return found[0]
         why = f"{len(found)} begin with it" if found else "not an id, nor the first characters of one"

@@ -319,6 +319,13 @@ def test_a_call_that_hangs_is_left_and_the_next_connection_works(uri: str) -> No
         (libvirt.VIR_ERR_NO_SUPPORT, libvirt.VIR_FROM_QEMU, UnsupportedHere),
         (libvirt.VIR_ERR_OPERATION_INVALID, libvirt.VIR_FROM_QEMU, DomainState),
         (libvirt.VIR_ERR_SYSTEM_ERROR, libvirt.VIR_FROM_RPC, LibvirtUnreachable),
+        (libvirt.VIR_ERR_INTERNAL_ERROR, libvirt.VIR_FROM_RPC, LibvirtUnreachable),
+        (libvirt.VIR_ERR_INVALID_CONN, libvirt.VIR_FROM_DOMAIN, LibvirtUnreachable),
+        (libvirt.VIR_ERR_NO_CONNECT, libvirt.VIR_FROM_NONE, LibvirtUnreachable),
+        # libvirtd's own helpers: a read-only /etc, a limit of locked memory, a module that is not there
+        (libvirt.VIR_ERR_SYSTEM_ERROR, libvirt.VIR_FROM_NONE, LibvirtRefused),
+        (libvirt.VIR_ERR_INTERNAL_ERROR, libvirt.VIR_FROM_NONE, LibvirtRefused),
+        (libvirt.VIR_ERR_OPERATION_FAILED, libvirt.VIR_FROM_RPC, LibvirtRefused),
         (libvirt.VIR_ERR_SYSTEM_ERROR, libvirt.VIR_FROM_QEMU, LibvirtRefused),
         (libvirt.VIR_ERR_INTERNAL_ERROR, libvirt.VIR_FROM_QEMU, LibvirtRefused),
         (libvirt.VIR_ERR_OPERATION_FAILED, libvirt.VIR_FROM_QEMU, LibvirtRefused),

@@ -11,14 +11,14 @@ import pytest
 from nvml_stub import fails, stub, without
 
 from vgpuctl.host.nvml import helper, questions
-from vgpuctl.host.nvml.questions import TypeMemory, describe_host
+from vgpuctl.host.nvml.questions import KnownTypes, describe_host
 from vgpuctl.model.fact import Unknown
 from vgpuctl.model.pci import PciAddress
 from vgpuctl.model.types import TypeKind, VgpuType
 from vgpuctl.ports.nvml import NvmlGpu, NvmlHost, NvmlVgpu
 
 
-def gpu_of(nvml, memory: TypeMemory | None = None) -> NvmlGpu:
+def gpu_of(nvml, memory: KnownTypes | None = None) -> NvmlGpu:
     host = describe_host(nvml, memory)
     assert isinstance(host, NvmlHost)
     (gpu,) = host.gpus
@@ -131,7 +131,7 @@ def test_what_is_known_of_types_is_asked_once():
     nvml = stub(
         nvmlVgpuTypeGetFramebufferSize=framebuffer, nvmlDeviceGetVgpuHeterogeneousMode=lambda _handle: mode[0]
     )
-    memory: TypeMemory = {}
+    memory: KnownTypes = {}
     first = describe_host(nvml, memory)
     assert describe_host(nvml, memory) == first
     assert asked == [1147, 1149]
@@ -151,7 +151,7 @@ def test_what_is_known_of_types_is_asked_once():
     "function", ["nvmlVgpuTypeGetFramebufferSize", "nvmlVgpuTypeGetMaxInstances", "nvmlDeviceGetUUID"]
 )
 def test_what_was_left_open_is_asked_again(function):
-    memory: TypeMemory = {}
+    memory: KnownTypes = {}
     gpu_of(stub(**{function: fails("Unknown Error")}), memory)
     assert memory == {}
     (first, _) = gpu_of(stub(), memory).types

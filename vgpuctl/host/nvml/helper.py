@@ -16,13 +16,13 @@ from collections.abc import Callable
 from typing import Any, BinaryIO
 
 from vgpuctl.host.nvml.mig import carry_out
-from vgpuctl.host.nvml.questions import TypeMemory, describe_host
+from vgpuctl.host.nvml.questions import KnownTypes, describe_host
 from vgpuctl.model import codec
 from vgpuctl.model.fact import Fact, Unknown
 from vgpuctl.ports.nvml import NvmlDone, NvmlHost, NvmlOrder
 
 
-def answer(load: Callable[[], Any], memory: TypeMemory | None = None) -> Fact[NvmlHost]:
+def answer(load: Callable[[], Any], memory: KnownTypes | None = None) -> Fact[NvmlHost]:
     """What NVML says, through the module that `load` returns."""
     nvml = _loaded(load)
     return nvml if isinstance(nvml, Unknown) else describe_host(nvml, memory)
@@ -41,7 +41,7 @@ def _loaded(load: Callable[[], Any]) -> Any:
         return Unknown(f"NVIDIA's NVML binding cannot be imported ({error}): install nvidia-ml-py")
 
 
-def _reply(line: bytes, memory: TypeMemory) -> str:
+def _reply(line: bytes, memory: KnownTypes) -> str:
     def load() -> Any:
         return importlib.import_module("pynvml")
 
@@ -52,7 +52,7 @@ def _reply(line: bytes, memory: TypeMemory) -> str:
 
 def serve(requests: BinaryIO, answers: BinaryIO) -> None:
     """Answer every line of `requests` until it ends."""
-    memory: TypeMemory = {}
+    memory: KnownTypes = {}
     for line in requests:
         answers.write(_reply(line, memory).encode() + b"\n")
         answers.flush()

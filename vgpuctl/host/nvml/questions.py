@@ -38,11 +38,11 @@ def wrong_binding(nvml: Any) -> str | None:
     )
 
 
-TypeMemory = dict[tuple[Any, ...], VgpuType]
+KnownTypes = dict[tuple[Any, ...], VgpuType]
 """What was told of vGPU types, by driver, GPU, its modes, and id: for those it stays the same."""
 
 
-def describe_host(nvml: Any, memory: TypeMemory | None = None) -> Fact[NvmlHost]:
+def describe_host(nvml: Any, memory: KnownTypes | None = None) -> Fact[NvmlHost]:
     """Everything about this host in one section between nvmlInit and nvmlShutdown.
 
     An initialised client keeps the GPUs open, and sriov-manage then fails (hardware.md 5).  What is asked
@@ -59,7 +59,7 @@ def describe_host(nvml: Any, memory: TypeMemory | None = None) -> Fact[NvmlHost]
         ask(nvml, "nvmlShutdown")
 
 
-def _describe(nvml: Any, memory: TypeMemory) -> Fact[NvmlHost]:
+def _describe(nvml: Any, memory: KnownTypes) -> Fact[NvmlHost]:
     count = ask(nvml, "nvmlDeviceGetCount")
     if isinstance(count, Unknown):
         return count
@@ -75,7 +75,7 @@ def _describe(nvml: Any, memory: TypeMemory) -> Fact[NvmlHost]:
     )
 
 
-def _describe_gpu(nvml: Any, handle: Any, driver: Fact[str], memory: TypeMemory) -> NvmlGpu | None:
+def _describe_gpu(nvml: Any, handle: Any, driver: Fact[str], memory: KnownTypes) -> NvmlGpu | None:
     address = then(ask(nvml, "nvmlDeviceGetPciInfo", handle), lambda info: _address(info.busId))
     if isinstance(address, Unknown):
         return None
@@ -104,7 +104,7 @@ def _describe_gpu(nvml: Any, handle: Any, driver: Fact[str], memory: TypeMemory)
 
 
 def _types(
-    nvml: Any, handle: Any, of_what: tuple[Fact[Any], ...], memory: TypeMemory
+    nvml: Any, handle: Any, of_what: tuple[Fact[Any], ...], memory: KnownTypes
 ) -> Fact[tuple[VgpuType, ...]]:
     """The supported types; they do not change with what is created (hardware.md 5)."""
     ids = ask(nvml, "nvmlDeviceGetSupportedVgpus", handle)
