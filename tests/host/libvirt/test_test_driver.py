@@ -282,11 +282,12 @@ def test_a_call_that_hangs_is_left_and_the_next_connection_works(uri: str) -> No
     """ecosystem.md B0.2: the GIL is released, and a mute libvirt blocks for ever."""
     let_go = threading.Event()
     opened: list[Hanging] = []
+    let_go_at_close: list[bool] = []
 
     class Hanging:
         """A connection whose version hangs, the first time."""
 
-        def __init__(self, real: object) -> None:
+        def __init__(self, real: libvirt.virConnect) -> None:
             self._real = real
             opened.append(self)
 
@@ -294,6 +295,11 @@ def test_a_call_that_hangs_is_left_and_the_next_connection_works(uri: str) -> No
             if len(opened) == 1:
                 let_go.wait(60)
             return 9_000_000
+
+        def close(self) -> None:
+            if self is opened[0]:
+                let_go_at_close.append(let_go.is_set())
+            self._real.close()
 
         def __getattr__(self, name: str) -> object:
             return getattr(self._real, name)
@@ -308,8 +314,44 @@ def test_a_call_that_hangs_is_left_and_the_next_connection_works(uri: str) -> No
     wait_until(lambda: len(opened) == 2, "a second connection")
     assert hypervisor.info().version == "9.0.0"
     wait_until(lambda: DomainEventKind.DISCONNECTED in seen, "DISCONNECTED")
-    let_go.set()
     hypervisor.close()
+    assert not let_go_at_close, "closing frees what the hanging call is still using"
+    let_go.set()
+    wait_until(lambda: let_go_at_close == [True], "the first connection is closed")
+
+
+def test_a_connection_is_closed_when_nobody_is_in_it_any_more(uri: str) -> None:
+    """libvirt frees a connection at once: a call that is still in it takes the process down."""
+    inside, let_in, let_go = 0, threading.Event(), threading.Event()
+    users_at_close: list[int] = []
+
+    class Slow:
+        def __init__(self, real: libvirt.virConnect) -> None:
+            self._real = real
+
+        def getLibVersion(self) -> int:  # noqa: N802 - libvirt's name
+            nonlocal inside
+            inside += 1
+            let_in.set()
+            let_go.wait(60)
+            inside -= 1
+            return 9_000_000
+
+        def close(self) -> None:
+            users_at_close.append(inside)
+            self._real.close()
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(self._real, name)
+
+    hypervisor = LibvirtHypervisor(uri, open_connection=lambda where: Slow(libvirt.open(where)))
+    asking = threading.Thread(target=hypervisor.info)
+    asking.start()
+    assert let_in.wait(20)
+    hypervisor.close()
+    let_go.set()
+    asking.join()
+    wait_until(lambda: users_at_close == [0], "the connection is closed")
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,8 @@
 `libvirt.open` on a mute socket blocks for ever, and so does every call to a libvirtd that hangs.
 Hence one thread opens, and opens again (a hung attempt is waited for by nobody else), and every call
 runs in a thread of its own, which is abandoned at its deadline together with its connection; libvirt's
-keepalive ends it some time later.
+keepalive ends it some time later.  Only then is that connection closed: libvirt frees it at once, under
+the feet of a call that is still in it.
 """
 
 from __future__ import annotations
@@ -41,12 +42,13 @@ _GOODBYE_S = 2.0
 _NOT_AWAITED = "it is not up yet"
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class _Open:
-    """An open connection and its event callbacks' numbers."""
+    """An open connection, its event callbacks' numbers, and how many threads are in it."""
 
     connection: Any
-    callbacks: tuple[int, ...]
+    callbacks: tuple[int, ...] = ()
+    users: int = 1
 
 
 class _Call(Generic[T]):
@@ -105,9 +107,9 @@ class Link:
         No answer in time is LibvirtUnreachable, and DeadlineExceeded for a call that `changes`
         something, since it may still happen.
         """
-        is_open = self._wait(timeout_s)
+        is_open = self._enter(timeout_s)
         call = _Call(work, is_open.connection)
-        threading.Thread(target=self._run, args=(call,), name="libvirt-call", daemon=True).start()
+        threading.Thread(target=self._run, args=(call, is_open), name="libvirt-call", daemon=True).start()
         if not call.done.wait(timeout_s) and self._abandon(call):
             self._drop(is_open, f"{doing}: no answer within {timeout_s:g} s")
             raise self._no_answer(doing, timeout_s, changes=changes)
@@ -132,10 +134,10 @@ class Link:
             is_open, self._open = self._open, None
             self._changed.notify_all()
         if is_open is not None:
-            _bury(is_open).join(_GOODBYE_S)
+            self._bury(is_open).join(_GOODBYE_S)
 
-    def _wait(self, timeout_s: float) -> _Open:
-        """The open connection; waits for an attempt under way, not for one that failed."""
+    def _enter(self, timeout_s: float) -> _Open:
+        """The open connection, with one user more; waits for an attempt, not for one that failed."""
         with self._changed:
             if self._hung >= _HUNG_CALLS_MAX:
                 raise refusals.unreachable(self.uri, f"{self._hung} calls hang in it")
@@ -148,10 +150,17 @@ class Link:
             if self._open is None:
                 self._problem = self._problem or f"no answer within {timeout_s:g} s"
                 raise refusals.unreachable(self.uri, self._problem)
+            self._open.users += 1
             return self._open
 
-    def _run(self, call: _Call[T]) -> None:
+    def _leave(self, is_open: _Open) -> None:
+        with self._changed:
+            is_open.users -= 1
+            self._changed.notify_all()
+
+    def _run(self, call: _Call[T], is_open: _Open) -> None:
         call.run()
+        self._leave(is_open)
         with self._changed:
             call.done.set()
             if call.is_abandoned:
@@ -184,7 +193,7 @@ class Link:
             self._problem = None
             self._changed.notify_all()
         _log.warning("libvirt is gone", uri=self.uri, reason=reason)
-        _bury(is_open)
+        self._bury(is_open)
         self._tell(False)
 
     def _keep(self) -> None:
@@ -196,13 +205,15 @@ class Link:
                 return
             with self._changed:
                 if self._closing.is_set():
-                    _bury(is_open)
+                    self._leave(is_open)
+                    self._bury(is_open)
                     return
                 self._open, self._problem = is_open, None
                 self._changed.notify_all()
             self._tell(True)
             if not _is_alive(is_open.connection):
                 self._drop(is_open, "the connection was closed")
+            self._leave(is_open)
             with self._changed:
                 self._changed.wait_for(lambda: self._open is not is_open)  # noqa: B023
 
@@ -224,22 +235,45 @@ class Link:
 
     def _attempt(self) -> _Open:
         connection = self._open_connection(self.uri)
-        is_open = _Open(connection, ())
+        is_open = _Open(connection)
         try:
             # Drivers in this process (test, embed) know neither; they have no socket to lose.
             with contextlib.suppress(libvirt.libvirtError):
                 connection.setKeepAlive(_KEEPALIVE_INTERVAL_S, _KEEPALIVE_COUNT)
             with contextlib.suppress(libvirt.libvirtError):
                 connection.registerCloseCallback(self._on_close, None)
-            return _Open(connection, self._opened(connection))
+            is_open.callbacks = self._opened(connection)
         except libvirt.libvirtError:
-            _bury(is_open)
+            self._leave(is_open)
+            self._bury(is_open)
             raise
+        return is_open
 
     def _on_close(self, connection: Any, reason: int, _opaque: object) -> None:
         is_open = self._open
         if is_open is not None and is_open.connection is connection:
             self._drop(is_open, _CLOSE_REASONS.get(reason, "the connection broke"))
+
+    def _bury(self, is_open: _Open) -> threading.Thread:
+        """Close a connection when nobody is in it, in a thread: closing asks the server and may hang, too.
+
+        The thread holds a reference, so that no other thread drops the last one and closes by that.
+        """
+
+        def close() -> None:
+            with self._changed:
+                self._changed.wait_for(lambda: is_open.users == 0)
+            for callback in is_open.callbacks:
+                with contextlib.suppress(libvirt.libvirtError):
+                    is_open.connection.domainEventDeregisterAny(callback)
+            with contextlib.suppress(libvirt.libvirtError):
+                is_open.connection.unregisterCloseCallback()
+            with contextlib.suppress(libvirt.libvirtError):
+                is_open.connection.close()
+
+        thread = threading.Thread(target=close, name="libvirt-goodbye", daemon=True)
+        thread.start()
+        return thread
 
 
 _CLOSE_REASONS = {
@@ -249,28 +283,8 @@ _CLOSE_REASONS = {
 
 
 def _is_alive(connection: Any) -> bool:
-    """Whether the socket is there; asks nobody.  A connection closed by another thread is not alive."""
+    """Whether the socket is there; asks nobody."""
     try:
         return bool(connection.isAlive())
     except libvirt.libvirtError:
         return False
-
-
-def _bury(is_open: _Open) -> threading.Thread:
-    """Close a connection in a thread that may hang over it: closing asks the server, too.
-
-    The thread holds a reference, so that no other thread drops the last one and closes by that.
-    """
-
-    def close() -> None:
-        for callback in is_open.callbacks:
-            with contextlib.suppress(libvirt.libvirtError):
-                is_open.connection.domainEventDeregisterAny(callback)
-        with contextlib.suppress(libvirt.libvirtError):
-            is_open.connection.unregisterCloseCallback()
-        with contextlib.suppress(libvirt.libvirtError):
-            is_open.connection.close()
-
-    thread = threading.Thread(target=close, name="libvirt-goodbye", daemon=True)
-    thread.start()
-    return thread
