@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import os
 import pwd
+import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
-from vgpuctl.api.access import Access, Account, Role, local_account
+from vgpuctl.api.access import Access, Account, Role, _group_list, local_account
 from vgpuctl.errors import Denied
 
 
@@ -55,6 +59,51 @@ def test_an_account_of_this_machine() -> None:
     assert "root" in local_account(0, 0).groups
     # SO_PEERCRED's own group counts as well: after newgrp it is not the one of the user database.
     assert "daemon" in local_account(0, 1).groups
+
+
+def test_groups_are_those_of_the_name_service() -> None:
+    for entry in pwd.getpwall():
+        gids = os.getgrouplist(entry.pw_name, entry.pw_gid)
+        assert set(_group_list(entry.pw_name, entry.pw_gid)) == set(gids)
+
+
+_SLOW_NAME_SERVICE = """
+#include <unistd.h>
+#include <grp.h>
+int getgrouplist(const char *user, gid_t group, gid_t *groups, int *count)
+{
+    sleep(2);
+    groups[0] = group;
+    return *count = 1;
+}
+"""
+_TURNS_MEANWHILE = """
+import threading, time
+from vgpuctl.api.access import local_account
+asking = threading.Thread(target=local_account, args=(0, 0))
+asking.start()
+turns = 0
+while asking.is_alive():
+    time.sleep(0.01)
+    turns += 1
+print(turns)
+"""
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler")
+def test_a_slow_name_service_holds_up_no_other_thread(tmp_path: Path) -> None:
+    """Above all not the decision loop, the watchdog, and the answers to libvirt's hook."""
+    (tmp_path / "slow.c").write_text(_SLOW_NAME_SERVICE)
+    library = tmp_path / "slow.so"
+    subprocess.run(["cc", "-shared", "-fPIC", "-o", library, tmp_path / "slow.c"], check=True)
+    told = subprocess.run(
+        [sys.executable, "-c", _TURNS_MEANWHILE],
+        env={**os.environ, "LD_PRELOAD": str(library)},
+        capture_output=True,
+        check=True,
+        text=True,
+    )
+    assert int(told.stdout) > 5
 
 
 def test_a_uid_without_an_account_is_known_by_its_number() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import grp
 import os
 import pwd
@@ -56,7 +57,7 @@ def local_account(uid: int, gid: int) -> Account:
         name = str(uid)
     else:
         name = entry.pw_name
-        gids.update(os.getgrouplist(entry.pw_name, entry.pw_gid))
+        gids.update(_group_list(entry.pw_name, entry.pw_gid))
     names = set()
     for each in gids:
         try:
@@ -64,6 +65,22 @@ def local_account(uid: int, gid: int) -> Account:
         except KeyError:
             continue
     return Account(name, frozenset(names))
+
+
+def _group_list(name: str, gid: int) -> list[int]:
+    """getgrouplist(3).
+
+    `os.getgrouplist` keeps the interpreter's lock, and with it every other thread, until a name service
+    answers; ctypes lets go of it.
+    """
+    ask = ctypes.CDLL(None).getgrouplist
+    count = ctypes.c_int(64)
+    while True:
+        room = count.value
+        gids = (ctypes.c_uint32 * room)()
+        if ask(os.fsencode(name), ctypes.c_uint32(gid), gids, ctypes.byref(count)) >= 0:
+            return gids[: count.value]
+        count.value = max(count.value, 2 * room)
 
 
 class Access:
