@@ -130,7 +130,9 @@ class Writers:
 
     def _end(self, path: str, process: subprocess.Popen[bytes], *, is_usable: bool) -> None:
         with self._lock:
-            del self._writing[path]
+            # Of one that was killed somebody else may have taken note, and be writing there by now.
+            if self._writing.get(path) is process:
+                del self._writing[path]
             if is_usable and not self._is_closed and len(self._idle) < IDLE_KEPT:
                 self._idle.append(process)
                 return

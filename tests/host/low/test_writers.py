@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from vgpuctl.host import writers as module
 from vgpuctl.host.writers import Writers
 
 
@@ -51,6 +52,28 @@ def test_one_that_was_killed_while_it_waited_is_replaced(writers, tmp_path):
     process.wait()
     writers.write(str(tmp_path / "a"), "2", 30)
     assert (tmp_path / "a").read_text() == "2"
+
+
+def test_one_that_was_killed_while_it_wrote_is_told_as_that(writers, tmp_path, monkeypatch):
+    """Whoever begins to write meanwhile has seen its end before its own caller has."""
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "a").touch()
+    answer_of = module._answer
+
+    def answer(process, deadline):
+        if process is not killed.get("process", process):
+            return answer_of(process, deadline)
+        killed["process"] = process
+        process.kill()
+        process.wait()
+        writers.write(str(tmp_path / "a"), "1", 30)
+        return answer_of(process, deadline)
+
+    killed: dict[str, object] = {}
+    monkeypatch.setattr(module, "_answer", answer)
+    with pytest.raises(ChildProcessError):
+        writers.write(str(tmp_path / "fifo"), "x", 30)
+    assert writers._writing == {}
 
 
 def test_what_a_killed_daemon_has_left_writing_is_waited_for(writers, tmp_path):
