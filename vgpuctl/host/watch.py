@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 import time
@@ -87,9 +88,17 @@ class Watch:
             return call is not None and call.hangs
 
     def start(self, key: str, ask: Callable[[], T]) -> Call[T]:
-        """Start `ask`; raises Hanging while an earlier call of the same key is still under way."""
+        """Start `ask`; raises Hanging while an earlier call of the same key is still under way.
+
+        And where no thread is to be had for it.
+        """
         call = self._new(key, ask)
-        begin(key, call.run)
+        try:
+            begin(key, call.run)
+        except RuntimeError as error:
+            call.give_up()
+            msg = f"{key} could not be asked: {error}"
+            raise Hanging(msg) from error
         return call
 
     def each(self, asks: Mapping[str, Callable[[], T]], deadline_s: float) -> dict[str, Call[T] | Hanging]:
@@ -150,7 +159,8 @@ class _Crew(Generic[T]):
 
     def _hire(self) -> None:
         if self._waiting:
-            begin("reader", self._work)
+            with contextlib.suppress(RuntimeError):  # no thread is to be had; it is tried again soon
+                begin("reader", self._work)
 
     def _work(self) -> None:
         for call in self._rest():

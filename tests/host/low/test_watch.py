@@ -75,3 +75,20 @@ def test_an_error_belongs_to_its_call():
     with pytest.raises(OSError, match="no"):
         failed.result(deadline_in(0))
     assert well.result(deadline_in(0)) == "b"
+
+
+def test_where_no_thread_is_to_be_had_it_is_asked_again_later(monkeypatch):
+    """A call that never began must not pass for one that hangs, for ever."""
+
+    def refuse(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    watch = Watch()
+    with monkeypatch.context() as scarce:
+        scarce.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(Hanging, match="NVML could not be asked: can't start new thread"):
+            watch.start("NVML", lambda: "driver")
+        asks = {"GPU 1": lambda: "L40S"}
+        assert answers(watch.each(asks, deadline_in(0.1))) == {"GPU 1": "GPU 1 was not asked in time"}
+    assert watch.start("NVML", lambda: "driver").result(deadline_in(30)) == "driver"
+    assert answers(watch.each(asks, deadline_in(30))) == {"GPU 1": "L40S"}
