@@ -10,6 +10,7 @@ import socket
 import stat
 import struct
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from typing import Any
 import pytest
 
 from vgpuctl.daemon import server as module
-from vgpuctl.daemon.server import BODY_BYTES, HEADER_BYTES, UnixServer, admit_readers, open_socket
+from vgpuctl.daemon.server import BACKLOG, BODY_BYTES, HEADER_BYTES, UnixServer, admit_readers, open_socket
 from vgpuctl.errors import Conflict, InvalidInput
 
 
@@ -69,6 +70,27 @@ def test_every_request_has_the_credentials_of_its_connection(tmp_path: Path) -> 
             "X_REMOTE_GID": str(os.getgid()),
         }
     assert not path.exists()
+
+
+def test_connections_that_say_nothing_do_not_use_up_all_descriptors(tmp_path: Path) -> None:
+    def open_files() -> int:
+        return len([*Path("/proc/self/fd").iterdir()])
+
+    def connect() -> None:
+        client = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        clients.enter_context(client)
+        for _ in range(50):
+            try:
+                client.connect(str(tmp_path / "s"))
+                break
+            except BlockingIOError:  # the backlog is full just now
+                time.sleep(0.01)
+
+    with serving(tmp_path / "s"), contextlib.ExitStack() as clients:
+        before, many = open_files(), 2 * BACKLOG + 10
+        for _ in range(many):
+            connect()
+        assert open_files() - before - many <= BACKLOG + 5
 
 
 def test_a_socket_that_systemd_passed_keeps_credentials(tmp_path: Path) -> None:

@@ -46,6 +46,8 @@ class UnixServer(cheroot.wsgi.Server):
             server_name="vgpuctl",
             request_queue_size=BACKLOG,
             shutdown_timeout=5,
+            # Without a bound every connection is taken in, also the one for which no descriptor is left.
+            accepted_queue_size=BACKLOG,
             peercreds_enabled=True,
         )
         self.keep_alive_conn_limit = 128
