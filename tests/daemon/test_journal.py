@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import socket
+import threading
 from pathlib import Path
 
 import pytest
@@ -90,6 +92,25 @@ def test_a_journal_that_is_away_is_no_error(tmp_path: Path) -> None:
         listening.settimeout(10)
         writer.error({"event": "heard"})
         assert decode(listening.recv(1 << 16))["MESSAGE"] == "heard"
+
+
+def test_a_journal_that_hangs_holds_up_nobody_for_long(tmp_path: Path) -> None:
+    """It waits for its disk now and then: then the queue of its socket is full."""
+    address = str(tmp_path / "journal")
+    with (
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as hanging,
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as other,
+    ):
+        hanging.bind(address)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                other.sendto(b"x", address)
+        writing = threading.Thread(
+            target=journal.Journal(address).error, args=({"event": "lost"},), daemon=True
+        )
+        writing.start()
+        writing.join(20)
+        assert not writing.is_alive()
 
 
 def test_under_systemd_the_log_goes_to_the_journal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

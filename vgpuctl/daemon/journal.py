@@ -14,6 +14,9 @@ from typing import Any
 
 SOCKET = "/run/systemd/journal/socket"
 
+_PATIENCE_S = 0.25
+"""How long a journal may take that has no room: whoever logs waits for it, the decision loop too."""
+
 MESSAGE_IDS = {
     "operation admitted": "6b8defb2a194422584592f4e06c11401",
     "operation ended": "b6d0f360966d4feea7ab7aeb61b0ed5c",
@@ -80,9 +83,10 @@ class Journal:
     def __init__(self, address: str) -> None:
         self._address = address
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+        self._socket.settimeout(_PATIENCE_S)
 
     def write(self, event: Mapping[str, Any]) -> None:
-        """Send one event; a journal that is away loses it, and nothing else happens."""
+        """Send one event; a journal that is away, or hangs, loses it, and nothing else happens."""
         data = encode(fields_of(event))
         try:
             self._socket.sendto(data, self._address)
