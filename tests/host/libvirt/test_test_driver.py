@@ -354,6 +354,34 @@ def test_a_connection_is_closed_when_nobody_is_in_it_any_more(uri: str) -> None:
     wait_until(lambda: users_at_close == [0], "the connection is closed")
 
 
+def test_a_call_for_which_no_thread_is_to_be_had_has_left(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who never came in must not keep the connection open for ever."""
+    closed = threading.Event()
+
+    class Closing:
+        def __init__(self, real: libvirt.virConnect) -> None:
+            self._real = real
+
+        def close(self) -> None:
+            self._real.close()
+            closed.set()
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(self._real, name)
+
+    def refuse(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    hypervisor = LibvirtHypervisor(uri, open_connection=lambda where: Closing(libvirt.open(where)))
+    hypervisor.info()
+    with monkeypatch.context() as scarce:
+        scarce.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(LibvirtUnreachable, match="can't start new thread"):
+            hypervisor.info()
+    hypervisor.close()
+    assert closed.wait(20)
+
+
 @pytest.mark.parametrize(
     ("code", "domain", "expected"),
     [

@@ -109,7 +109,12 @@ class Link:
         """
         is_open = self._enter(timeout_s)
         call = _Call(work, is_open.connection)
-        threading.Thread(target=self._run, args=(call, is_open), name="libvirt-call", daemon=True).start()
+        thread = threading.Thread(target=self._run, args=(call, is_open), name="libvirt-call", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:
+            self._leave(is_open)
+            raise refusals.unreachable(self.uri, f"{doing}: {error}") from error
         if not call.done.wait(timeout_s) and self._abandon(call):
             self._drop(is_open, f"{doing}: no answer within {timeout_s:g} s")
             raise self._no_answer(doing, timeout_s, changes=changes)
