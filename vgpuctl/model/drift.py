@@ -16,7 +16,7 @@ from vgpuctl.model.attachment import Attachments, wanted_in
 from vgpuctl.model.card.instances import forgets_mode
 from vgpuctl.model.catalog import Catalog
 from vgpuctl.model.document import GpuDocument, Repair, VgpuWish, Wishes
-from vgpuctl.model.domain import Domain, Hypervisor, vgpu_of_alias
+from vgpuctl.model.domain import Domain, Hypervisor
 from vgpuctl.model.fact import Unknown, known
 from vgpuctl.model.finding import MEANINGS, Drift, Finding
 from vgpuctl.model.gpu import FrameworkKind, Gpu, GpuState, ObservedVgpu
@@ -100,10 +100,9 @@ class _Look:
             text = "it has no place yet"
             yield self._finding(Drift.NOT_MADE, name, text, self.host, names=(name,))
         domains = self.snapshot.domains
-        attachments = Attachments(known(domains) or ())
         if not isinstance(domains, Unknown):
-            yield from self._xml(wished, {each.name: each for each in domains}, attachments)
-        yield from self._foreign(attachments)
+            yield from self._xml(wished, {each.name: each for each in domains})
+        yield from self._foreign()
 
     def _finding(
         self,
@@ -280,7 +279,7 @@ class _Look:
         assert allocation.parent is not None
         return self._on_vf(allocation) and bool(self.snapshot.on(allocation.parent))
 
-    def _foreign(self, attachments: Attachments) -> Iterator[Finding]:
+    def _foreign(self) -> Iterator[Finding]:
         places = {each.parent: each for each in self.allocations.values()}
         owned = {(each.parent, each.mdev_uuid) for each in self.owned}
         for vgpu in self.snapshot.vgpus():
@@ -301,14 +300,12 @@ class _Look:
                 text,
                 policy_of(identity, self.wishes, self.host),
                 gpu=vgpu.gpu,
-                user=user_of(vgpu, attachments),
+                user=user_of(vgpu, self.snapshot.attachments),
             )
 
     # -- XML --------------------------------------------------------------------------------------
 
-    def _xml(
-        self, wished: dict[str, VgpuWish], domains: dict[str, Domain], attachments: Attachments
-    ) -> Iterator[Finding]:
+    def _xml(self, wished: dict[str, VgpuWish], domains: dict[str, Domain]) -> Iterator[Finding]:
         hypervisor = known(self.snapshot.hypervisor)
         for name, wish in wished.items():
             if wish.domain is not None and wish.domain not in domains and hypervisor is not None:
@@ -321,8 +318,8 @@ class _Look:
         for allocation in self.allocations.values():
             wish_of = wished.get(allocation.name)
             domain = domains.get(wish_of.domain or "") if wish_of is not None else None
-            yield from self._hostdevs(allocation, wish_of, domain, hypervisor, attachments)
-        for vgpu_id, places in attachments.ids().items():
+            yield from self._hostdevs(allocation, wish_of, domain, hypervisor)
+        for vgpu_id, places in self.snapshot.attachments.ids().items():
             if vgpu_id not in self.allocations:
                 for name in dict.fromkeys(each.domain for each in places):
                     text = f"domain {name} has a hostdev of vGPU {vgpu_id}, which is not known here"
@@ -334,8 +331,8 @@ class _Look:
         wish: VgpuWish | None,
         domain: Domain | None,
         hypervisor: Hypervisor | None,
-        attachments: Attachments,
     ) -> Iterator[Finding]:
+        attachments = self.snapshot.attachments
         mine = attachments.of(allocation.id)
         at_home = [each for each in mine if domain is not None and each.domain == domain.name]
         is_absent = observed_for(allocation, self.snapshot) is None
@@ -349,11 +346,7 @@ class _Look:
         assert allocation.framework is not None
         assert allocation.parent is not None
         right = frameworks.hostdev(allocation.framework, allocation.id, allocation.parent)
-        others = [
-            each
-            for each in attachments.naming(right.source)
-            if vgpu_of_alias(each.hostdev.alias) != allocation.id
-        ]
+        others = [each for each in attachments.naming(right.source) if each.vgpu != allocation.id]
         strange = [each.domain for each in others if domain is None or each.domain != domain.name]
         if strange:
             text = f"domain {strange[0]} has a hostdev that names it, and not from us"
@@ -368,10 +361,10 @@ class _Look:
             yield self._about(allocation, Drift.HOSTDEV_CHANGED, text)
         if wish is None or domain is None or hypervisor is None:
             return
-        there = {each.where for each in at_home} | {
+        there = {
             each.where
-            for each in others
-            if each.domain == domain.name and vgpu_of_alias(each.hostdev.alias) is None
+            for each in attachments.standing_for(allocation, by_source=True)
+            if each.domain == domain.name
         }
         missing = wanted_in(wish.affect, domain, hypervisor) - there
         if missing:
@@ -382,10 +375,8 @@ class _Look:
 
 def user_of(vgpu: ObservedVgpu, attachments: Attachments) -> str | None:
     """Who uses a vGPU that is not ours: the domain whose XML names it, else who holds it open."""
-    source = frameworks.hostdev(vgpu.framework, vgpu.mdev_uuid or UUID(int=0), vgpu.parent).source
-    places = attachments.naming(source)
-    if places:
-        return places[0].domain
+    for attachment in attachments.naming_observed(vgpu):
+        return attachment.domain
     for holder in known(vgpu.holders) or ():
         return holder.domain or f"{holder.command} (pid {holder.pid})"
     return None

@@ -11,10 +11,11 @@ from uuid import UUID
 from vgpuctl import errors
 from vgpuctl.model import frameworks, placement
 from vgpuctl.model.allocation import Allocation, GpuIdentity
+from vgpuctl.model.attachment import Attachment
 from vgpuctl.model.card import Card, stands_on
 from vgpuctl.model.catalog import Catalog
-from vgpuctl.model.document import GpuDocument, Placement, ProfileDocument, VgpuWish, Wishes
-from vgpuctl.model.domain import Domain, Hostdev, alias_for, vgpu_of_alias
+from vgpuctl.model.document import Affect, GpuDocument, Placement, ProfileDocument, VgpuWish, Wishes
+from vgpuctl.model.domain import Domain, Hostdev
 from vgpuctl.model.fact import Unknown, known
 from vgpuctl.model.giprofile import Place
 from vgpuctl.model.gpu import FrameworkKind, Gpu, ObservedVgpu
@@ -247,27 +248,18 @@ class Situation:
 
     def is_anywhere(self, allocation: Allocation) -> bool:
         """Whether any domain names the vGPU; libvirt away leaves attached ones alone."""
-        domains = known(self.snapshot.domains) or ()
-        return any(any(self.hostdevs_in(each, allocation)) for each in domains)
+        return bool(self._standing_for(allocation))
 
     def hostdevs_in(self, domain: Domain, allocation: Allocation) -> tuple[Hostdev | None, Hostdev | None]:
         """The hostdev that stands for a vGPU in a domain's guest and in its config."""
-        source = None
-        if allocation.framework is not None and allocation.parent is not None:
-            source = frameworks.hostdev(allocation.framework, allocation.id, allocation.parent).source
+        here = [each for each in self._standing_for(allocation) if each.domain == domain.name]
+        found = {each.where: each.hostdev for each in reversed(here)}
+        return found.get(Affect.LIVE), found.get(Affect.CONFIG)
+
+    def _standing_for(self, allocation: Allocation) -> list[Attachment]:
         # A VF may carry our vGPU today and have carried another's yesterday: by source only what exists.
         exists = observed_for(allocation, self.snapshot) is not None
-
-        def find(hostdevs: tuple[Hostdev, ...] | None) -> Hostdev | None:
-            for each in hostdevs or ():
-                is_of_another = vgpu_of_alias(each.alias) not in (None, allocation.id)
-                if each.alias == alias_for(allocation.id) or (
-                    exists and each.source == source and not is_of_another
-                ):
-                    return each
-            return None
-
-        return find(domain.live), find(domain.config)
+        return self.snapshot.attachments.standing_for(allocation, by_source=exists)
 
 
 def identity_of(gpu: Gpu) -> GpuIdentity:

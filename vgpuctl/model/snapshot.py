@@ -7,6 +7,7 @@ from datetime import datetime
 from functools import cached_property
 from uuid import UUID
 
+from vgpuctl.model.attachment import Attachments
 from vgpuctl.model.domain import Domain, Hypervisor
 from vgpuctl.model.fact import Fact, known
 from vgpuctl.model.gpu import Gpu, ObservedVgpu
@@ -55,6 +56,11 @@ class Snapshot:
     def autostart_of(self, uuid: UUID) -> MdevDefinition | None:
         """The definition by which somebody else starts the mdev of that UUID."""
         return self._autostarts.get(uuid)
+
+    @cached_property
+    def attachments(self) -> Attachments:
+        """Every hostdev of every domain; none where libvirt does not answer."""
+        return Attachments(known(self.domains) or ())
 
     @cached_property
     def _autostarts(self) -> dict[UUID, MdevDefinition]:

@@ -6,10 +6,9 @@ from dataclasses import replace
 from uuid import UUID
 
 from vgpuctl import errors
-from vgpuctl.model import frameworks
 from vgpuctl.model.allocation import Allocation
+from vgpuctl.model.attachment import Attachment
 from vgpuctl.model.document import (
-    Affect,
     DesktopDocument,
     DesktopVgpu,
     DocumentKey,
@@ -18,12 +17,10 @@ from vgpuctl.model.document import (
     VgpuWish,
     key_of,
 )
-from vgpuctl.model.domain import vgpu_of_alias
 from vgpuctl.model.edit import AdoptVgpus
 from vgpuctl.model.fact import Unknown, known
 from vgpuctl.model.gpu import ObservedVgpu
 from vgpuctl.model.situation import identity_of, observed_for
-from vgpuctl.model.snapshot import Snapshot
 from vgpuctl.service.change import Change, Context, desktop_of, find_domain, find_wish, names_of
 
 
@@ -69,15 +66,17 @@ def _adopt_one(
         raise errors.FactUnknown(f"the type of the vGPU on {vgpu.parent} could not be read")
     gpu = context.snapshot.gpu_at(vgpu.gpu)
     assert gpu is not None
-    users = _users_of(vgpu, context.snapshot)
+    users: dict[str, list[Attachment]] = {}
+    for each in context.snapshot.attachments.naming_observed(vgpu):
+        users.setdefault(each.domain, []).append(each)
     if len(users) > 1:
         raise errors.VgpuAttached(
             f"the vGPU on {vgpu.parent} stands in the XML of several domains: {', '.join(users)}",
             hint="leave it in one of them, then adopt it",
             domains=list(users),
         )
-    aliases = [alias for _, alias in next(iter(users.values()), ())]
-    proposed = next((found for each in aliases if (found := vgpu_of_alias(each)) is not None), None)
+    named = next(iter(users.values()), [])
+    proposed = next((each.vgpu for each in named if each.vgpu is not None), None)
     if proposed in context.allocations or any(each.id == proposed for each in result.adopted):
         proposed = None
     vgpu_id = vgpu.mdev_uuid or proposed or context.new_id(f"adopt {vgpu.parent}")
@@ -121,14 +120,14 @@ def _adopt_one(
     )
     result.put[key_of(document)] = document
     result.names.append(name)
-    for domain, places in users.items():
+    for domain, attachments in users.items():
         key = DocumentKey(DocumentKind.DESKTOP, domain)
         pending = result.put.get(key)
         desktop = pending if isinstance(pending, DesktopDocument) else desktop_of(context, domain)
         # As it stands: adopting puts nothing into a definition of a running domain that does not have it.
         if any(each.vgpu == name for each in desktop.vgpus):
             continue
-        affect = frozenset(where for where, _ in places)
+        affect = frozenset(each.where for each in attachments)
         runs = find_domain(context.snapshot, domain).state.is_active
         entry = DesktopVgpu(name=name, vgpu=name, affect=affect if runs and len(affect) == 1 else None)
         result.put[key] = replace(desktop, vgpus=(*desktop.vgpus, entry))
@@ -140,16 +139,3 @@ def _name_in_force(vgpu_id: UUID, context: Context) -> str | None:
         if isinstance(wish.document, VgpuDocument) and wish.document.uuid == vgpu_id:
             return wish.document.name
     return None
-
-
-def _users_of(vgpu: ObservedVgpu, snapshot: Snapshot) -> dict[str, list[tuple[Affect, str | None]]]:
-    """The domains whose XML names a vGPU: in which definitions, and by which alias."""
-    vgpu_id = vgpu.mdev_uuid or UUID(int=0)
-    source = frameworks.hostdev(vgpu.framework, vgpu_id, vgpu.parent).source
-    found: dict[str, list[tuple[Affect, str | None]]] = {}
-    for domain in known(snapshot.domains) or ():
-        for where, hostdevs in ((Affect.CONFIG, domain.config), (Affect.LIVE, domain.live)):
-            for hostdev in hostdevs or ():
-                if hostdev.source == source:
-                    found.setdefault(domain.name, []).append((where, hostdev.alias))
-    return found

@@ -18,7 +18,6 @@ from vgpuctl.model.document import (
     Wishes,
     key_of,
 )
-from vgpuctl.model.domain import vgpu_of_alias
 from vgpuctl.model.edit import (
     AdoptVgpus,
     ApplyDocuments,
@@ -225,16 +224,12 @@ def _strays(domain: str, context: Context) -> list[str]:
     An operation that could not be undone leaves them.
     """
     wished = context.wishes.vgpus()
-    named = {
-        vgpu_of_alias(hostdev.alias)
-        for each in known(context.snapshot.domains) or ()
-        if each.name == domain
-        for hostdev in (*(each.config or ()), *(each.live or ()))
-    }
+    attachments = context.snapshot.attachments
     return sorted(
         each.name
         for each in context.allocations.values()
-        if each.id in named and (each.name not in wished or wished[each.name].domain != domain)
+        if any(at.domain == domain for at in attachments.of(each.id))
+        and (each.name not in wished or wished[each.name].domain != domain)
     )
 
 

@@ -15,7 +15,6 @@ from uuid import UUID
 from vgpuctl import errors
 from vgpuctl.model.allocation import Allocation
 from vgpuctl.model.document import DocumentKind, GpuDocument, Repair, Wishes
-from vgpuctl.model.domain import alias_for
 from vgpuctl.model.drift import is_fresh, is_unasked, policy_of
 from vgpuctl.model.fact import Unknown
 from vgpuctl.model.gpu import Gpu, GpuState
@@ -137,15 +136,7 @@ def leftovers(wishes: Wishes, allocations: Iterable[Allocation], snapshot: Snaps
 
 def is_named(allocation: Allocation, snapshot: Snapshot) -> bool:
     """Whether some domain's XML names an allocation, or may do so."""
-    domains = snapshot.domains
-    if not isinstance(domains, tuple):
-        return True
-    alias = alias_for(allocation.id)
-    return any(
-        hostdev.alias == alias
-        for domain in domains
-        for hostdev in (*(domain.config or ()), *(domain.live or ()))
-    )
+    return isinstance(snapshot.domains, Unknown) or bool(snapshot.attachments.of(allocation.id))
 
 
 def restoration(

@@ -12,8 +12,8 @@ from vgpuctl.errors import UnsupportedHere, VgpuctlError
 from vgpuctl.model.allocation import Allocation
 from vgpuctl.model.card import Card, card_of, creatable_types, refusal, remaining, supported_types
 from vgpuctl.model.catalog import Catalog
-from vgpuctl.model.document import ProfileDocument, Repair, VgpuWish, Wishes
-from vgpuctl.model.domain import Domain, Hostdev, MdevSource, alias_for, vgpu_of_alias
+from vgpuctl.model.document import Affect, ProfileDocument, Repair, VgpuWish, Wishes
+from vgpuctl.model.domain import Domain, vgpu_of_alias
 from vgpuctl.model.drift import has_gpu, policy_of
 from vgpuctl.model.fact import Fact, Unknown, known
 from vgpuctl.model.finding import Drift, Finding
@@ -326,23 +326,10 @@ class Scene:
         return "absent"
 
     def _attached(self, allocation: Allocation) -> list[str]:
-        """Where the hostdev of a vGPU stands."""
-        alias = alias_for(allocation.id)
-
-        def has(hostdevs: Iterable[Hostdev] | None) -> bool:
-            return any(each.alias == alias or self._is(each, allocation) for each in hostdevs or ())
-
-        live = any(has(domain.live) for domain in self.domains)
-        config = any(has(domain.config) for domain in self.domains)
-        return ["live"] * live + ["config"] * config
-
-    def _is(self, hostdev: Hostdev, allocation: Allocation) -> bool:
-        """Whether a hostdev without our alias names an adopted vGPU."""
-        if not allocation.adopted or hostdev.alias is not None:
-            return False
-        if isinstance(hostdev.source, MdevSource):
-            return hostdev.source.uuid == allocation.id
-        return hostdev.source.address == allocation.parent
+        """Where the hostdev of a vGPU stands; that of an adopted one does not have our alias."""
+        attachments = self.snapshot.attachments.standing_for(allocation, by_source=allocation.adopted)
+        there = {each.where for each in attachments}
+        return [str(where) for where in (Affect.LIVE, Affect.CONFIG) if where in there]
 
     def _foreign_vgpu(self, vgpu: ObservedVgpu) -> View:
         unknown: dict[str, str] = {}
@@ -350,15 +337,8 @@ class Scene:
         gpu = self.snapshot.gpu_at(vgpu.gpu)
         type_id = known(vgpu.type_id)
         known_type = gpu.type_numbered(type_id) if gpu and type_id is not None else None
-        user = next(
-            (
-                domain.name
-                for domain in self.domains
-                for each in (*(domain.config or ()), *(domain.live or ()))
-                if source_text(each) in (mdev, str(vgpu.parent))
-            ),
-            None,
-        )
+        users = self.snapshot.attachments.naming_observed(vgpu)
+        user = users[0].domain if users else None
         name = mdev or str(vgpu.parent)
         mine = [each for each in self.findings if each.key == (Drift.FOREIGN_VGPU, name)]
         return {
