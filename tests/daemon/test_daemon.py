@@ -35,6 +35,7 @@ class Daemon:
     process: subprocess.Popen[bytes] | None = None
     systemd: socket.socket = field(init=False)
     arguments: list[str] = field(default_factory=lambda: ["--simulate", "l40s:sriov-mdev"])
+    program: tuple[str, str] = ("-m", "vgpuctl.daemon")
 
     def __post_init__(self) -> None:
         self.systemd = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -51,7 +52,7 @@ class Daemon:
         self.hear("READY=1")
 
     def launch(self, *, pass_socket: socket.socket | None = None, **environ: str) -> None:
-        command = [sys.executable, "-m", "vgpuctl.daemon", *self.arguments]
+        command = [sys.executable, *self.program, *self.arguments]
         command += ["--libvirt", "test:///default", "--state-dir", str(self.directory / "state")]
         command += ["--socket", str(self.socket), "--config", str(self.directory / "vgpuctl.toml")]
         environ = {**os.environ, "NOTIFY_SOCKET": str(self.directory / "notify"), **environ}
@@ -287,6 +288,37 @@ def test_the_watchdog_hears_from_us(daemon: Daemon) -> None:
     daemon.end()
     daemon.start(WATCHDOG_USEC="200000")
     daemon.hear("WATCHDOG=1")
+
+
+def broken(member: str) -> tuple[str, str]:
+    """A daemon's program in which that method of that class fails."""
+    module, name, method = member.split(":")
+    return "-c", (
+        f"import {module} as module\n"
+        "def fail(_self): raise RuntimeError('broken')\n"
+        f"module.{name}.{method} = fail\n"
+        "from vgpuctl.daemon.__main__ import main\n"
+        "main()\n"
+    )
+
+
+def test_one_that_serves_no_more_is_not_said_to_be_well(daemon: Daemon) -> None:
+    daemon.end()
+    daemon.program = broken("vgpuctl.daemon.server:UnixServer:serve")
+    daemon.start(WATCHDOG_USEC="200000")
+    daemon.systemd.settimeout(2)
+    with pytest.raises(TimeoutError):
+        daemon.hear("WATCHDOG=1")
+
+
+def test_one_that_fails_once_it_serves_ends(daemon: Daemon) -> None:
+    """Else the server's threads would keep it, with nobody who listens to signals."""
+    daemon.end()
+    daemon.program = broken("vgpuctl.daemon.main:Readiness:start")
+    daemon.launch()
+    assert daemon.process is not None
+    assert daemon.process.wait(PATIENCE_S) == 1
+    assert not daemon.socket.exists()
 
 
 def test_what_is_wrong_with_the_start_is_said(tmp_path: Path) -> None:

@@ -67,37 +67,42 @@ def run(options: Options) -> None:
             if parts.hooks is not None:
                 # Threads of its own: all others may wait for libvirt, which waits for its hook.
                 servers.append(UnixServer(parts.hooks.socket, app, threads=HOOK_THREADS))
+            serving = [threading.Thread(target=each.serve, name="http", daemon=True) for each in servers]
+            # A thread that serves no more is told from outside only, by whoever gets no answer.
+            watchdog = Watchdog(
+                notifier,
+                lambda: (
+                    service.seconds_since_last_turn() < LOOP_DEAD_S
+                    and all(each.is_alive() for each in serving)
+                ),
+            )
             parts.on_event(service.wake)
             service.start()
             try:
                 for server in servers:
                     server.prepare()
-            except VgpuctlError:
+                for thread in serving:
+                    thread.start()
+                watchdog.start()
+                _announce(config, parts)
+                readiness = Readiness(
+                    notifier,
+                    service,
+                    parts.hypervisor,
+                    gpus_s=config.wait_for_gpus_s,
+                    status=f"serving {config.socket}",
+                )
+                readiness.start()
+                _until_stopped(signals, Reload(options, config, service, readiness))
+                readiness.stopping()
+                _log.info("stopping")
+            finally:
+                # The service first: whoever waits for an operation still hears how it ended.
                 service.stop()
-                # The threads of one that could be prepared would keep this process from ending.
-                stop(servers)
-                raise
-            for server in servers:
-                threading.Thread(target=server.serve, name="http", daemon=True).start()
-            watchdog = Watchdog(notifier, lambda: service.seconds_since_last_turn() < LOOP_DEAD_S)
-            watchdog.start()
-            _announce(config, parts)
-            readiness = Readiness(
-                notifier,
-                service,
-                parts.hypervisor,
-                gpus_s=config.wait_for_gpus_s,
-                status=f"serving {config.socket}",
-            )
-            readiness.start()
-            _until_stopped(signals, Reload(options, config, service, readiness))
-            readiness.stopping()
-            _log.info("stopping")
-            # The service first: whoever waits for an operation still hears how it ended.
-            service.stop()
-            waiting.end()
-            stuck = not _within(_STOP_S, lambda: stop(servers))
-            watchdog.stop()
+                waiting.end()
+                # The server's threads, even of one that was only prepared, keep this process from ending.
+                stuck = not _within(_STOP_S, lambda: stop(servers))
+                watchdog.stop()
         finally:
             parts.close()
     _log.info("stopped")
