@@ -382,6 +382,19 @@ def test_a_call_for_which_no_thread_is_to_be_had_has_left(uri: str, monkeypatch:
     assert closed.wait(20)
 
 
+def test_it_is_let_go_of_where_no_thread_is_to_be_had(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    hypervisor = LibvirtHypervisor(uri)
+    hypervisor.info()
+    with monkeypatch.context() as scarce:
+        scarce.setattr(threading.Thread, "start", refuse)
+        hypervisor.close()
+    with pytest.raises(LibvirtUnreachable, match="was closed"):
+        hypervisor.info()
+
+
 @pytest.mark.parametrize(
     ("code", "domain", "expected"),
     [

@@ -139,7 +139,7 @@ class Link:
             is_open, self._open = self._open, None
             self._changed.notify_all()
         if is_open is not None:
-            self._bury(is_open).join(_GOODBYE_S)
+            self._bury(is_open).wait(_GOODBYE_S)
 
     def _enter(self, timeout_s: float) -> _Open:
         """The open connection, with one user more; waits for an attempt, not for one that failed."""
@@ -259,11 +259,12 @@ class Link:
         if is_open is not None and is_open.connection is connection:
             self._drop(is_open, _CLOSE_REASONS.get(reason, "the connection broke"))
 
-    def _bury(self, is_open: _Open) -> threading.Thread:
+    def _bury(self, is_open: _Open) -> threading.Event:
         """Close a connection when nobody is in it, in a thread: closing asks the server and may hang, too.
 
         The thread holds a reference, so that no other thread drops the last one and closes by that.
         """
+        over = threading.Event()
 
         def close() -> None:
             with self._changed:
@@ -275,10 +276,14 @@ class Link:
                 is_open.connection.unregisterCloseCallback()
             with contextlib.suppress(libvirt.libvirtError):
                 is_open.connection.close()
+            over.set()
 
-        thread = threading.Thread(target=close, name="libvirt-goodbye", daemon=True)
-        thread.start()
-        return thread
+        try:
+            threading.Thread(target=close, name="libvirt-goodbye", daemon=True).start()
+        except RuntimeError as error:
+            _log.warning("a connection to libvirt is left open", uri=self.uri, reason=str(error))
+            over.set()
+        return over
 
 
 _CLOSE_REASONS = {
