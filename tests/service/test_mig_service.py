@@ -292,6 +292,17 @@ def test_a_reset_on_nvswitch_is_refused_while_the_host_is_in_use(daemon):
     assert daemon.do(SetMig(gpu=GPU, mig=MigWish())).state is OperationState.SUCCEEDED
 
 
+@pytest.mark.parametrize("enabled", [True, False])
+def test_a_card_without_mig_says_so_and_gets_no_document(tmp_path, enabled):
+    stage = Stage(tmp_path, cards("cards: [{model: a16}]", tmp_path))
+    daemon = Daemon(stage)
+    with pytest.raises(errors.UnsupportedHere, match="has no MIG"):
+        daemon.do(SetMig(gpu=GPU, mig=MigWish(enabled=enabled)))
+    assert daemon.documents() == ()
+    daemon.close()
+    stage.close()
+
+
 def test_a_model_without_a_geometry_is_cut_once_its_driver_says_what_it_can(tmp_path):
     stage = Stage(tmp_path, cards("cards: [{model: b300}]", tmp_path))
     daemon = Daemon(stage)

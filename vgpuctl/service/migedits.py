@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from vgpuctl import errors
 from vgpuctl.model.card import card_of
+from vgpuctl.model.card.instances import no_mig
 from vgpuctl.model.catalog import NVIDIA
 from vgpuctl.model.document import ComputeWish, DocumentKey, DocumentKind, GpuDocument, MigWish
 from vgpuctl.model.edit import ImportMigParted, MigPartedRule, SetMig
@@ -21,8 +22,11 @@ from vgpuctl.service.change import Change, Context
 
 
 def set_mig(edit: SetMig, context: Context) -> Change:
-    """Change the document of a GPU, or begin one."""
+    """Change the document of a GPU, or begin one; UnsupportedHere for a card without MIG."""
     gpu = find_gpu(context.snapshot, edit.gpu)
+    model = context.catalog.find(gpu.device)
+    if model is not None and not model.mig:
+        raise no_mig(gpu)
     result = Change("mig", str(gpu.address))
     _put(result, gpu, edit.mig, context)
     return result

@@ -42,6 +42,11 @@ def has_nvswitch(card: Card) -> bool:
     return card.model is None or card.model.key.endswith("-sxm")
 
 
+def no_mig(gpu: Gpu) -> UnsupportedHere:
+    """What is said of a card that cannot be cut at all."""
+    return UnsupportedHere(f"GPU {gpu.address} ({gpu.model}) has no MIG", gpu=str(gpu.address))
+
+
 def mig_mode_refusal(card: Card, effect: SetMigMode) -> VgpuctlError | None:
     """Why the mode may not be changed; None when it may, or is that already."""
     gpu = card.gpu
@@ -50,7 +55,7 @@ def mig_mode_refusal(card: Card, effect: SetMigMode) -> VgpuctlError | None:
     if gpu.mig == effect.enabled:
         return None
     if card.model is not None and not card.model.mig:
-        return UnsupportedHere(f"GPU {gpu.address} ({gpu.model}) has no MIG", gpu=str(gpu.address))
+        return no_mig(gpu)
     if gpu.state not in USABLE:
         return state_refusal(card)
     word = "on" if effect.enabled else "off"

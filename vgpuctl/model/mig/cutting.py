@@ -9,7 +9,7 @@ from typing import Union
 
 from vgpuctl import errors
 from vgpuctl.model.card import Card, supported_types
-from vgpuctl.model.card.instances import has_nvswitch, instances_of, resets
+from vgpuctl.model.card.instances import has_nvswitch, instances_of, no_mig, resets
 from vgpuctl.model.catalog import NVIDIA, Catalog
 from vgpuctl.model.document import ComputeWish, MigWish
 from vgpuctl.model.fact import Unknown, known
@@ -75,7 +75,7 @@ def mode_change(
             f"whether MIG mode is on at GPU {gpu.address} is not known: {gpu.mig.reason}"
         )
     if card.model is not None and not card.model.mig:
-        raise errors.UnsupportedHere(f"GPU {gpu.address} ({gpu.model}) has no MIG", gpu=str(gpu.address))
+        raise no_mig(gpu)
     word = "on" if enabled else "off"
     there = [each.name for each in card.occupants if each.exists]
     if there:

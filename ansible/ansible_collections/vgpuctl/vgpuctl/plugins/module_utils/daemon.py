@@ -16,6 +16,7 @@ RESTART_GRACE_S = 30.0
 """For so long a daemon that went away is waited for: it goes on with its operations when it is back."""
 
 FAULTS_SHOWN = 10
+PLANS = "/v1/plans"
 
 GOING_ON = ("running", "rolling-back")
 
@@ -91,7 +92,7 @@ class Daemon:
 
     def plan(self, edit):
         """The plan of an edit, which changes nothing."""
-        return self._ask("POST", "/v1/plans", edit)
+        return self._ask("POST", PLANS, edit)
 
     def run(self, plan, timeout_s):
         """Run exactly the plan that was shown; the operation once it has ended well."""
@@ -129,6 +130,21 @@ class Daemon:
         return operation
 
     def _ask(self, method, target, body=None, headers=None):
+        """One answer.  A daemon that is being restarted is waited for, where asking twice changes nothing."""
+        deadline = time.monotonic() + RESTART_GRACE_S
+        while True:
+            try:
+                return self._ask_once(method, target, body, headers)
+            except HungUp as problem:
+                only_reads = method == "GET" or target == PLANS
+                if not (problem.sent and only_reads) or time.monotonic() > deadline:
+                    raise
+            except Problem as problem:
+                if problem.code != "unavailable" or time.monotonic() > deadline:
+                    raise
+            time.sleep(0.5)
+
+    def _ask_once(self, method, target, body, headers):
         connection = _UnixConnection(self.path)
         sent = False
         try:
