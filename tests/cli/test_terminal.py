@@ -112,9 +112,9 @@ BLOCK = """\
 def test_what_differs_is_told_in_blocks_where_a_table_has_no_room(line: str, daemon: FakeDaemon) -> None:
     path = line.replace("host show", "host").replace("vgpu show ", "vgpus/").replace("gpu show ", "gpus/")
     route = ("GET", f"/v1/{path}")
-    daemon.answers[route] = {**daemon.answers[route], "drift": [LOST, LOST]}
+    daemon.answers[route] = {**daemon.answers[route], "drift": [LOST, {**LOST, "code": "hostdev-stray"}]}
     text = plain(terminal.run(*line.split(), host=daemon.host)[1])
-    assert f"drift:\n{BLOCK}{BLOCK}" in text
+    assert f"drift:\n{BLOCK}{BLOCK.replace('vgpu-vanished', 'hostdev-stray')}" in text
     assert max(map(len, text.splitlines())) <= 80
     wide = plain(terminal.run(*line.split(), host=daemon.host, columns=240)[1])
     assert "  CODE           SUBJECT    REPAIR  SINCE " in wide

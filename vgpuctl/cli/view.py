@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from vgpuctl.cli.cells import plain, text_of
-from vgpuctl.cli.finding import blocks
+from vgpuctl.cli.finding import blocks, gathered
 from vgpuctl.cli.folding import fold
 from vgpuctl.cli.output import Item, table
 from vgpuctl.cli.style import Paint, width_of
@@ -53,10 +53,11 @@ def view(
         if item.get(field.name) and field.name not in skip:
             yield ""
             yield f"{field.name}:"
-            if field.name in _TOLD and columns is not None and _is_wider(field, item[field.name], columns):
-                yield from blocks(item[field.name], paint, columns)
+            items = gathered(item[field.name]) if field.name in _TOLD else item[field.name]
+            if field.name in _TOLD and columns is not None and _is_wider(field, items, columns):
+                yield from blocks(items, paint, columns)
             else:
-                yield from table(fields_of(field, item[field.name]), item[field.name], paint, indent=2)
+                yield from table(fields_of(field, items), items, paint, indent=2)
 
 
 def fields_of(field: Field, items: list[Item]) -> tuple[Field, ...]:

@@ -19,6 +19,7 @@ from vgpuctl.model.fact import Fact, Unknown, known
 from vgpuctl.model.finding import Drift, Finding
 from vgpuctl.model.gpu import Gpu, GpuInstance, ObservedVgpu
 from vgpuctl.model.mig.cutting import geometry_of
+from vgpuctl.model.natural import natural
 from vgpuctl.model.pci import GpuAddress
 from vgpuctl.model.plan import Problem
 from vgpuctl.model.situation import identity_of, observed_for
@@ -251,7 +252,7 @@ class Scene:
         rows = []
         ours: list[ObservedVgpu] = []
         troubles = {each.subject: each for each in self.problems}
-        for name in sorted({*self.wished, *self.places}):
+        for name in sorted({*self.wished, *self.places}, key=natural):
             allocation = self.places.get(name)
             observed = observed_for(allocation, self.snapshot) if allocation else None
             if observed is not None:

@@ -12,6 +12,7 @@ from vgpuctl.model.catalog import Catalog
 from vgpuctl.model.document import Document, ProfileDocument, Repair, Wish
 from vgpuctl.model.edit import Edit
 from vgpuctl.model.fact import Unknown
+from vgpuctl.model.natural import natural
 from vgpuctl.model.plan import Problem
 from vgpuctl.model.planner import plan
 from vgpuctl.model.record import Requester
@@ -156,7 +157,8 @@ class Service:
     def profiles(self) -> list[View]:
         """Every `profile`."""
         scene = self._scene()
-        return [scene.profile(each) for _, each in sorted(scene.wishes.profiles().items())]
+        profiles = scene.wishes.profiles()
+        return [scene.profile(profiles[name]) for name in sorted(profiles, key=natural)]
 
     def profile(self, name: str) -> View:
         """One `profile`."""
@@ -186,7 +188,8 @@ class Service:
         scene = self._scene()
         if not isinstance(scene.snapshot.domains, tuple):
             raise errors.LibvirtUnreachable(scene.snapshot.domains.reason, hint="is libvirtd running?")
-        return [scene.domain(each) for each in scene.snapshot.domains]
+        domains = sorted(scene.snapshot.domains, key=lambda each: natural(each.name))
+        return [scene.domain(each) for each in domains]
 
     def domain(self, reference: str) -> View:
         """One `domain`, by name or UUID."""
@@ -405,5 +408,6 @@ class Service:
         problems = [*result.problems, *drift(result, paused=paused)]
         told = {each.subject for each in problems}
         absent = {**outlook.awaited, **outlook.missing}
-        problems += [Problem(name, error) for name, error in sorted(absent.items()) if name in settled - told]
+        problems += [Problem(name, error) for name, error in absent.items() if name in settled - told]
+        problems.sort(key=lambda each: natural(each.subject))
         return replace(scene, problems=tuple(problems), steps=result.steps)
