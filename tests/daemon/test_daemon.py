@@ -92,8 +92,15 @@ class Daemon:
 @pytest.fixture(scope="module")
 def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
     """A daemon that the tests of this module share; each leaves it serving."""
-    made = Daemon(tmp_path_factory.mktemp("d"))
-    made.start()
+    with daemon_in(tmp_path_factory.mktemp("d")) as made:
+        made.start()
+        yield made
+
+
+@contextlib.contextmanager
+def daemon_in(directory: Path) -> Iterator[Daemon]:
+    """A daemon of its own, which is not running yet, and is not afterwards."""
+    made = Daemon(directory)
     try:
         yield made
     finally:
@@ -145,17 +152,13 @@ def test_a_vgpu_survives_kill_9_and_a_restart(daemon: Daemon) -> None:
 @pytest.fixture
 def lossy(tmp_path: Path) -> Iterator[Daemon]:
     """A daemon whose only vGPU was lost in a boot, and stands on a GPU that answers nothing; not running."""
-    made = Daemon(tmp_path)
-    made.start()
-    made.client.post("/v1/operations", CREATE, wait=PATIENCE_S)
-    made.client.post("/v1/sim/fail", {"what": "gpu", "gpu": "0000:41:00.0", "errno": "EIO"})
-    made.client.post("/v1/sim/reboot", {})
-    made.end(signal.SIGKILL)
-    yield made
-    if made.process is not None and made.process.poll() is None:
-        made.process.kill()
-        made.process.wait()
-    made.systemd.close()
+    with daemon_in(tmp_path) as made:
+        made.start()
+        made.client.post("/v1/operations", CREATE, wait=PATIENCE_S)
+        made.client.post("/v1/sim/fail", {"what": "gpu", "gpu": "0000:41:00.0", "errno": "EIO"})
+        made.client.post("/v1/sim/reboot", {})
+        made.end(signal.SIGKILL)
+        yield made
 
 
 def test_ready_is_said_after_the_first_restore_and_what_is_missing_is_named(lossy: Daemon) -> None:
@@ -302,23 +305,23 @@ def broken(member: str) -> tuple[str, str]:
     )
 
 
-def test_one_that_serves_no_more_is_not_said_to_be_well(daemon: Daemon) -> None:
-    daemon.end()
-    daemon.program = broken("vgpuctl.daemon.server:UnixServer:serve")
-    daemon.start(WATCHDOG_USEC="200000")
-    daemon.systemd.settimeout(2)
-    with pytest.raises(TimeoutError):
-        daemon.hear("WATCHDOG=1")
+def test_one_that_serves_no_more_is_not_said_to_be_well(tmp_path: Path) -> None:
+    with daemon_in(tmp_path) as daemon:
+        daemon.program = broken("vgpuctl.daemon.server:UnixServer:serve")
+        daemon.start(WATCHDOG_USEC="200000")
+        daemon.systemd.settimeout(2)
+        with pytest.raises(TimeoutError):
+            daemon.hear("WATCHDOG=1")
 
 
-def test_one_that_fails_once_it_serves_ends(daemon: Daemon) -> None:
+def test_one_that_fails_once_it_serves_ends(tmp_path: Path) -> None:
     """Else the server's threads would keep it, with nobody who listens to signals."""
-    daemon.end()
-    daemon.program = broken("vgpuctl.daemon.main:Readiness:start")
-    daemon.launch()
-    assert daemon.process is not None
-    assert daemon.process.wait(PATIENCE_S) == 1
-    assert not daemon.socket.exists()
+    with daemon_in(tmp_path) as daemon:
+        daemon.program = broken("vgpuctl.daemon.main:Readiness:start")
+        daemon.launch()
+        assert daemon.process is not None
+        assert daemon.process.wait(PATIENCE_S) == 1
+        assert not daemon.socket.exists()
 
 
 def test_what_is_wrong_with_the_start_is_said(tmp_path: Path) -> None:
