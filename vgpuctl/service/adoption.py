@@ -60,34 +60,16 @@ def _own_start(wish: VgpuWish, context: Context) -> Change:
 def _adopt_one(
     vgpu: ObservedVgpu, context: Context, result: Change, taken: set[str], *, sole_starter: bool
 ) -> None:
-    """Take over one vGPU as it stands, with the domain whose config names it."""
-    type_id, type_name = vgpu.type_id, vgpu.type_name
-    if isinstance(type_id, Unknown) or isinstance(type_name, Unknown) or type_id is None:
-        raise errors.FactUnknown(f"the type of the vGPU on {vgpu.parent} could not be read")
+    """Take over one vGPU as it stands, with the domain whose XML names it."""
+    type_id, type_name = _type_of(vgpu)
+    attachments = _attachments_of(vgpu, context)
+    proposed = _id_in_xml(attachments, context, result)
+    vgpu_id = vgpu.mdev_uuid or proposed or context.new_id(f"adopt {vgpu.parent}")
+    name = _name_in_force(vgpu_id, context) or _new_name(vgpu, taken)
+    taken.add(name)
     gpu = context.snapshot.gpu_at(vgpu.gpu)
     assert gpu is not None
-    users: dict[str, list[Attachment]] = {}
-    for each in context.snapshot.attachments.naming_observed(vgpu):
-        users.setdefault(each.domain, []).append(each)
-    if len(users) > 1:
-        raise errors.VgpuAttached(
-            f"the vGPU on {vgpu.parent} stands in the XML of several domains: {', '.join(users)}",
-            hint="leave it in one of them, then adopt it",
-            domains=list(users),
-        )
-    named = next(iter(users.values()), [])
-    proposed = next((each.vgpu for each in named if each.vgpu is not None), None)
-    if proposed in context.allocations or any(each.id == proposed for each in result.adopted):
-        proposed = None
-    vgpu_id = vgpu.mdev_uuid or proposed or context.new_id(f"adopt {vgpu.parent}")
-    name = _name_in_force(vgpu_id, context)
-    if name is None:
-        name = f"adopted-{vgpu_id}" if vgpu.mdev_uuid else f"adopted-{vgpu.parent}"
-        while name in taken:
-            name += "-again"
-    taken.add(name)
     known_type = gpu.type_numbered(type_id)
-    params = known(vgpu.params) if vgpu.params is not None else None
     result.adopted.append(
         Allocation(
             id=vgpu_id,
@@ -98,7 +80,7 @@ def _adopt_one(
             gpu=identity_of(gpu),
             framework=vgpu.framework,
             parent=vgpu.parent,
-            params=params,
+            params=known(vgpu.params) if vgpu.params is not None else None,
             created_at=context.now,
             created_boot=context.snapshot.boot_id,
             adopted=True,
@@ -120,17 +102,35 @@ def _adopt_one(
     )
     result.put[key_of(document)] = document
     result.names.append(name)
-    for domain, attachments in users.items():
-        key = DocumentKey(DocumentKind.DESKTOP, domain)
-        pending = result.put.get(key)
-        desktop = pending if isinstance(pending, DesktopDocument) else desktop_of(context, domain)
-        # As it stands: adopting puts nothing into a definition of a running domain that does not have it.
-        if any(each.vgpu == name for each in desktop.vgpus):
-            continue
-        affect = frozenset(each.where for each in attachments)
-        runs = find_domain(context.snapshot, domain).state.is_active
-        entry = DesktopVgpu(name=name, vgpu=name, affect=affect if runs and len(affect) == 1 else None)
-        result.put[key] = replace(desktop, vgpus=(*desktop.vgpus, entry))
+    if attachments:
+        _put_in_desktop(name, attachments, context, result)
+
+
+def _type_of(vgpu: ObservedVgpu) -> tuple[int, str]:
+    """The type's id and name; raises FactUnknown."""
+    if isinstance(vgpu.type_id, Unknown) or isinstance(vgpu.type_name, Unknown) or vgpu.type_id is None:
+        raise errors.FactUnknown(f"the type of the vGPU on {vgpu.parent} could not be read")
+    return vgpu.type_id, vgpu.type_name
+
+
+def _attachments_of(vgpu: ObservedVgpu, context: Context) -> list[Attachment]:
+    """Where a vGPU stands in XML, in one domain at most; raises VgpuAttached."""
+    found = context.snapshot.attachments.naming_observed(vgpu)
+    domains = list(dict.fromkeys(each.domain for each in found))
+    if len(domains) > 1:
+        raise errors.VgpuAttached(
+            f"the vGPU on {vgpu.parent} stands in the XML of several domains: {', '.join(domains)}",
+            hint="leave it in one of them, then adopt it",
+            domains=domains,
+        )
+    return found
+
+
+def _id_in_xml(attachments: list[Attachment], context: Context, result: Change) -> UUID | None:
+    """The id that our alias gives a vGPU; None where there is none, or another vGPU has it."""
+    found = next((each.vgpu for each in attachments if each.vgpu is not None), None)
+    is_taken = found in context.allocations or any(each.id == found for each in result.adopted)
+    return None if is_taken else found
 
 
 def _name_in_force(vgpu_id: UUID, context: Context) -> str | None:
@@ -139,3 +139,27 @@ def _name_in_force(vgpu_id: UUID, context: Context) -> str | None:
         if isinstance(wish.document, VgpuDocument) and wish.document.uuid == vgpu_id:
             return wish.document.name
     return None
+
+
+def _new_name(vgpu: ObservedVgpu, taken: set[str]) -> str:
+    name = f"adopted-{vgpu.mdev_uuid or vgpu.parent}"
+    while name in taken:
+        name += "-again"
+    return name
+
+
+def _put_in_desktop(name: str, attachments: list[Attachment], context: Context, result: Change) -> None:
+    """Write a vGPU into the document of the domain that has it.
+
+    As it stands: adopting puts nothing into a definition of a running domain that does not have it.
+    """
+    domain = attachments[0].domain
+    key = DocumentKey(DocumentKind.DESKTOP, domain)
+    pending = result.put.get(key)
+    desktop = pending if isinstance(pending, DesktopDocument) else desktop_of(context, domain)
+    if any(each.vgpu == name for each in desktop.vgpus):
+        return
+    affect = frozenset(each.where for each in attachments)
+    runs = find_domain(context.snapshot, domain).state.is_active
+    entry = DesktopVgpu(name=name, vgpu=name, affect=affect if runs and len(affect) == 1 else None)
+    result.put[key] = replace(desktop, vgpus=(*desktop.vgpus, entry))
