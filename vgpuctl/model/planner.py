@@ -237,50 +237,28 @@ class _Planner:
 
     def _create(self, allocation: Allocation, wish: VgpuWish) -> tuple[int, ...]:
         """The steps after which the vGPU exists; records the allocation where it is new or changed."""
-        snapshot = self.situation.snapshot
-        params = self.situation.params(wish, allocation)
-        present = observed_for(allocation, snapshot)
+        allocation = replace(allocation, params=self.situation.params(wish, allocation))
+        present = observed_for(allocation, self.situation.snapshot)
         if present is not None:
-            gpu = self.draft.cards[present.gpu].gpu
-            there = instance_of(present, gpu) or allocation.instance
-            kept = replace(allocation, params=params, instance=there)
-            if kept.gpu.uuid is None and kept.gpu == replace(identity_of(gpu), uuid=None):
-                kept = replace(kept, gpu=identity_of(gpu))
-            if kept != self.situation.allocations.get(allocation.id):
-                self.draft.allocate[kept.id] = kept
-            return self._set_params(kept, present)
+            return self._keep(allocation, present)
         self.situation.be_sure_that_it_is_gone(allocation)
-        allocation = replace(allocation, params=params)
         self.draft.forget(allocation)
         card = self.draft.cards[allocation.gpu.address]
         gpu = card.gpu
         if allocation.type_name == passthrough.WHOLE_GPU.name:
             return (self._add_creation(allocation, gpu, gpu.address, FrameworkKind.PASSTHROUGH, 0),)
-        if not card.vfs_on and gpu.state is GpuState.VFS_OFF:
-            if gpu.address in self.situation.kept_off():
-                raise errors.GpuState(
-                    f"the VFs of GPU {gpu.address} are off, as its Gpu document says",
-                    hint="apply that document with vfs: true, or choose another GPU",
-                    gpu=str(gpu.address),
-                )
-            set_vfs(self.draft, gpu, enabled=True, reason=f"vGPU {allocation.name} needs a VF")
-            card = self.draft.cards[gpu.address]
         if gpu.state is GpuState.VFS_OFF:
-            # Types, framework and VFs show only when the VFs are on: the GPU is kept, the rest follows.
-            self.draft.keep_place(replace(allocation, framework=None, created_boot=None))
+            self._want_vfs(allocation, card)
             return ()
+        framework = gpu.framework
+        if allocation.framework is FrameworkKind.PASSTHROUGH:
+            framework = FrameworkKind.PASSTHROUGH
+        if framework is None:
+            raise errors.GpuState(f"GPU {gpu.address} is {gpu.state}: {gpu.state_reason}")
         vgpu_type = gpu.type_named(allocation.type_name)
         if vgpu_type is None and allocation.type_id is not None:
             vgpu_type = gpu.type_numbered(allocation.type_id)
-        framework = allocation.framework
-        if framework is not FrameworkKind.PASSTHROUGH:
-            framework = gpu.framework
-        if framework is None:
-            raise errors.GpuState(f"GPU {gpu.address} is {gpu.state}: {gpu.state_reason}")
-        # A vGPU that has its GPU stays there: a parent that just refused is better than none.
-        every = free_parents(card)
-        free = [each for each in every if each not in self.situation.avoided] or every
-        parent = allocation.parent if allocation.parent in free else next(iter(free), None)
+        parent = self._parent_for(allocation, card)
         type_id = vgpu_type.type_id if vgpu_type is not None else allocation.type_id
         if parent is None or type_id is None:
             full = f"GPU {gpu.address} has no free place for vGPU {allocation.name} ({allocation.type_name})"
@@ -291,6 +269,40 @@ class _Planner:
             self.situation.domain(wish.domain)
         instance = landing(card, vgpu_type, allocation.instance) if vgpu_type is not None else None
         return (self._add_creation(allocation, gpu, parent, framework, type_id, instance=instance),)
+
+    def _keep(self, allocation: Allocation, present: ObservedVgpu) -> tuple[int, ...]:
+        """The steps after which a vGPU that exists is as wished; records what is now known of its place."""
+        gpu = self.draft.cards[present.gpu].gpu
+        kept = replace(allocation, instance=instance_of(present, gpu) or allocation.instance)
+        if kept.gpu.uuid is None and kept.gpu == replace(identity_of(gpu), uuid=None):
+            kept = replace(kept, gpu=identity_of(gpu))
+        if kept != self.situation.allocations.get(kept.id):
+            self.draft.allocate[kept.id] = kept
+        return self._set_params(kept, present)
+
+    def _want_vfs(self, allocation: Allocation, card: Card) -> None:
+        """Turn the VFs of a card on, and keep room on it; raises GpuState where its document says off.
+
+        Types, framework and VFs show only when the VFs are on: the GPU is kept, the rest follows.
+        """
+        gpu = card.gpu
+        if not card.vfs_on and gpu.address in self.situation.kept_off():
+            raise errors.GpuState(
+                f"the VFs of GPU {gpu.address} are off, as its Gpu document says",
+                hint="apply that document with vfs: true, or choose another GPU",
+                gpu=str(gpu.address),
+            )
+        set_vfs(self.draft, gpu, enabled=True, reason=f"vGPU {allocation.name} needs a VF")
+        self.draft.keep_place(replace(allocation, framework=None, created_boot=None))
+
+    def _parent_for(self, allocation: Allocation, card: Card) -> GpuAddress | None:
+        """The parent that it had, while that is free, else another; None where the card is full.
+
+        A vGPU that has its GPU stays there: a parent that just refused is better than none.
+        """
+        every = free_parents(card)
+        free = [each for each in every if each not in self.situation.avoided] or every
+        return allocation.parent if allocation.parent in free else next(iter(free), None)
 
     def _add_creation(
         self,
