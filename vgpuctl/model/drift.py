@@ -333,43 +333,34 @@ class _Look:
         hypervisor: Hypervisor | None,
     ) -> Iterator[Finding]:
         attachments = self.snapshot.attachments
+        home = domain.name if domain is not None else None
         mine = attachments.of(allocation.id)
-        at_home = [each for each in mine if domain is not None and each.domain == domain.name]
-        is_absent = observed_for(allocation, self.snapshot) is None
-        if wish is not None or is_absent:
-            for name in dict.fromkeys(each.domain for each in mine if each not in at_home):
-                text = f"domain {name} has its hostdev, and no document gives it to that domain"
-                yield self._about(allocation, Drift.HOSTDEV_STRAY, text)
-                break
-        if is_absent:
+        exists = observed_for(allocation, self.snapshot) is not None
+        stray = next((each.domain for each in mine if each.domain != home), None)
+        if stray is not None and (wish is not None or not exists):
+            text = f"domain {stray} has its hostdev, and no document gives it to that domain"
+            yield self._about(allocation, Drift.HOSTDEV_STRAY, text)
+        if not exists:
             return
         assert allocation.framework is not None
         assert allocation.parent is not None
         right = frameworks.hostdev(allocation.framework, allocation.id, allocation.parent)
-        others = [each for each in attachments.naming(right.source) if each.vgpu != allocation.id]
-        strange = [each.domain for each in others if domain is None or each.domain != domain.name]
-        if strange:
-            text = f"domain {strange[0]} has a hostdev that names it, and not from us"
+        others = (each for each in attachments.naming(right.source) if each.vgpu != allocation.id)
+        foreign = next((each.domain for each in others if each.domain != home), None)
+        if foreign is not None:
+            text = f"domain {foreign} has a hostdev that names it, and not from us"
             yield self._about(allocation, Drift.HOSTDEV_FOREIGN, text)
-        wrong = [
-            each
-            for each in at_home
-            if (each.hostdev.source, each.hostdev.managed) != (right.source, right.managed)
-        ]
-        if wrong:
-            text = f"its hostdev in domain {wrong[0].domain} was changed"
-            yield self._about(allocation, Drift.HOSTDEV_CHANGED, text)
+        at_home = [each.hostdev for each in mine if each.domain == home]
+        if any((each.source, each.managed) != (right.source, right.managed) for each in at_home):
+            yield self._about(allocation, Drift.HOSTDEV_CHANGED, f"its hostdev in domain {home} was changed")
         if wish is None or domain is None or hypervisor is None:
             return
-        there = {
-            each.where
-            for each in attachments.standing_for(allocation, by_source=True)
-            if each.domain == domain.name
-        }
+        standing = attachments.standing_for(allocation, by_source=True)
+        there = {each.where for each in standing if each.domain == home}
         missing = wanted_in(wish.affect, domain, hypervisor) - there
         if missing:
             where = " and ".join(sorted(missing))
-            text = f"domain {domain.name} does not have it in its XML ({where})"
+            text = f"domain {home} does not have it in its XML ({where})"
             yield self._about(allocation, Drift.HOSTDEV_MISSING, text)
 
 
