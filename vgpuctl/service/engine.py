@@ -12,7 +12,7 @@ then to a plan back to the previous wishes.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from uuid import UUID
 
@@ -369,43 +369,41 @@ class Engine:
 
         Why what is not begun is not, by name.
         """
-        now_s, busy, wishes = self._turn.monotonic_s(), self._progress.busy(), self._turn.ledger.in_force()
-        missing = restore.missing(wishes, self._turn.ledger.allocations.values(), snapshot)
-        driverless = restore.without_driver(wishes, self._turn.ledger.allocations.values(), snapshot)
-        self._progress.backoff.forget(driverless)
+        wishes, places = self._turn.ledger.in_force(), self._turn.ledger.allocations.values()
+        missing = restore.missing(wishes, places, snapshot)
+        backoff = self._progress.backoff
+        backoff.forget(restore.without_driver(wishes, places, snapshot))
         if self._turn.ledger.paused:
             return dict.fromkeys(missing, _PAUSED)
 
-        def is_quiet(name: str) -> bool:
-            return (
-                name not in busy
-                and self._progress.backoff.is_over(name, now_s)
-                and self.observations.show([name], number)
-            )
+        now_s, busy = self._turn.monotonic_s(), self._progress.busy()
 
-        for allocation in restore.leftovers(wishes, self._turn.ledger.allocations.values(), snapshot):
+        def is_quiet(name: str) -> bool:
+            is_free = name not in busy and backoff.is_over(name, now_s)
+            return is_free and self.observations.show([name], number)
+
+        for allocation in restore.leftovers(wishes, places, snapshot):
             if is_quiet(allocation.name) and not self._places.is_doubtful(allocation.id):
                 self._turn.record(AllocationDropped(allocation.id, allocation.name))
+        refused = restore.held_back(missing, wishes, places, snapshot, self._planning.repair)
         groups: dict[str, set[str]] = {}
-        refused: dict[str, errors.VgpuctlError] = {}
-        held = restore.held_back(
-            missing, wishes, self._turn.ledger.allocations.values(), snapshot, self._planning.repair
-        )
-        refused |= held
         for name, gpu in missing.items():
-            if name in held:
+            if name in refused:
                 continue
             if is_quiet(name):
                 groups.setdefault(gpu, set()).add(name)
             elif name in busy:
                 refused[name] = _WAITS
-            elif (why := self._progress.backoff.why(name)) is not None:
+            elif (why := backoff.why(name)) is not None:
                 refused[name] = errors.VgpuctlError.from_problem(why)
         for names in groups.values():
-            found = self._planning.restoration(names, snapshot)
-            refused |= found.kept_out
-            if not found.plan.steps:
-                continue
+            refused |= self._restore(names, snapshot)
+        return refused
+
+    def _restore(self, names: set[str], snapshot: Snapshot) -> Mapping[str, errors.VgpuctlError]:
+        """Begin an operation for those of the names that can be restored; why the others cannot."""
+        found = self._planning.restoration(names, snapshot)
+        if found.plan.steps:
             operation = self._planning.new_uuid()
             self._turn.record(
                 OperationStarted(
@@ -418,4 +416,4 @@ class Engine:
                 )
             )
             self._progress.begin(operation, found.names, found.plan)
-        return refused
+        return found.kept_out
