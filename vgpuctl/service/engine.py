@@ -140,7 +140,7 @@ class Engine:
             case SweepDue():
                 self._progress.unpark()
             case Draining():
-                self._progress.is_draining = True
+                self._progress.steps.is_draining = True
             case Observed(number=number, snapshot=snapshot):
                 self._observed(number, snapshot)
             case StepDone():
@@ -150,7 +150,7 @@ class Engine:
             case PauseRequested():
                 self._pause(item)
         self.starts.go_on()
-        self._progress.dispatch()
+        self._progress.steps.dispatch()
 
     def take(self) -> tuple[list[Record], list[EngineEffect]]:
         """What must be on the disk now, and what is to be done after that."""
@@ -177,11 +177,11 @@ class Engine:
 
     def planned(self, operation: UUID) -> list[tuple[int, Step]]:
         """The steps of a running operation that have not begun, with their round."""
-        return self._progress.planned(operation)
+        return self._progress.under_way.planned(operation)
 
     def places(self, snapshot: Snapshot) -> dict[UUID, Allocation]:
         """The allocations; a creation under way, or in doubt, counts as made where the snapshot shows it."""
-        return self._places.seen(snapshot, self._progress.running())
+        return self._places.seen(snapshot, self._progress.under_way.running())
 
     def differing(self, snapshot: Snapshot) -> tuple[Finding, ...]:
         """Everything that is not as it should be; what an operation works on is in it too."""
@@ -203,7 +203,7 @@ class Engine:
         seen = self.observations.came_in(number, snapshot)
         if seen is None:
             return
-        self._progress.end_interrupted()
+        self._progress.steps.end_interrupted()
         self._places.resolve(number, seen)
         self.starts.observed(number, seen)
         busy = self._progress.busy()
@@ -234,7 +234,7 @@ class Engine:
         refused = self._sweep(number, seen)
         self.outlook = boot.outlook(
             self._turn.ledger.in_force(),
-            self._places.seen(seen, self._progress.running()).values(),
+            self._places.seen(seen, self._progress.under_way.running()).values(),
             seen,
             at_work=self._progress.at_work(),
             is_fresh=lambda name: self.observations.show([name], number),

@@ -60,6 +60,11 @@ class Operation:
         return self.started.id
 
     @property
+    def goes_forward(self) -> bool:
+        """Whether it is never undone: a restore, and what only mends."""
+        return self.started.forward or not self.started.requester.is_user
+
+    @property
     def round(self) -> int:
         """The number of plans so far."""
         return max((run.round for run in self.runs), default=0)

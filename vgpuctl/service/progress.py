@@ -19,20 +19,19 @@ from vgpuctl.model.record import (
     OperationRollingBack,
     OperationState,
     Requester,
-    StepEnded,
-    StepStarted,
     WishDropped,
     WishPut,
 )
 from vgpuctl.model.snapshot import Snapshot
-from vgpuctl.model.step import GPU_WIDE, CreateVgpu, Effect, Lane, Step
+from vgpuctl.model.step import Lane
 from vgpuctl.service.backoff import Backoff
-from vgpuctl.service.ledger import Operation, StepRun
-from vgpuctl.service.messages import RunStep, StepDone
+from vgpuctl.service.ledger import Operation
+from vgpuctl.service.messages import StepDone
 from vgpuctl.service.observations import Observations
 from vgpuctl.service.places import Places
 from vgpuctl.service.planning import Planning
 from vgpuctl.service.run import Run
+from vgpuctl.service.steps import Steps
 from vgpuctl.service.turn import Turn
 from vgpuctl.service.underway import UnderWay
 from vgpuctl.service.wayback import what_stays
@@ -51,7 +50,7 @@ _PAUSED = errors.OperationCancelled("background changes are paused").to_problem(
 
 
 class Progress:
-    """Every operation that has not ended, and the lanes in which its steps run.
+    """Every operation that has not ended.  `lanes` are those in which a step runs.
 
     `on_end` is told when one has ended.
     """
@@ -70,13 +69,11 @@ class Progress:
         self._observations = observations
         self._places = places
         self._planning = planning
-        self._lanes = lanes
         self._on_end = on_end
         self._runs: dict[UUID, Run] = {}
+        self.steps = Steps(turn, observations, places, self._runs, lanes)
         self.under_way = UnderWay(self._runs)
-        self._interrupted: list[tuple[Operation, StepRun]] = []
         self.backoff = Backoff()
-        self.is_draining = False
 
     @property
     def is_idle(self) -> bool:
@@ -91,11 +88,6 @@ class Progress:
         """The names of operations that go on by themselves; not of those that wait to read something."""
         return frozenset(name for run in self._runs.values() if not run.is_parked for name in run.scope)
 
-    def planned(self, operation: UUID) -> list[tuple[int, Step]]:
-        """The steps of a running operation that have not begun, with their round."""
-        run = self._runs.get(operation)
-        return [(run.round, step) for step in run.pending.values()] if run else []
-
     def runs(self, operation: UUID) -> bool:
         """Whether that operation has not ended."""
         return operation in self._runs
@@ -108,10 +100,6 @@ class Progress:
         found = self._turn.ledger.operations.get(operation)
         return found.problem if found is not None else None
 
-    def running(self) -> list[Effect]:
-        """What is being done now."""
-        return [step.effect for run in self._runs.values() for step in run.running.values()]
-
     # -- rounds -----------------------------------------------------------------------------------
 
     def begin(self, operation: UUID, scope: frozenset[str], result: Plan) -> None:
@@ -119,6 +107,14 @@ class Progress:
         run = self._runs[operation] = Run(operation, scope, 0)
         run.is_start = self._turn.ledger.operations[operation].started.requester == LIBVIRT
         self._begin_round(run, result)
+
+    def take_up(self, operation: Operation) -> None:
+        """Go on with what a killed daemon was in the middle of."""
+        run = Run(operation.id, frozenset(operation.started.scope), operation.round)
+        run.changed = any(each.state != "planned" for each in operation.runs)
+        self._runs[operation.id] = run
+        self.steps.take_up(operation)
+        run.awaits = self._observations.need()
 
     def unpark(self) -> None:
         """Look again for those who wait because something could not be read."""
@@ -138,6 +134,13 @@ class Progress:
                 self._round_over(run)
             else:
                 self._next_round(run, snapshot)
+
+    def step_done(self, item: StepDone) -> None:
+        """A step has ended, well or not."""
+        run = self._runs[item.operation]
+        self.steps.end(run, item)
+        if not run.pending and not run.running:
+            self._round_over(run)
 
     def _begin_round(self, run: Run, result: Plan) -> None:
         """Reserve and release what the plan says, and line up its steps."""
@@ -185,7 +188,7 @@ class Progress:
             run.is_undoing = True
             run.failure, run.leftovers = None, problem
             self._begin_round(run, replace(result, incomplete=result.incomplete and bool(result.steps)))
-        elif problem is not None and result.steps and _goes_forward(operation):
+        elif problem is not None and result.steps and operation.goes_forward:
             run.failure = run.failure or problem
             self._begin_round(run, result)
         elif problem is not None:
@@ -259,7 +262,7 @@ class Progress:
     def _roll_back(self, run: Run, problem: dict[str, Any]) -> None:
         """Put the previous wishes in force again, and plan towards them once nothing runs."""
         operation = self._turn.ledger.operations[run.operation]
-        if _goes_forward(operation):
+        if operation.goes_forward:
             self._end(run, OperationState.FAILED, problem)
             return
         for key, wish in operation.started.undo:
@@ -334,74 +337,7 @@ class Progress:
             self.backoff.forget_all_but(self._turn.ledger.in_force().vgpus())
         self._on_end()
 
-    # -- steps ------------------------------------------------------------------------------------
-
-    def dispatch(self) -> None:
-        """Begin every step whose needs are done and whose lane is free."""
-        if self.is_draining:
-            return
-        boot_id = self._observations.boot_id
-        for run in self._runs.values():
-            for step in list(run.pending.values()):
-                if not self._is_free(run, step) or not run.done.issuperset(step.needs):
-                    continue
-                del run.pending[step.number]
-                run.running[step.number] = step
-                self._lanes.add(run.lane_of(step))
-                self._observations.stir(step.lane)
-                self._turn.record(
-                    StepStarted(operation=run.operation, round=run.round, step=step, boot_id=boot_id)
-                )
-                self._turn.do(RunStep(run.operation, run.round, step))
-
-    def _is_free(self, run: Run, step: Step) -> bool:
-        """Whether a step may begin: its lane is free, and no start's step runs beside it."""
-        beside = f"{step.lane}/start/"
-        return run.is_start or not any(each == step.lane or each.startswith(beside) for each in self._lanes)
-
-    def step_done(self, item: StepDone) -> None:
-        """A step has ended, well or not."""
-        run = self._runs[item.operation]
-        step = run.running.pop(item.number)
-        begun = self._turn.ledger.operations[item.operation].run(item.number, item.round)
-        boot_id = begun.boot_id if begun is not None else ""
-        self._lanes.discard(run.lane_of(step))
-        self._turn.record(
-            StepEnded(operation=item.operation, round=item.round, number=item.number, problem=item.problem)
-        )
-        if item.problem is None:
-            run.done.add(item.number)
-            run.changed = True
-            self._places.settle(step.effect, boot_id)
-        else:
-            run.failure = run.failure or item.problem
-            run.failed |= run.scope if isinstance(step.effect, GPU_WIDE) else {step.effect.name}
-            self._call_off(run, item.number)
-            if isinstance(step.effect, CreateVgpu):
-                run.avoid.add(step.effect.parent)
-                is_fresh = step.effect.vgpu in run.fresh
-                if item.problem.get("code") != errors.Conflict.code:
-                    self._places.doubt(run.operation, step.effect, boot_id, is_fresh=is_fresh)
-                elif is_fresh:
-                    self._places.free(step.effect.vgpu)
-        if not run.pending and not run.running:
-            self._round_over(run)
-
-    def _call_off(self, run: Run, failed: int) -> None:
-        """Drop what cannot be done after a step failed.
-
-        Forwards nothing more is begun.  Backwards, and where there is no way back, the rest is as welcome
-        as before: one vGPU that fails must not keep the others away.
-        """
-        operation = self._turn.ledger.operations[run.operation]
-        if operation.state is OperationState.RUNNING and not _goes_forward(operation):
-            run.pending.clear()
-            return
-        gone = {failed}
-        for step in list(run.pending.values()):
-            if gone.intersection(step.needs):
-                gone.add(step.number)
-                del run.pending[step.number]
+    # -- stopping ---------------------------------------------------------------------------------
 
     def cancel(self, operation: UUID, who: Requester) -> None:
         """Stop an operation and undo it; raises OperationNotRunning and OperationNotFound."""
@@ -414,7 +350,7 @@ class Progress:
         if known.state is OperationState.ROLLING_BACK:
             raise errors.OperationNotRunning(f"operation {operation} is being undone already")
         why = errors.OperationCancelled(f"{who.name} cancelled it", cancelled_by=asdict(who)).to_problem()
-        if _goes_forward(known):
+        if known.goes_forward:
             self._hold(run, why)
         else:
             run.pending.clear()
@@ -431,40 +367,3 @@ class Progress:
         run.pending.clear()
         if not run.running and run.awaits is None:
             self._round_over(run)
-
-    # -- after a crash ----------------------------------------------------------------------------
-
-    def take_up(self, operation: Operation) -> None:
-        """Go on with what a killed daemon was in the middle of."""
-        run = Run(operation.id, frozenset(operation.started.scope), operation.round)
-        run.changed = any(each.state != "planned" for each in operation.runs)
-        self._runs[operation.id] = run
-        created: dict[UUID, StepRun] = {}
-        for each in operation.runs:
-            if each.state == "running":
-                self._interrupted.append((operation, each))
-            if isinstance(each.step.effect, CreateVgpu):
-                created[each.step.effect.vgpu] = each
-        for each in created.values():
-            assert isinstance(each.step.effect, CreateVgpu)
-            is_conflict = (each.problem or {}).get("code") == errors.Conflict.code
-            if each.state in ("running", "failed") and not is_conflict:
-                self._places.doubt(operation.id, each.step.effect, each.boot_id, is_fresh=False)
-        run.awaits = self._observations.need()
-
-    def end_interrupted(self) -> None:
-        """Close the steps that a killed daemon had begun; what came of them, the host will tell."""
-        text = "the daemon ended while this step ran; the host was read back and planned anew"
-        problem = errors.StepInterrupted(text).to_problem()
-        interrupted, self._interrupted = self._interrupted, []
-        for operation, begun in interrupted:
-            self._turn.record(
-                StepEnded(
-                    operation=operation.id, round=begun.round, number=begun.step.number, problem=problem
-                )
-            )
-
-
-def _goes_forward(operation: Operation) -> bool:
-    """Whether an operation is never undone: a restore, and what only mends."""
-    return operation.started.forward or not operation.started.requester.is_user

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from uuid import UUID
 
 from vgpuctl.model.pci import GpuAddress
-from vgpuctl.model.step import AttachHostdev, CreateVgpu, DetachHostdev, RemoveVgpu, SetVfs, Step
+from vgpuctl.model.step import AttachHostdev, CreateVgpu, DetachHostdev, Effect, RemoveVgpu, SetVfs, Step
 from vgpuctl.service.run import Run
 
 _ASK_LIBVIRT = (SetVfs, RemoveVgpu, AttachHostdev, DetachHostdev)
@@ -19,6 +19,15 @@ class UnderWay:
     def __init__(self, runs: Mapping[UUID, Run]) -> None:
         self._runs = runs
 
+    def running(self) -> list[Effect]:
+        """What is being done now."""
+        return [step.effect for run in self._runs.values() for step in run.running.values()]
+
+    def planned(self, operation: UUID) -> list[tuple[int, Step]]:
+        """The steps of a running operation that have not begun, with their round."""
+        run = self._runs.get(operation)
+        return [(run.round, step) for step in run.pending.values()] if run else []
+
     def removes(self, vgpu: UUID) -> bool:
         """Whether some operation is about to remove that vGPU."""
         return any(
@@ -27,8 +36,7 @@ class UnderWay:
 
     def turns_vfs(self, gpu: GpuAddress) -> bool:
         """Whether the VFs of that GPU are being turned now."""
-        running = (step.effect for run in self._runs.values() for step in run.running.values())
-        return any(isinstance(each, SetVfs) and each.gpu.address == gpu for each in running)
+        return any(isinstance(each, SetVfs) and each.gpu.address == gpu for each in self.running())
 
     def coming(self, names: frozenset[str]) -> frozenset[str]:
         """Those of these vGPUs which are about to be made, and wait for nobody who asks libvirt."""
