@@ -199,14 +199,14 @@ class VgpuForeign(Conflict):
     title = "vGPU is not ours"
 
 
-class DomainState(Conflict):
+class InvalidDomainState(Conflict):
     """The domain is not in a state that allows this."""
 
     code = "domain-state"
     title = "Domain state does not allow this"
 
 
-class GpuState(Conflict):
+class InvalidGpuState(Conflict):
     """The GPU is not in a state that allows this."""
 
     code = "gpu-state"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.conformance.bench import create_step, identity
-from vgpuctl.errors import CardChanged, GpuNotFound, GpuState, HostFailure
+from vgpuctl.errors import CardChanged, GpuNotFound, HostFailure, InvalidGpuState
 from vgpuctl.model import gpu as gpus
 from vgpuctl.model.fact import Unknown
 from vgpuctl.model.step import SetVfs
@@ -46,7 +46,7 @@ def test_whoever_holds_the_pf_blocks_sriov_manage(host):
     bench.control("hold", parent=pf)
     gpu = bench.gpu()
     assert [each.command for each in gpu.holders] == ["nv-hostengine"]
-    with pytest.raises(GpuState) as caught:
+    with pytest.raises(InvalidGpuState) as caught:
         bench.host.run(on(gpu))
     assert "unbindLock" in caught.value.message
     assert "DCGM" in caught.value.hint
@@ -59,7 +59,7 @@ def test_half_done_leaves_the_pf_parked_and_a_second_run_repairs_it(host):
     bench = host("a2")
     before = bench.gpu()
     bench.control("fail", what="sriov-manage", count=1)
-    with pytest.raises(GpuState) as caught:
+    with pytest.raises(InvalidGpuState) as caught:
         bench.host.run(on(before))
     assert "pci-pf-stub" in caught.value.message
     parked = bench.gpu()

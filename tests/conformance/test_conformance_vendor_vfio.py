@@ -7,7 +7,7 @@ import errno
 import pytest
 
 from tests.conformance.bench import create_step, removal
-from vgpuctl.errors import Conflict, GpuState, KernelRefused
+from vgpuctl.errors import Conflict, InvalidGpuState, KernelRefused
 from vgpuctl.host.frameworks.mdev_types import TypeMemory
 from vgpuctl.host.frameworks.vendor_vfio import VendorVfioFramework
 from vgpuctl.model.fact import Unknown
@@ -128,5 +128,5 @@ def test_a_vf_that_went_away_is_a_state_of_the_gpu(a2):
     gpu = a2.gpu()
     step = create_step(gpu, "A2-8Q")
     a2.control("reload-driver")
-    with pytest.raises(GpuState):
+    with pytest.raises(InvalidGpuState):
         a2.host.run(step)

@@ -6,7 +6,7 @@ from uuid import UUID
 import pytest
 from scripted_kernel import ScriptedKernel, SteppingClock, failure
 
-from vgpuctl.errors import GpuState, KernelRefused, ReadBackMismatch, RemovalBlocked, VgpuBusy
+from vgpuctl.errors import InvalidGpuState, KernelRefused, ReadBackMismatch, RemovalBlocked, VgpuBusy
 from vgpuctl.host.frameworks.mdev import MdevFramework
 from vgpuctl.host.frameworks.mdev_types import TypeMemory, described_type
 from vgpuctl.host.frameworks.parents import type_number
@@ -119,7 +119,7 @@ def test_types_named_after_the_bus_are_not_ready(kernel):
     kernel.files = {path.replace("nvidia-", "pci-"): text for path, text in kernel.files.items()}
     framework = MdevFramework(kernel, SteppingClock(), TypeMemory())
     assert not framework.serves(PF, ())
-    with pytest.raises(GpuState):
+    with pytest.raises(InvalidGpuState):
         framework.create(CreateVgpu(**COMMON))
     assert kernel.writes == []
 

@@ -10,7 +10,7 @@ from test_observer import CATALOG, Libvirt, local
 from vgpuctl.errors import (
     CardChanged,
     FactUnknown,
-    GpuState,
+    InvalidGpuState,
     KernelRefused,
     LibvirtUnreachable,
     UnsupportedHere,
@@ -170,9 +170,9 @@ def test_passthrough_changes_nothing_and_verifies_that_the_function_is_there():
     before = sim.kernel.operations["write"]
     host.run(CreateVgpu(**passthrough(gpu, gpu.vfs[0].address)))
     host.run(RemoveVgpu(**passthrough(gpu, gpu.vfs[0].address)))
-    with pytest.raises(GpuState):
+    with pytest.raises(InvalidGpuState):
         host.run(CreateVgpu(**passthrough(gpu, PciAddress(0, 0x41, 0x1F, 7))))
-    with pytest.raises(GpuState):
+    with pytest.raises(InvalidGpuState):
         host.run(CreateVgpu(**passthrough(gpu, gpu.address)))
     assert sim.kernel.operations["write"] == before
 
@@ -267,7 +267,7 @@ def test_a_gpu_that_sriov_manage_cannot_have_is_said_with_who_has_it(status):
             return {"/dev/nvidia0": (holder,)}
 
     host, step = sriov(sim, answer, handles=Handles())
-    with pytest.raises(GpuState) as caught:
+    with pytest.raises(InvalidGpuState) as caught:
         host.run(step)
     assert "nvidia-persiste (pid 812)" in caught.value.message
     assert caught.value.facts["holders"] == [{"pid": 812, "command": "nvidia-persiste", "domain": None}]
@@ -282,7 +282,7 @@ def test_a_parked_gpu_is_not_written_to_without_sriov_manage():
         "pci-pf-stub" if path == f"sys/bus/pci/devices/{step.gpu.address}/driver" else link(path)
     )
     before = sim.kernel.operations["write"]
-    with pytest.raises(GpuState):
+    with pytest.raises(InvalidGpuState):
         host.run(step)
     assert sim.kernel.operations["write"] == before
 
@@ -314,7 +314,7 @@ def test_a_vf_that_is_anothers_now_is_not_touched():
     sim.kernel.link = lambda path: "0000:61:00.0" if path.endswith("/physfn") else link(path)
     before = sim.kernel.operations["write"]
     for step in (CreateVgpu(**common), RemoveVgpu(**common)):
-        with pytest.raises(GpuState, match=r"0000:61:00\.0"):
+        with pytest.raises(InvalidGpuState, match=r"0000:61:00\.0"):
             local(sim).run(step)
     assert sim.kernel.operations["write"] == before
 

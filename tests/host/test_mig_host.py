@@ -249,7 +249,7 @@ def test_a_share_that_was_made_and_is_not_there_is_said(rig, monkeypatch):
 
 def test_the_mode_of_a_card_that_is_in_use_is_left_alone(rig):
     rig.vfs()
-    with pytest.raises(errors.GpuState, match=r"VFs .* are on"):
+    with pytest.raises(errors.InvalidGpuState, match=r"VFs .* are on"):
         rig.mode()
     rig.sim.kernel.sriov_manage(str(PF), enable=False, timeout_s=1)
     rig.sim.control("hold", {"parent": str(PF)})
@@ -297,7 +297,7 @@ def test_a_mode_that_stays_pending_is_said(rig, monkeypatch):
         return type(rig.nvml).order(rig.nvml, order, timeout_s)
 
     monkeypatch.setattr(rig.nvml, "order", order)
-    with pytest.raises(errors.GpuState, match="pending") as caught:
+    with pytest.raises(errors.InvalidGpuState, match="pending") as caught:
         rig.mode()
     assert "reset" in caught.value.hint
     assert (rig.gpu.mig, rig.gpu.mig_pending) == (False, True)
@@ -306,7 +306,7 @@ def test_a_mode_that_stays_pending_is_said(rig, monkeypatch):
 @pytest.mark.parametrize(
     ("code", "kind"),
     [
-        (19, errors.GpuState),
+        (19, errors.InvalidGpuState),
         (23, errors.NoCapacity),
         (3, errors.UnsupportedHere),
         (4, errors.HostFailure),

@@ -25,7 +25,7 @@ from tests.support.cards import (
 from vgpuctl.errors import (
     Conflict,
     FactUnknown,
-    GpuState,
+    InvalidGpuState,
     NoCapacity,
     TypeUnknown,
     UnsupportedHere,
@@ -38,8 +38,7 @@ from vgpuctl.model.card import after, allowed, card_of, stands_on, type_named
 from vgpuctl.model.document import Affect
 from vgpuctl.model.domain import Hostdev, PciSource
 from vgpuctl.model.fact import Unknown
-from vgpuctl.model.gpu import FrameworkKind, Holder
-from vgpuctl.model.gpu import GpuState as State
+from vgpuctl.model.gpu import FrameworkKind, GpuState, Holder
 from vgpuctl.model.step import AttachHostdev, DetachHostdev, SetParams, SetVfs
 
 L40S = CATALOG.keyed("l40s")
@@ -118,7 +117,7 @@ def test_passthrough_exists_by_our_own_record():
 
 
 def test_a_card_without_types_still_knows_them_by_name():
-    parked = card(state=State.PARKED, types=())
+    parked = card(state=GpuState.PARKED, types=())
     assert type_named(parked, "l40s-8q").name == "L40S-8Q"
 
 
@@ -180,13 +179,13 @@ def test_what_is_not_ours_is_not_removed():
     step = removal(creation(card(), "L40S-8Q", "desk", vf(0)))
     assert isinstance(allowed(standing(gpu, observed(gpu, "L40S-8Q", vf(0))), step), VgpuForeign)
     assert isinstance(allowed(standing(gpu), step), VgpuNotFound)
-    unreadable = card(state=State.UNREADABLE)
-    assert isinstance(allowed(unreadable, step), GpuState)
+    unreadable = card(state=GpuState.UNREADABLE)
+    assert isinstance(allowed(unreadable, step), InvalidGpuState)
 
 
 def test_a_whole_gpu_in_a_guest_is_held_by_whoever_holds_the_gpu():
     gpu = gpu_of(
-        "t4", FrameworkKind.MDEV, state=State.PASSED_THROUGH, holders=(Holder(pid=7, command="qemu"),)
+        "t4", FrameworkKind.MDEV, state=GpuState.PASSED_THROUGH, holders=(Holder(pid=7, command="qemu"),)
     )
     mine = allocation(
         gpu,
@@ -244,12 +243,12 @@ def test_vfs_go_on_when_nobody_holds_the_pf():
     start = vfs_off()
     step = set_vfs(start, enabled=True)
     assert allowed(start, step) is None
-    assert isinstance(allowed(vfs_off(holders=(Holder(pid=1, command="dcgm"),)), step), GpuState)
+    assert isinstance(allowed(vfs_off(holders=(Holder(pid=1, command="dcgm"),)), step), InvalidGpuState)
     assert isinstance(allowed(vfs_off(holders=Unknown("unreadable")), step), FactUnknown)
-    assert isinstance(allowed(vfs_off(state=State.NO_DRIVER), step), GpuState)
-    parked = vfs_off(state=State.PARKED, types=())
+    assert isinstance(allowed(vfs_off(state=GpuState.NO_DRIVER), step), InvalidGpuState)
+    parked = vfs_off(state=GpuState.PARKED, types=())
     assert allowed(parked, step) is None, "hardware.md 1.5.5: sriov-manage brings it back"
-    assert (after(parked, step).gpu.state, after(parked, step).vfs_on) == (State.VFS_OFF, True)
+    assert (after(parked, step).gpu.state, after(parked, step).vfs_on) == (GpuState.VFS_OFF, True)
     assert isinstance(allowed(t4(), step), UnsupportedHere)
     assert allowed(card(holders=(Holder(pid=1, command="dcgm"),)), step) is None
 
@@ -262,7 +261,7 @@ def test_vfs_do_not_go_off_under_a_vgpu():
     made = after(start, creation(start, "L40S-8Q", "a", vf(0)))
     assert "a" in str(allowed(made, step))
     gpu = gpu_of("l40s")
-    assert isinstance(allowed(standing(gpu, observed(gpu, "L40S-8Q", vf(0))), step), GpuState)
+    assert isinstance(allowed(standing(gpu, observed(gpu, "L40S-8Q", vf(0))), step), InvalidGpuState)
     assert allowed(standing(gpu, allocations=[allocation(gpu, "L40S-8Q")]), step) is None
     assert isinstance(allowed(card(holders=Unknown("unreadable")), step), FactUnknown)
     assert allowed(vfs_off(), step) is None
@@ -273,7 +272,8 @@ def test_turning_vfs_takes_mixed_size_mode_with_it():
     on = after(vfs_off(mixed_size=True), set_vfs(card(), enabled=True))
     assert (on.vfs_on, on.gpu.mixed_size) == (True, False)
     off = after(card(mixed_size=True), set_vfs(card(), enabled=False))
-    assert (off.vfs_on, off.gpu.mixed_size, off.gpu.vfs, off.gpu.state) == (False, False, (), State.VFS_OFF)
+    assert (off.vfs_on, off.gpu.state) == (False, GpuState.VFS_OFF)
+    assert (off.gpu.mixed_size, off.gpu.vfs) == (False, ())
 
 
 def test_turning_vfs_the_way_they_are_changes_nothing():

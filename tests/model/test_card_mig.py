@@ -75,9 +75,9 @@ def test_the_mode_turns_on_an_empty_card_without_vfs():
     ("facts", "kind"),
     [
         ({"mig": Unknown("no NVML")}, errors.FactUnknown),
-        ({"holders": (Holder(pid=1, command="dcgm"),)}, errors.GpuState),
+        ({"holders": (Holder(pid=1, command="dcgm"),)}, errors.InvalidGpuState),
         ({"holders": Unknown("/proc")}, errors.FactUnknown),
-        ({"state": GpuState.PASSED_THROUGH}, errors.GpuState),
+        ({"state": GpuState.PASSED_THROUGH}, errors.InvalidGpuState),
     ],
 )
 def test_the_mode_of_a_card_that_is_in_use_or_not_known_stays(facts, kind):
@@ -85,7 +85,7 @@ def test_the_mode_of_a_card_that_is_in_use_or_not_known_stays(facts, kind):
 
 
 def test_the_mode_stays_while_vfs_are_on_or_vgpus_are_there_and_where_there_is_none():
-    assert isinstance(allowed(card("a100-80", mig=False), ON), errors.GpuState)
+    assert isinstance(allowed(card("a100-80", mig=False), ON), errors.InvalidGpuState)
     full = card("a100-80", mig=False, vgpus=(vgpu("A100D-10C", None),))
     assert isinstance(allowed(full, ON), errors.VgpuBusy)
     assert isinstance(allowed(card("l40s", mig=False), ON), errors.UnsupportedHere)
@@ -95,7 +95,7 @@ def test_the_mode_stays_while_vfs_are_on_or_vgpus_are_there_and_where_there_is_n
 def test_an_instance_is_cut_where_nothing_is():
     assert allowed(on_card(), CUT) is None
     assert isinstance(allowed(on_card(replace(TWO, start=1, size=1)), CUT), errors.Conflict)
-    assert isinstance(allowed(card("a100-80", mig=False), CUT), errors.GpuState)
+    assert isinstance(allowed(card("a100-80", mig=False), CUT), errors.InvalidGpuState)
     assert isinstance(
         allowed(card("a100-80", mig=True, gpu_instances=Unknown("no NVML")), CUT), errors.FactUnknown
     )
@@ -146,7 +146,7 @@ def test_vfs_take_instances_with_them_but_not_somebodys_compute_instances():
     assert known(after(start, turned).gpu.gpu_instances) == ()
     used = replace(start, gpu=replace(start.gpu, gpu_instances=(replace(TWO, compute_instances=SHARED),)))
     refused = allowed(used, turned)
-    assert isinstance(refused, errors.GpuState)
+    assert isinstance(refused, errors.InvalidGpuState)
     assert "2g.20gb@0" in str(refused)
 
 

@@ -23,7 +23,7 @@ from tests.support.cards import (
     vfs_off,
     vgpu_id,
 )
-from vgpuctl.errors import FactUnknown, GpuState, NoCapacity
+from vgpuctl.errors import FactUnknown, InvalidGpuState, NoCapacity
 from vgpuctl.model.card import (
     after,
     allowed,
@@ -36,8 +36,7 @@ from vgpuctl.model.card import (
     type_named,
 )
 from vgpuctl.model.fact import Unknown
-from vgpuctl.model.gpu import DeviceId, FrameworkKind, Holder, ObservedVgpu, Vf
-from vgpuctl.model.gpu import GpuState as State
+from vgpuctl.model.gpu import DeviceId, FrameworkKind, GpuState, Holder, ObservedVgpu, Vf
 from vgpuctl.model.pci import ParentName
 from vgpuctl.model.types import TypeKind, VgpuType
 
@@ -326,9 +325,9 @@ def test_the_hardwares_word_is_void_once_the_plan_removes_something():
 # States ---------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("state", set(State) - {State.READY, State.VFS_OFF})
+@pytest.mark.parametrize("state", set(GpuState) - {GpuState.READY, GpuState.VFS_OFF})
 def test_a_card_in_a_bad_state_is_refused_with_its_reason(state):
-    error = no(card(state=state, state_reason="it is odd"), "L40S-8Q", GpuState)
+    error = no(card(state=state, state_reason="it is odd"), "L40S-8Q", InvalidGpuState)
     assert "it is odd" in str(error)
     assert error.facts["state"] == str(state)
 
@@ -343,7 +342,7 @@ def test_vfs_that_are_off_are_turned_on_first():
 def test_a_held_pf_keeps_its_vfs_off():
     """hardware.md 1.5.6, T21: unbindLock is granted only when the usage count is 0."""
     held = vfs_off(holders=(Holder(pid=42, command="dcgm"),))
-    assert "dcgm (pid 42)" in str(no(held, "L40S-8Q", GpuState))
+    assert "dcgm (pid 42)" in str(no(held, "L40S-8Q", InvalidGpuState))
     no(vfs_off(holders=Unknown("permission denied")), "L40S-8Q", FactUnknown)
     yes(card(holders=(Holder(pid=42, command="dcgm"),)), "L40S-8Q")
 
@@ -404,7 +403,7 @@ def test_plain_vfs_of_another_vendor():
     plain = type_named(start, "plain-vf")
     assert supported_types(start) == (plain,)
     assert remaining(start, plain) == 4
-    off = card_of(replace(start.gpu, vfs=(), state=State.VFS_OFF, framework=None), None, [], BOOT)
+    off = card_of(replace(start.gpu, vfs=(), state=GpuState.VFS_OFF, framework=None), None, [], BOOT)
     assert remaining(off, type_named(off, "PLAIN-VF")) == 4
     assert type_named(card(), "plain-vf") is None
 
@@ -416,10 +415,10 @@ def test_a_whole_gpu_is_given_only_when_empty_unheld_and_without_vfs():
     assert refusal(off, whole) is None
     assert remaining(off, whole) == 1
     assert isinstance(refusal(card(), whole), NoCapacity)
-    assert refusal(t4(state=State.NO_TYPES), whole) is None
+    assert refusal(t4(state=GpuState.NO_TYPES), whole) is None
     assert isinstance(refusal(filled(t4(), "T4-4Q"), whole), NoCapacity)
-    assert isinstance(refusal(vfs_off(holders=(Holder(pid=1, command="x"),)), whole), GpuState)
-    assert isinstance(refusal(t4(state=State.PASSED_THROUGH), whole), GpuState)
+    assert isinstance(refusal(vfs_off(holders=(Holder(pid=1, command="x"),)), whole), InvalidGpuState)
+    assert isinstance(refusal(t4(state=GpuState.PASSED_THROUGH), whole), InvalidGpuState)
     assert whole not in supported_types(off)
 
 

@@ -9,12 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.support.cards import CATALOG, card, creation, pf, t4, the_type, vf, vfs_off
-from vgpuctl.errors import FactUnknown, GpuState, NoCapacity, TypeUnknown
+from vgpuctl.errors import FactUnknown, InvalidGpuState, NoCapacity, TypeUnknown
 from vgpuctl.model.card import after, free_parents, refusal
 from vgpuctl.model.document import NumaPolicy, Placement, PlacementPolicy
 from vgpuctl.model.fact import Unknown
-from vgpuctl.model.gpu import FrameworkKind, Holder
-from vgpuctl.model.gpu import GpuState as State
+from vgpuctl.model.gpu import FrameworkKind, GpuState, Holder
 from vgpuctl.model.placement import Choice, choose
 
 PACK, SPREAD = Placement(PlacementPolicy.PACK), Placement(PlacementPolicy.SPREAD)
@@ -106,13 +105,13 @@ def test_no_capacity_says_per_card_what_occupies_it_and_what_fits():
 
 
 def test_where_all_cards_agree_the_refusal_is_theirs():
-    down = [card(bus=bus, state=State.NO_DRIVER, types=()) for bus in (0x41, 0x61)]
-    assert "no-driver" in str(no_place(GpuState, down, "L40S-8Q"))
-    no_place(GpuState, down[:1], "L40S-8Q")
+    down = [card(bus=bus, state=GpuState.NO_DRIVER, types=()) for bus in (0x41, 0x61)]
+    assert "no-driver" in str(no_place(InvalidGpuState, down, "L40S-8Q"))
+    no_place(InvalidGpuState, down[:1], "L40S-8Q")
     held = [vfs_off(bus=bus, holders=Unknown("unreadable")) for bus in (0x41, 0x61)]
     no_place(FactUnknown, held, "L40S-8Q")
     no_place(NoCapacity, [down[0], l40s(0x21, "L40S-48Q")], "L40S-8Q")
-    no_place(GpuState, [vfs_off(holders=(Holder(pid=1, command="dcgm"),))], "L40S-8Q")
+    no_place(InvalidGpuState, [vfs_off(holders=(Holder(pid=1, command="dcgm"),))], "L40S-8Q")
 
 
 def test_an_unknown_type_names_near_ones():

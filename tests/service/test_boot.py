@@ -128,7 +128,7 @@ def test_a_gpu_whose_driver_is_not_ready_is_awaited_and_holds_up_only_its_own(
 
 def test_what_failed_while_the_driver_went_is_tried_as_soon_as_it_is_back(daemon: Daemon):
     """A driver that unbinds its GPUs one by one refuses what a restore asks of it meanwhile."""
-    refuse(daemon, errors.GpuState("it is no VF that takes vGPU types now"))
+    refuse(daemon, errors.InvalidGpuState("it is no VF that takes vGPU types now"))
     sweep(daemon)
     daemon.run = None
     assert list(sweep(daemon).absent) == ["a"], "it is left alone for a while"

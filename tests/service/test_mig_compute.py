@@ -100,7 +100,7 @@ def test_those_of_others_stay_and_are_in_the_way(daemon):
     with pytest.raises(errors.VgpuForeign, match=r"did not make: 3g\.40gb") as told:
         daemon.do(SetMig(gpu=GPU, mig=layout(THREE, OTHER, s4={"1c.3g.40gb": 1})))
     assert "nvidia-smi mig -dci" in told.value.hint
-    with pytest.raises(errors.GpuState, match="has compute instances"):
+    with pytest.raises(errors.InvalidGpuState, match="has compute instances"):
         daemon.do(SetMig(gpu=GPU, mig=MigWish(enabled=False)))
     assert shares(daemon) == {0: [], 4: ["3g.40gb"]}
     assert put(daemon, layout(THREE, OTHER, s4={"3g.40gb": 1})) == [], "what is there already is taken over"

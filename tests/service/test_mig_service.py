@@ -286,7 +286,7 @@ def test_a_reset_on_nvswitch_is_refused_while_the_host_is_in_use(daemon):
     other = daemon.stage.observe().gpus[1].address
     vgpu_type = next(each.name for each in daemon.engine._planning._catalog.keyed("a100-80-sxm").types)
     apply(daemon, VgpuDocument(name="one", type=vgpu_type, gpu=str(other)))
-    with pytest.raises(errors.GpuState, match=f"takes the GPUs beside it along: {other}"):
+    with pytest.raises(errors.InvalidGpuState, match=f"takes the GPUs beside it along: {other}"):
         daemon.do(SetMig(gpu=GPU, mig=MigWish()))
     daemon.do(DeleteVgpu(vgpu="one"))
     assert daemon.do(SetMig(gpu=GPU, mig=MigWish())).state is OperationState.SUCCEEDED

@@ -186,7 +186,7 @@ def test_a_vgpu_goes_from_desktop_to_desktop(one: World):
 
 
 def test_live_needs_a_guest(one: World):
-    with pytest.raises(errors.DomainState):
+    with pytest.raises(errors.InvalidDomainState):
         one.service.submit(AttachVgpu(domain="win1", type="L40S-8Q", affect=frozenset({Affect.LIVE})), WHO)
 
 

@@ -365,7 +365,7 @@ def test_a_start_never_turns_vfs_on(vendor: Daemon):
     source = named(vendor, "win1")
     vendor.stage.sim.control("reboot", {})
     refusal = start(vendor, "win1", source)
-    assert isinstance(refusal, errors.GpuState)
+    assert isinstance(refusal, errors.InvalidGpuState)
     assert not [each for each in vendor.effects if isinstance(each, RunStep)]
 
 

@@ -118,7 +118,7 @@ def once_repaired(history: History) -> list[str]:
             history.do(ReplaceGpu(old=old, new=new))
         except errors.GpuNotFound:
             pass  # nothing has its place there
-        except (errors.NoCapacity, errors.GpuState):
+        except (errors.NoCapacity, errors.InvalidGpuState):
             return []  # what is wished does not fit on it, or its document wishes it without VFs
     remove_foreign(history)
     history.rest()

@@ -7,7 +7,15 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 from uuid import UUID
 
-from vgpuctl.errors import CardChanged, Conflict, FactUnknown, GpuNotFound, GpuState, VgpuBusy, VgpuctlError
+from vgpuctl.errors import (
+    CardChanged,
+    Conflict,
+    FactUnknown,
+    GpuNotFound,
+    InvalidGpuState,
+    VgpuBusy,
+    VgpuctlError,
+)
 from vgpuctl.host.frameworks.parents import MDEVS, NVIDIA, device_path, vfio_nodes
 from vgpuctl.host.joining import Holders, holders_of
 from vgpuctl.host.sighting import Sighting, device_id, driver_words
@@ -75,7 +83,7 @@ class Guard:
         return None
 
     def vf_of(self, parent: GpuAddress, gpu: GpuIdentity) -> None:
-        """Raise GpuState when `parent` is there and is neither the GPU nor one of its VFs.
+        """Raise InvalidGpuState when `parent` is there and is neither the GPU nor one of its VFs.
 
         Addresses may be others after a boot.
         """
@@ -90,7 +98,7 @@ class Guard:
         except OSError as error:
             raise FactUnknown(f"whose VF {parent} is could not be read: {error.strerror}") from error
         if pf != str(gpu.address):
-            raise GpuState(
+            raise InvalidGpuState(
                 f"{parent} is a VF of {pf}, not of GPU {gpu.address}",
                 hint="the VFs were turned off, or have other addresses since the last boot",
                 gpu=str(gpu.address),

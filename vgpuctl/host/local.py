@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any, Final
 
-from vgpuctl.errors import Conflict, GpuState, LibvirtUnreachable, UnsupportedHere, VgpuBusy, VgpuctlError
+from vgpuctl.errors import (
+    Conflict,
+    InvalidGpuState,
+    LibvirtUnreachable,
+    UnsupportedHere,
+    VgpuBusy,
+    VgpuctlError,
+)
 from vgpuctl.host.capture import capture
 from vgpuctl.host.frameworks import TypeMemory, frameworks
 from vgpuctl.host.frameworks.passthrough import VFIO_PCI
@@ -195,7 +202,7 @@ class LocalHost:
             self._refuse_new_instances(effect)
         try:
             self._vfs.set(pf, seen.device.vendor, enabled=effect.enabled)
-        except GpuState as error:
+        except InvalidGpuState as error:
             holders = self._guard.holders_of_gpu(seen)
             if holders:
                 error.message += f"; {named(holders)} has it open"
@@ -220,7 +227,7 @@ class LocalHost:
         seen = look(self._kernel, pf, self._frameworks, lambda _: True)
         _refuse_in_use(seen)
         if seen.vfs:
-            raise GpuState(f"the VFs of GPU {pf} are on", hint="turn its VFs off first", gpu=str(pf))
+            raise InvalidGpuState(f"the VFs of GPU {pf} are on", hint="turn its VFs off first", gpu=str(pf))
         # Our own NVML helper, asked for an observation, would be one who has it open.
         with self._nvml.closed():
             self._guard.nobody_holds_gpu(seen)
@@ -275,7 +282,7 @@ class LocalHost:
 def _refuse_in_use(seen: Sighting) -> None:
     """Raise where turning VFs on or off would take something from somebody."""
     if seen.driver == VFIO_PCI:
-        raise GpuState(
+        raise InvalidGpuState(
             f"GPU {seen.address} is on vfio-pci, given to a domain as a whole",
             hint="stop that domain first",
             gpu=str(seen.address),

@@ -9,8 +9,8 @@ from vgpuctl.errors import (
     Conflict,
     DeadlineExceeded,
     FactUnknown,
-    GpuState,
     HostFailure,
+    InvalidGpuState,
     NoCapacity,
     ReadBackMismatch,
     UnsupportedHere,
@@ -62,7 +62,7 @@ class MigSwitch:
         self._clock = clock
 
     def set_mode(self, effect: SetMigMode) -> None:
-        """Turn MIG mode on or off; GpuState where it stays pending until a reset."""
+        """Turn MIG mode on or off; InvalidGpuState where it stays pending until a reset."""
         pf = _pci(effect.gpu.address)
         word = "on" if effect.enabled else "off"
         what = f"turn {word} MIG mode of GPU {pf}"
@@ -78,7 +78,7 @@ class MigSwitch:
                 break
             self._clock.sleep(_PAUSE_S)
         if seen.mig_pending == effect.enabled:
-            raise GpuState(
+            raise InvalidGpuState(
                 f"MIG mode of GPU {pf} is pending: it is {word} after the next reset of the GPU"
                 + (f" ({done.text})" if done.activation else ""),
                 hint=f"nvidia-smi --gpu-reset -i {pf} while nothing uses it, or reboot; then try again",
@@ -229,7 +229,9 @@ def _refusal(done: NvmlDone, what: str, order: NvmlOrder) -> VgpuctlError:
     facts: dict[str, Any] = {"gpu": str(order.gpu), "nvml": done.code}
     text = f"could not {what}: NVML answers {done.text}"
     if done.code == _IN_USE:
-        return GpuState(text, hint="stop what uses the driver on this GPU, and turn its VFs off", **facts)
+        return InvalidGpuState(
+            text, hint="stop what uses the driver on this GPU, and turn its VFs off", **facts
+        )
     if done.code == _INSUFFICIENT_RESOURCES:
         return NoCapacity(text, hint=f"vgpuctl mig show {order.gpu} shows what is cut", **facts)
     if done.code == _NOT_SUPPORTED:

@@ -6,7 +6,7 @@ from typing import Final
 
 from vgpuctl.errors import (
     DeadlineExceeded,
-    GpuState,
+    InvalidGpuState,
     ReadBackMismatch,
     UnsupportedHere,
 )
@@ -117,7 +117,7 @@ class VfSwitch:
             return
         if vendor == NVIDIA and parked:
             # pci-pf-stub would take the write, and leave VFs that the NVIDIA driver knows nothing of.
-            raise GpuState(
+            raise InvalidGpuState(
                 f"GPU {pf} is on {PARKING_DRIVER}, and sriov-manage is not installed to bring it back",
                 hint="install the vGPU host driver of this host's release",
                 gpu=str(pf),
@@ -140,7 +140,7 @@ class VfSwitch:
         held = "unbindLock" in result.output
         if held or result.exit_status != 0:
             self._raise_if_parked(pf)
-            raise GpuState(
+            raise InvalidGpuState(
                 f"sriov-manage failed for GPU {pf} ({result.exit_status}): {result.output.strip()}",
                 hint="something holds the GPU open: stop nvidia-smi loops, nvidia-persistenced, DCGM and its "
                 "exporter"
@@ -200,7 +200,7 @@ class VfSwitch:
 
     def _raise_if_parked(self, pf: PciAddress) -> None:
         if driver_of(self._kernel, pf) == PARKING_DRIVER and not self._number(pf, "sriov_numvfs"):
-            raise GpuState(
+            raise InvalidGpuState(
                 f"sriov-manage left GPU {pf} on {PARKING_DRIVER}, without VFs",
                 hint=f"run it again when nothing uses the GPU: sriov-manage -e {pf}; "
                 "nvidia-smi does not list the GPU until then",

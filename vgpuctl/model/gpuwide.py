@@ -58,7 +58,7 @@ def set_vfs(draft: Draft, gpu: Gpu, *, enabled: bool, reason: str) -> None:
     if enabled and gpu.state is not GpuState.VFS_OFF:
         if gpu.vfs_max == 0:
             raise errors.UnsupportedHere(f"GPU {gpu.address} ({gpu.model}) has no VFs to turn on")
-        raise errors.GpuState(f"GPU {gpu.address} is {gpu.state}: {gpu.state_reason}")
+        raise errors.InvalidGpuState(f"GPU {gpu.address} is {gpu.state}: {gpu.state_reason}")
     instances = known(gpu.gpu_instances)
     is_cut = gpu.mig is True and instances is not None
     destroys = tuple(sorted(each.place for each in instances or ())) if is_cut else None

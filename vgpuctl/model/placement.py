@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from vgpuctl.errors import FactUnknown, GpuState, NoCapacity, TypeUnknown, VgpuctlError
+from vgpuctl.errors import FactUnknown, InvalidGpuState, NoCapacity, TypeUnknown, VgpuctlError
 from vgpuctl.model.card import (
     Card,
     card_facts,
@@ -20,7 +20,7 @@ from vgpuctl.model.card import (
 from vgpuctl.model.catalog import Catalog
 from vgpuctl.model.document import NumaPolicy, Placement, PlacementPolicy
 from vgpuctl.model.frameworks.passthrough import WHOLE_GPU
-from vgpuctl.model.gpu import GpuState as State
+from vgpuctl.model.gpu import GpuState
 from vgpuctl.model.pci import GpuAddress
 from vgpuctl.model.typename import nearest
 from vgpuctl.model.types import VgpuType
@@ -65,7 +65,8 @@ def choose(
 
     `numa_node` is where the domain is pinned, None where it is not.  `avoid` are parents or GPUs that
     just failed.  Where nothing fits: TypeUnknown when neither a card nor `catalog` knows any of the
-    types; the cards' own kind of refusal where all agree in it (GpuState, FactUnknown); else NoCapacity.
+    types; the cards' own kind of refusal where all agree in it (InvalidGpuState, FactUnknown); else
+    NoCapacity.
     """
     passed_over: dict[GpuAddress, _PassedOver] = {}
     for name in types:
@@ -119,7 +120,7 @@ def _rank(choice: Choice, policy: Placement, numa_node: int | None) -> tuple[Any
             wanted: tuple[Any, ...] = (not same_size, -used)
         case PlacementPolicy.SPREAD:
             wanted = (used,)
-    return (gpu.state is not State.READY, far, *wanted, str(gpu.address))
+    return (gpu.state is not GpuState.READY, far, *wanted, str(gpu.address))
 
 
 def _is_near(card: Card, numa_node: int | None) -> bool:
@@ -141,7 +142,7 @@ def _nothing_fits(types: Sequence[str], refused: list[tuple[Card, VgpuctlError]]
         return type(error)(str(error), hint=error.hint, **(error.facts | {"gpus": [card_facts(card, error)]}))
     kinds = {type(error) for _card, error in refused}
     kind = kinds.pop() if len(kinds) == 1 else NoCapacity
-    if kind not in (GpuState, FactUnknown):
+    if kind not in (InvalidGpuState, FactUnknown):
         kind = NoCapacity
     is_full = kind is NoCapacity
     return kind(

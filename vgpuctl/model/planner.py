@@ -140,7 +140,7 @@ class _Planner:
                     domain=domain.name,
                 )
             if config is not None and domain.managed_save:
-                raise errors.DomainState(
+                raise errors.InvalidDomainState(
                     f"domain {domain.name} has a managed-save image, which needs vGPU {allocation.name}",
                     hint=f"start it, or drop the image: virsh managedsave-remove {domain.name}",
                     domain=domain.name,
@@ -254,7 +254,7 @@ class _Planner:
         if allocation.framework is FrameworkKind.PASSTHROUGH:
             framework = FrameworkKind.PASSTHROUGH
         if framework is None:
-            raise errors.GpuState(f"GPU {gpu.address} is {gpu.state}: {gpu.state_reason}")
+            raise errors.InvalidGpuState(f"GPU {gpu.address} is {gpu.state}: {gpu.state_reason}")
         vgpu_type = gpu.type_named(allocation.type_name)
         if vgpu_type is None and allocation.type_id is not None:
             vgpu_type = gpu.type_numbered(allocation.type_id)
@@ -281,13 +281,13 @@ class _Planner:
         return self._set_params(kept, present)
 
     def _want_vfs(self, allocation: Allocation, card: Card) -> None:
-        """Turn the VFs of a card on, and keep room on it; raises GpuState where its document says off.
+        """Turn the VFs of a card on, and keep room on it; InvalidGpuState where its document says off.
 
         Types, framework and VFs show only when the VFs are on: the GPU is kept, the rest follows.
         """
         gpu = card.gpu
         if not card.vfs_on and gpu.address in self.situation.kept_off():
-            raise errors.GpuState(
+            raise errors.InvalidGpuState(
                 f"the VFs of GPU {gpu.address} are off, as its Gpu document says",
                 hint="apply that document with vfs: true, or choose another GPU",
                 gpu=str(gpu.address),

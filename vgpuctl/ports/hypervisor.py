@@ -37,7 +37,7 @@ class DomainEvent:
 class HypervisorPort(Protocol):
     """A libvirt connection that comes back by itself.  Never blocks beyond its deadline.
 
-    Raises LibvirtUnreachable, DomainNotFound, LibvirtRefused, UnsupportedHere, DomainState or
+    Raises LibvirtUnreachable, DomainNotFound, LibvirtRefused, UnsupportedHere, InvalidDomainState or
     DeadlineExceeded of vgpuctl.errors.
     """
 

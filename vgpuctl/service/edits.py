@@ -140,7 +140,7 @@ def _delete(edit: DeleteVgpu, context: Context) -> Change:
 def _attach(edit: AttachVgpu, context: Context) -> Change:
     domain = find_domain(context.snapshot, edit.domain)
     if edit.affect == frozenset({Affect.LIVE}) and not domain.state.is_active:
-        raise errors.DomainState(
+        raise errors.InvalidDomainState(
             f"domain {domain.name} is {domain.state}: there is no running guest to attach to",
             hint="without --live the vGPU is there at the next start",
         )

@@ -105,7 +105,7 @@ class StartCheck:
         for step in result.steps:
             effect = step.effect
             if isinstance(effect, (SetVfs, RemoveVgpu)):
-                raise errors.GpuState(
+                raise errors.InvalidGpuState(
                     f"GPU {effect.gpu.address} has to be changed first: {describe(effect)}",
                     hint="vgpuctl host show says what is not as it should be",
                 )
@@ -113,7 +113,7 @@ class StartCheck:
                 self._check_vf(effect, own)
                 steps.append(step)
         if not missing <= made or result.incomplete:
-            raise errors.GpuState(
+            raise errors.InvalidGpuState(
                 f"vGPU {min(missing)} cannot be made now", hint="vgpuctl host show says why"
             )
         return replace(result, steps=tuple(steps), problems=())
@@ -156,7 +156,7 @@ class StartCheck:
         if gpu is None and allocation.framework is FrameworkKind.PASSTHROUGH:
             return allocation
         if gpu is None:
-            raise errors.GpuState(
+            raise errors.InvalidGpuState(
                 f"VF {vf}, which its XML names for vGPU {allocation.name}, is not there",
                 hint="vgpuctl gpu list shows whether the VFs of its GPU are off",
             )
@@ -176,7 +176,9 @@ class StartCheck:
         """Raise where a step is for another VF than the XML names, or the VFs are being turned."""
         gpu = effect.gpu.address
         if self._progress.under_way.turns_vfs(gpu):
-            raise errors.GpuState(f"the VFs of GPU {gpu} are being turned on or off just now", hint=AGAIN)
+            raise errors.InvalidGpuState(
+                f"the VFs of GPU {gpu} are being turned on or off just now", hint=AGAIN
+            )
         if isinstance(effect, CreateVgpu) and effect.vgpu in own and not _may_move(own[effect.vgpu]):
             wanted = own[effect.vgpu].parent
             if effect.parent != wanted:
@@ -206,7 +208,7 @@ def _may_move(allocation: Allocation) -> bool:
 
 
 def _is_full(result: Plan) -> bool:
-    codes = {errors.NoCapacity.code, errors.GpuNotFound.code, errors.GpuState.code}
+    codes = {errors.NoCapacity.code, errors.GpuNotFound.code, errors.InvalidGpuState.code}
     return any(each.error.code in codes for each in result.problems)
 
 

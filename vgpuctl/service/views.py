@@ -65,7 +65,7 @@ def drift(result: Plan, *, paused: bool) -> list[Problem]:
         match step.effect:
             case AttachHostdev(name=name, domain=domain, affect=affect):
                 where = "running guest" if affect == {Affect.LIVE} else "XML"
-                error: errors.VgpuctlError = errors.DomainState(
+                error: errors.VgpuctlError = errors.InvalidDomainState(
                     f"the {where} of domain {domain} does not have vGPU {name}",
                     hint=f"vgpuctl attach {domain} --vgpu {name}",
                 )

@@ -9,13 +9,12 @@ from uuid import UUID
 import pytest
 
 from tests.support.libvirtd import Libvirtd, tiny_domain, wait_until
-from vgpuctl.errors import DeadlineExceeded, DomainState, LibvirtUnreachable, UnsupportedHere
+from vgpuctl.errors import DeadlineExceeded, InvalidDomainState, LibvirtUnreachable, UnsupportedHere
 from vgpuctl.host.libvirt import xml_text
 from vgpuctl.host.libvirt.connection import Deadlines, LibvirtHypervisor
 from vgpuctl.host.libvirt.example_domain import example_domain, names
 from vgpuctl.model.document import Affect
-from vgpuctl.model.domain import DomainState as State
-from vgpuctl.model.domain import Hostdev, MdevSource, alias_for
+from vgpuctl.model.domain import DomainState, Hostdev, MdevSource, alias_for
 from vgpuctl.ports.hypervisor import DomainEvent, DomainEventKind
 
 pytestmark = pytest.mark.root
@@ -60,7 +59,7 @@ def test_config_attach_and_detach_keep_what_others_edited(libvirtd: Libvirtd, co
     hypervisor.attach("cold", MDEV, CONFIG)
     hypervisor.attach("cold", MDEV, CONFIG)
     (cold,) = hypervisor.domains()
-    assert (cold.state, cold.live, cold.config) == (State.SHUT_OFF, None, (MDEV,))
+    assert (cold.state, cold.live, cold.config) == (DomainState.SHUT_OFF, None, (MDEV,))
 
     edited = hypervisor.xml("cold")
     assert "display='off'" in edited
@@ -91,9 +90,9 @@ def test_examples_have_room_for_four_vgpus(libvirtd: Libvirtd, connect: Connect,
 def test_live_needs_a_guest(libvirtd: Libvirtd, connect: Connect) -> None:
     libvirtd.define(tiny_domain("cold"))
     hypervisor = connect()
-    with pytest.raises(DomainState, match="not running"):
+    with pytest.raises(InvalidDomainState, match="not running"):
         hypervisor.attach("cold", MDEV, LIVE)
-    with pytest.raises(DomainState):
+    with pytest.raises(InvalidDomainState):
         hypervisor.xml("cold", live=True)
 
 
@@ -110,7 +109,7 @@ def test_a_running_guest(libvirtd: Libvirtd, connect: Connect) -> None:
     with pytest.raises(UnsupportedHere, match="VFIO"):
         hypervisor.attach("warm", MDEV, BOTH)
     (warm,) = hypervisor.domains()
-    assert (warm.state, warm.live, warm.config) == (State.RUNNING, (), ())
+    assert (warm.state, warm.live, warm.config) == (DomainState.RUNNING, (), ())
 
     hypervisor.attach("warm", MDEV, CONFIG)
     (warm,) = hypervisor.domains()
@@ -124,10 +123,10 @@ def test_a_running_guest(libvirtd: Libvirtd, connect: Connect) -> None:
     wait_until(lambda: gone in seen, "DEVICE_REMOVED")
 
     libvirtd.virsh("suspend", "warm")
-    assert hypervisor.domains()[0].state is State.PAUSED
+    assert hypervisor.domains()[0].state is DomainState.PAUSED
     libvirtd.virsh("managedsave", "warm")
     (warm,) = hypervisor.domains()
-    assert (warm.state, warm.live, warm.managed_save) == (State.SHUT_OFF, None, True)
+    assert (warm.state, warm.live, warm.managed_save) == (DomainState.SHUT_OFF, None, True)
 
 
 def test_libvirtd_restarts_under_us(libvirtd: Libvirtd, connect: Connect) -> None:

@@ -14,7 +14,7 @@ from tests.support.libvirtd import wait_until
 from vgpuctl.errors import (
     Conflict,
     DomainNotFound,
-    DomainState,
+    InvalidDomainState,
     LibvirtRefused,
     LibvirtUnreachable,
     UnsupportedHere,
@@ -24,8 +24,7 @@ from vgpuctl.host.libvirt.connection import Deadlines, LibvirtHypervisor
 from vgpuctl.host.libvirt.example_domain import example_domain
 from vgpuctl.host.libvirt.listing import Listing
 from vgpuctl.model.document import Affect
-from vgpuctl.model.domain import DomainState as State
-from vgpuctl.model.domain import Hostdev, MdevSource, PciSource, alias_for
+from vgpuctl.model.domain import DomainState, Hostdev, MdevSource, PciSource, alias_for
 from vgpuctl.model.gpu import FrameworkKind
 from vgpuctl.model.pci import PciAddress
 from vgpuctl.ports.hypervisor import DomainEvent, DomainEventKind, HypervisorPort
@@ -121,7 +120,7 @@ def test_what_a_managed_save_image_needs_stays(hypervisor: LibvirtHypervisor) ->
     hypervisor.attach("desk", MDEV, CONFIG)
     desk = hypervisor._link.call("testing", lambda connection: connection.lookupByName("desk"), 10.0)
     desk.managedSave(0)
-    with pytest.raises(DomainState, match="managed-save"):
+    with pytest.raises(InvalidDomainState, match="managed-save"):
         hypervisor.detach("desk", MDEV, CONFIG)
     assert MDEV.alias in aliases()
     desk.managedSaveRemove(0)
@@ -132,7 +131,7 @@ def test_what_a_managed_save_image_needs_stays(hypervisor: LibvirtHypervisor) ->
 def test_a_transient_domain_has_no_config(hypervisor: LibvirtHypervisor) -> None:
     passing = example_domain("linux", "passing", kind="test")
     hypervisor._link.call("starting", lambda connection: connection.createXML(passing), 10)
-    with pytest.raises(DomainState, match="transient"):
+    with pytest.raises(InvalidDomainState, match="transient"):
         hypervisor.attach("passing", MDEV, CONFIG)
     hypervisor.detach("passing", MDEV, BOTH)
 
@@ -165,9 +164,10 @@ def test_states(uri: str) -> None:
     connection.lookupByName("desk").suspend()
     connection.createXML(example_domain("linux", "passing", kind="test"))
     found = {each.name: each for each in Listing().read(connection)}
-    assert (found["spare"].state, found["spare"].live, found["spare"].config) == (State.SHUT_OFF, None, ())
-    assert (found["desk"].state, found["desk"].live) == (State.PAUSED, ())
-    assert (found["passing"].state, found["passing"].config) == (State.RUNNING, None)
+    spare = found["spare"]
+    assert (spare.state, spare.live, spare.config) == (DomainState.SHUT_OFF, None, ())
+    assert (found["desk"].state, found["desk"].live) == (DomainState.PAUSED, ())
+    assert (found["passing"].state, found["passing"].config) == (DomainState.RUNNING, None)
     connection.close()
 
 
@@ -400,7 +400,7 @@ def test_it_is_let_go_of_where_no_thread_is_to_be_had(uri: str, monkeypatch: pyt
     [
         (libvirt.VIR_ERR_NO_DOMAIN, libvirt.VIR_FROM_QEMU, DomainNotFound),
         (libvirt.VIR_ERR_NO_SUPPORT, libvirt.VIR_FROM_QEMU, UnsupportedHere),
-        (libvirt.VIR_ERR_OPERATION_INVALID, libvirt.VIR_FROM_QEMU, DomainState),
+        (libvirt.VIR_ERR_OPERATION_INVALID, libvirt.VIR_FROM_QEMU, InvalidDomainState),
         (libvirt.VIR_ERR_SYSTEM_ERROR, libvirt.VIR_FROM_RPC, LibvirtUnreachable),
         (libvirt.VIR_ERR_INTERNAL_ERROR, libvirt.VIR_FROM_RPC, LibvirtUnreachable),
         (libvirt.VIR_ERR_INVALID_CONN, libvirt.VIR_FROM_DOMAIN, LibvirtUnreachable),

@@ -6,7 +6,14 @@ import errno
 from typing import Final
 from uuid import UUID
 
-from vgpuctl.errors import Conflict, GpuState, ReadBackMismatch, RemovalBlocked, UnsupportedHere, VgpuBusy
+from vgpuctl.errors import (
+    Conflict,
+    InvalidGpuState,
+    ReadBackMismatch,
+    RemovalBlocked,
+    UnsupportedHere,
+    VgpuBusy,
+)
 from vgpuctl.host.frameworks.mdev_types import TypeMemory, available
 from vgpuctl.host.frameworks.parents import (
     MDEVS,
@@ -148,7 +155,7 @@ class MdevFramework:
             if type_number(directory) == step.type_id and not directory.startswith("pci-"):
                 return directory
         if not is_settled(directories):
-            raise GpuState(
+            raise InvalidGpuState(
                 f"{step.parent} offers no vGPU types {'yet' if directories else ''}".rstrip(),
                 hint="the driver is still starting, or was unloaded: see `vgpuctl gpu show`",
                 parent=str(step.parent),

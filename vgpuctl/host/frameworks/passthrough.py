@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vgpuctl.errors import FactUnknown, GpuState, UnsupportedHere, VgpuBusy
+from vgpuctl.errors import FactUnknown, InvalidGpuState, UnsupportedHere, VgpuBusy
 from vgpuctl.host.frameworks.parents import device_path
 from vgpuctl.model.fact import Fact, Unknown
 from vgpuctl.model.frameworks.passthrough import PLAIN_VF, WHOLE_GPU
@@ -57,13 +57,13 @@ class PassthroughFramework:
         """Verify that the function is there and that its VFs, if any, stay out of the way."""
         path = device_path(step.parent)
         if not self._kernel.exists(path):
-            raise GpuState(
+            raise InvalidGpuState(
                 f"there is no PCI function {step.parent}",
                 hint="its GPU's VFs were turned off, or the card is gone",
                 parent=str(step.parent),
             )
         if step.parent == step.gpu.address and self._has_vfs(path):
-            raise GpuState(
+            raise InvalidGpuState(
                 f"GPU {step.parent} has VFs; it cannot be given away as a whole",
                 hint="turn them off first: apply a Gpu document with `vfs: false`",
                 parent=str(step.parent),

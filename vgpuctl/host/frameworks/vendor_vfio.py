@@ -6,7 +6,14 @@ import errno
 import re
 from typing import Final
 
-from vgpuctl.errors import Conflict, GpuState, KernelRefused, ReadBackMismatch, RemovalBlocked, VgpuBusy
+from vgpuctl.errors import (
+    Conflict,
+    InvalidGpuState,
+    KernelRefused,
+    ReadBackMismatch,
+    RemovalBlocked,
+    VgpuBusy,
+)
 from vgpuctl.host.frameworks.mdev_types import TypeMemory
 from vgpuctl.host.frameworks.parents import device_path, number_in, text_in
 from vgpuctl.host.frameworks.typefacts import named_type
@@ -180,7 +187,7 @@ class VendorVfioFramework:
         try:
             return current_type(self._kernel, vf)
         except FileNotFoundError as error:
-            raise GpuState(
+            raise InvalidGpuState(
                 f"{vf} is no VF that takes vGPU types now",
                 hint="its GPU's VFs were turned off, or it is bound to another driver than nvidia",
                 parent=str(vf),

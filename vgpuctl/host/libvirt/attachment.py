@@ -8,7 +8,7 @@ from typing import Any
 
 import libvirt
 
-from vgpuctl.errors import DomainNotFound, DomainState, ReadBackMismatch, UnsupportedHere
+from vgpuctl.errors import DomainNotFound, InvalidDomainState, ReadBackMismatch, UnsupportedHere
 from vgpuctl.host.libvirt import domain_xml, driver, hostdev_xml
 from vgpuctl.host.libvirt.listing import state_of
 from vgpuctl.host.libvirt.lookup import domain_called
@@ -26,7 +26,7 @@ class Plugged:
 
 
 def xml(connection: Any, name: str, where: Affect) -> str:
-    """The domain's XML without passwords; DomainState when it has no such definition."""
+    """The domain's XML without passwords; InvalidDomainState when it has no such definition."""
     return _definition(domain_called(connection, name), where)
 
 
@@ -56,7 +56,7 @@ def attach(connection: Any, name: str, hostdev: Hostdev, where: Affect) -> None:
 
 
 def detach_config(connection: Any, name: str, hostdev: Hostdev) -> None:
-    """Take `hostdev` out of the config, unless it is not there; DomainState where an image needs it.
+    """Take `hostdev` out of the config, unless it is not there; InvalidDomainState where an image needs it.
 
     The image may be newer than the plan: then whoever starts from it would miss the vGPU.
     """
@@ -70,7 +70,7 @@ def detach_config(connection: Any, name: str, hostdev: Hostdev) -> None:
     if device is None:
         return
     if domain.hasManagedSaveImage(0):
-        raise DomainState(
+        raise InvalidDomainState(
             f"domain {name} has a managed-save image, which needs its vGPUs",
             hint=f"start it, or drop the image: virsh managedsave-remove {name}",
             domain=name,
@@ -130,14 +130,14 @@ def _hostdevs(domain: Any, where: Affect) -> tuple[Hostdev, ...]:
 def _definition(domain: Any, where: Affect) -> str:
     if where is Affect.LIVE:
         if not state_of(domain).is_active:
-            raise DomainState(
+            raise InvalidDomainState(
                 f"domain {domain.name()} is not running",
                 hint="Start it, or change its config only.",
                 domain=domain.name(),
             )
         return str(domain.XMLDesc())
     if not domain.isPersistent():
-        raise DomainState(
+        raise InvalidDomainState(
             f"domain {domain.name()} is transient: it has no config that outlives its guest",
             hint="Define it with `virsh define`.",
             domain=domain.name(),

@@ -74,7 +74,7 @@ class LibvirtHypervisor:
         return self._link.call("listing domains", self._listing.read, self._deadlines.read_s)
 
     def xml(self, domain: str, *, live: bool = False) -> str:
-        """The domain's XML, without passwords; DomainState when there is no such definition."""
+        """The domain's XML, without passwords; InvalidDomainState when there is no such definition."""
         where = Affect.LIVE if live else Affect.CONFIG
         return self._link.call(
             f"reading the XML of {domain}",

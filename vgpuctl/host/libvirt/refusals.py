@@ -7,7 +7,7 @@ import libvirt
 from vgpuctl.errors import (
     DeadlineExceeded,
     DomainNotFound,
-    DomainState,
+    InvalidDomainState,
     LibvirtRefused,
     LibvirtUnreachable,
     UnsupportedHere,
@@ -73,7 +73,7 @@ def refusal(error: libvirt.libvirtError, uri: str, doing: str) -> VgpuctlError:
                 libvirt_code=code,
             )
         case libvirt.VIR_ERR_OPERATION_INVALID:
-            return DomainState(message, libvirt_code=code)
+            return InvalidDomainState(message, libvirt_code=code)
         case libvirt.VIR_ERR_OPERATION_TIMEOUT:
             return DeadlineExceeded(
                 message, hint="Another libvirt job holds the domain; `virsh domjobinfo`.", libvirt_code=code

@@ -213,7 +213,7 @@ def _vfs_off_refusal(card: Card) -> VgpuctlError | None:
         return state_refusal(card)
     standing = [each.name for each in card.occupants if each.exists]
     if standing:
-        return errors.GpuState(
+        return errors.InvalidGpuState(
             f"the VFs of GPU {card.gpu.address} carry vGPUs: {listed(standing)}", gpu=str(card.gpu.address)
         )
     return _compute_refusal(card) or held_refusal(card.gpu, "its VFs cannot be turned off")
@@ -234,7 +234,7 @@ def _compute_refusal(card: Card) -> VgpuctlError | None:
         return None
     places = listed([str(each.place) for each in used])
     numbers = ",".join(str(each.id) for each in used)
-    return errors.GpuState(
+    return errors.InvalidGpuState(
         f"GPU {card.gpu.address} has compute instances in {places}, which sriov-manage would destroy",
         hint=f"destroy them first: nvidia-smi mig -dci -gi {numbers} -i {card.gpu.address}",
         gpu=str(card.gpu.address),

@@ -60,7 +60,7 @@ def remaining(card: Card, vgpu_type: VgpuType) -> int:
 def refusal(card: Card, vgpu_type: VgpuType) -> VgpuctlError | None:
     """Why one more vGPU of that type does not fit; None when it does.
 
-    NoCapacity (what occupies the card, what would fit), GpuState, or FactUnknown.
+    NoCapacity (what occupies the card, what would fit), InvalidGpuState, or FactUnknown.
     """
     error = why_not(card, vgpu_type)
     if not isinstance(error, NoCapacity):
@@ -112,7 +112,7 @@ def state_refusal(card: Card) -> VgpuctlError | None:
     """Why nothing at all can be created on a card in this state."""
     gpu = card.gpu
     if gpu.state not in USABLE:
-        return errors.GpuState(
+        return errors.InvalidGpuState(
             f"GPU {gpu.address} is {gpu.state}" + (f": {gpu.state_reason}" if gpu.state_reason else ""),
             gpu=str(gpu.address),
             state=str(gpu.state),

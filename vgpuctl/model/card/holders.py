@@ -17,7 +17,7 @@ def held_refusal(gpu: Gpu, consequence: str) -> errors.VgpuctlError | None:
         )
     if not gpu.holders:
         return None
-    return errors.GpuState(
+    return errors.InvalidGpuState(
         f"GPU {gpu.address} is held open by {named(gpu.holders)}, so {consequence}",
         hint="stop what uses the driver on this GPU (nvidia-smi loops, DCGM, exporters)",
         gpu=str(gpu.address),

@@ -68,7 +68,7 @@ def mig_mode_refusal(card: Card, effect: SetMigMode) -> VgpuctlError | None:
             vgpus=there,
         )
     if card.vfs_on:
-        return errors.GpuState(f"the VFs of GPU {gpu.address} are on", hint="turn its VFs off first")
+        return errors.InvalidGpuState(f"the VFs of GPU {gpu.address} are on", hint="turn its VFs off first")
     return held_refusal(gpu, f"its MIG mode cannot be turned {word}")
 
 
@@ -170,7 +170,7 @@ def instances_of(card: Card) -> tuple[GpuInstance, ...] | VgpuctlError:
     if isinstance(gpu.mig, Unknown):
         return FactUnknown(f"whether MIG mode is on at GPU {gpu.address} is not known: {gpu.mig.reason}")
     if not gpu.mig:
-        return errors.GpuState(f"MIG mode of GPU {gpu.address} is off", gpu=str(gpu.address))
+        return errors.InvalidGpuState(f"MIG mode of GPU {gpu.address} is off", gpu=str(gpu.address))
     if isinstance(gpu.gpu_instances, Unknown):
         return FactUnknown(
             f"which GPU instances GPU {gpu.address} has is not known: {gpu.gpu_instances.reason}"

@@ -221,7 +221,7 @@ def _refuse_neighbours(card: Card, cards: Mapping[GpuAddress, Card]) -> None:
         and (other.gpu.vgpus or other.gpu.holders != () or not other.gpu.is_readable)
     ]
     if busy:
-        raise errors.GpuState(
+        raise errors.InvalidGpuState(
             f"MIG mode of GPU {card.gpu.address} needs a reset, which takes the GPUs beside it along: "
             f"{', '.join(busy)} are in use",
             hint="stop every desktop of this host first",
