@@ -50,7 +50,7 @@ def is_unasked(allocation: Allocation | None, snapshot: Snapshot, policy: Repair
     return policy is Repair.AUTO
 
 
-def is_fresh(gpu: GpuAddress, allocations: Iterable[Allocation], snapshot: Snapshot) -> bool:
+def is_untouched(gpu: GpuAddress, allocations: Iterable[Allocation], snapshot: Snapshot) -> bool:
     """Whether nothing of ours was made on a GPU since the boot."""
     return all(each.created_boot != snapshot.boot_id for each in allocations if each.gpu.address == gpu)
 
@@ -198,9 +198,8 @@ class _Look:
         text = f"MIG mode of GPU {gpu.address} is {is_on}, and its document says {wanted}"
         in_use = self._use_of(gpu)
         resets = not forgets_mode(self.catalog.find(gpu.device))
-        is_lost = gpu.state is GpuState.VFS_OFF and is_fresh(
-            gpu.address, self.allocations.values(), self.snapshot
-        )
+        untouched = is_untouched(gpu.address, self.allocations.values(), self.snapshot)
+        is_lost = gpu.state is GpuState.VFS_OFF and untouched
         if in_use is not None:
             yield Drift.MIG_MODE_DIFFERS, f"{text}; {in_use}", Repair.NEVER
         elif wish.enabled and is_lost and not resets:

@@ -53,12 +53,12 @@ def outlook(
     snapshot: Snapshot,
     *,
     at_work: Collection[str],
-    is_fresh: Callable[[str], bool],
+    is_current: Callable[[str], bool],
     refused: Mapping[str, errors.VgpuctlError],
 ) -> Outlook:
     """What can be said after an observation, and after whatever it let begin has begun.
 
-    `at_work` are the names of the operations that go on by themselves; of what is not `is_fresh`, the
+    `at_work` are the names of the operations that go on by themselves; of what is not `is_current`, the
     observation shows how it was before its last change; `refused` says why a name could not be restored.
     """
     places = {each.name: each for each in allocations}
@@ -70,7 +70,7 @@ def outlook(
     missing: dict[str, errors.VgpuctlError] = {}
     for name in absent:
         gpu = gpu_of(places[name], snapshot) if name in places else None
-        if name in at_work or not is_fresh(name):
+        if name in at_work or not is_current(name):
             restoring.add(name)
         elif name in places and gpu is None:
             where = awaited if _may_appear(places[name]) else missing

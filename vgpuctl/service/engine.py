@@ -237,7 +237,7 @@ class Engine:
             self._places.seen(seen, self._progress.under_way.running()).values(),
             seen,
             at_work=self._progress.at_work(),
-            is_fresh=lambda name: self.observations.show([name], number),
+            is_current=lambda name: self.observations.show([name], number),
             refused=refused,
         )
 

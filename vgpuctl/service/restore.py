@@ -15,10 +15,11 @@ from uuid import UUID
 from vgpuctl import errors
 from vgpuctl.model.allocation import Allocation
 from vgpuctl.model.document import DocumentKind, GpuDocument, Repair, Wishes
-from vgpuctl.model.drift import is_fresh, is_unasked, policy_of
+from vgpuctl.model.drift import is_unasked, is_untouched, policy_of
 from vgpuctl.model.fact import Unknown
 from vgpuctl.model.gpu import Gpu, GpuState
 from vgpuctl.model.mig.wish import is_met
+from vgpuctl.model.pci import GpuAddress
 from vgpuctl.model.plan import Plan
 from vgpuctl.model.situation import find_gpu, gpu_of, may_exist_unseen, observed_for
 from vgpuctl.model.snapshot import Snapshot
@@ -193,8 +194,7 @@ def _objection(effect: Effect, snapshot: Snapshot, allocations: Mapping[UUID, Al
         case CreateVgpu():
             return None
         case SetVfs(enabled=True, gpu=gpu) | SetMigMode(enabled=True, gpu=gpu, resets=False):
-            is_new = is_fresh(gpu.address, allocations.values(), snapshot)
-            return _objection_to_vfs(snapshot.gpu_at(gpu.address), is_fresh=is_new)
+            return _objection_to_vfs(gpu.address, snapshot, allocations)
         case CreateGpuInstance() | CreateComputeInstance():
             return None
         case SetMigMode(resets=True):
@@ -217,11 +217,14 @@ def _objection(effect: Effect, snapshot: Snapshot, allocations: Mapping[UUID, Al
             return "that may disturb a guest"
 
 
-def _objection_to_vfs(card: Gpu | None, *, is_fresh: bool) -> str | None:
+def _objection_to_vfs(
+    gpu: GpuAddress, snapshot: Snapshot, allocations: Mapping[UUID, Allocation]
+) -> str | None:
     """Why the VFs of a GPU are not turned on unasked."""
+    card = snapshot.gpu_at(gpu)
     if card is None or card.state is not GpuState.VFS_OFF:
         return "not in the state that it is in"
-    if not is_fresh:
+    if not is_untouched(gpu, allocations.values(), snapshot):
         return "they went off after vGPUs had been made on it in this boot"
     if card.mig is not False and card.gpu_instances != ():
         # Somebody may have cut GPU instances by now.
