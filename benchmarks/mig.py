@@ -8,14 +8,14 @@ from typing import Any
 
 from benchmarks.hosts import CATALOG, make
 from vgpuctl.model.document import GpuDocument, MigWish, Wish, Wishes, key_of
-from vgpuctl.model.giprofile import Place
+from vgpuctl.model.giprofile import GiPlace
 from vgpuctl.model.planner import plan
 from vgpuctl.model.situation import Situation
 from vgpuctl.sim.host import SimHost
 
 CARDS = "16xa100-80:vendor-vfio"
 LEVELS = {
-    "instances": MigWish(instances=(Place(0, "3g.40gb"), Place(4, "2g.20gb"), Place(6, "1g.10gb"))),
+    "instances": MigWish(instances=(GiPlace(0, "3g.40gb"), GiPlace(4, "2g.20gb"), GiPlace(6, "1g.10gb"))),
     "profiles": MigWish(profiles=(("1g.10gb", 1), ("2g.20gb", 1), ("3g.40gb", 1))),
     "vgpus": MigWish(vgpus=(("A100D-1-10C", 1), ("A100D-2-20C", 1), ("A100D-3-40C", 1))),
 }

@@ -10,7 +10,7 @@ from vgpuctl.api.migparted import parse_mig_parted
 from vgpuctl.errors import InvalidInput
 from vgpuctl.model.document import ComputeWish, GpuDocument, MigWish
 from vgpuctl.model.edit import MigPartedRule, SetMig
-from vgpuctl.model.giprofile import Place
+from vgpuctl.model.giprofile import GiPlace
 
 HEAD = 'apiVersion: vgpuctl/v1\nkind: Gpu\nname: "0000:41:00.0"\n'
 
@@ -38,7 +38,7 @@ def faults(text: str) -> list[str]:
         ("mig: {vgpus: {A100D-2-20C: 2}}", MigWish(vgpus=(("A100D-2-20C", 2),))),
         (
             "mig: {instances: [{profile: 1g.24gb+me.all, start: 3}, {profile: 1g.24gb-me, start: 0}]}",
-            MigWish(instances=(Place(0, "1g.24gb-me"), Place(3, "1g.24gb+me.all"))),
+            MigWish(instances=(GiPlace(0, "1g.24gb-me"), GiPlace(3, "1g.24gb+me.all"))),
         ),
         (
             (
@@ -46,10 +46,10 @@ def faults(text: str) -> list[str]:
                 " {profile: 2g.20gb, start: 0, compute_instances: {}}, {profile: 1g.10gb, start: 2}]}"
             ),
             MigWish(
-                instances=(Place(0, "2g.20gb"), Place(2, "1g.10gb"), Place(4, "3g.40gb")),
+                instances=(GiPlace(0, "2g.20gb"), GiPlace(2, "1g.10gb"), GiPlace(4, "3g.40gb")),
                 compute=(
-                    ComputeWish(Place(0, "2g.20gb"), ()),
-                    ComputeWish(Place(4, "3g.40gb"), (("1c.3g.40gb", 2),)),
+                    ComputeWish(GiPlace(0, "2g.20gb"), ()),
+                    ComputeWish(GiPlace(4, "3g.40gb"), (("1c.3g.40gb", 2),)),
                 ),
             ),
         ),

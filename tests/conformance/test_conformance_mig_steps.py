@@ -8,7 +8,7 @@ import pytest
 
 from tests.conformance.bench import held_name, identity
 from vgpuctl.errors import FactUnknown, NoCapacity, UnsupportedHere, VgpuBusy
-from vgpuctl.model.giprofile import Place
+from vgpuctl.model.giprofile import GiPlace
 from vgpuctl.model.gpu import ComputeInstance
 from vgpuctl.model.step import (
     CreateComputeInstance,
@@ -37,7 +37,7 @@ def cut(bench, profile: str, start: int) -> None:
     )
 
 
-def destroy(bench, place: Place) -> None:
+def destroy(bench, place: GiPlace) -> None:
     gpu = bench.gpu()
     found = next(each for each in gpu.gpu_instances if each.place == place)
     bench.host.run(
@@ -52,7 +52,7 @@ def destroy(bench, place: Place) -> None:
     )
 
 
-def places(bench) -> list[Place]:
+def places(bench) -> list[GiPlace]:
     return sorted(each.place for each in bench.gpu().gpu_instances)
 
 
@@ -81,8 +81,8 @@ def test_from_the_mode_to_a_vgpu_on_its_instance_and_back(host, framework):
 
     bench.create(bench.gpu(), "A100D-2-20C")
     with pytest.raises((VgpuBusy, FactUnknown)):
-        destroy(bench, Place(2, "2g.20gb"))
-    destroy(bench, Place(4, "3g.40gb"))
+        destroy(bench, GiPlace(2, "2g.20gb"))
+    destroy(bench, GiPlace(4, "3g.40gb"))
     assert [str(each) for each in places(bench)] == ["1g.10gb@0", "2g.20gb@2"]
 
 

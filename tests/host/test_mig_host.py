@@ -14,7 +14,7 @@ from vgpuctl import errors
 from vgpuctl.host.local import LocalHost
 from vgpuctl.model.allocation import GpuIdentity
 from vgpuctl.model.fact import Unknown, known
-from vgpuctl.model.giprofile import Place
+from vgpuctl.model.giprofile import GiPlace
 from vgpuctl.model.gpu import FrameworkKind, Holder
 from vgpuctl.model.pci import PciAddress
 from vgpuctl.model.step import (
@@ -374,6 +374,6 @@ def test_nothing_is_tried_on_a_file_that_is_not_for_writing(is_writable):
     rig.create()
     rig.create(start=2)
     before = rig.sim.kernel.operations["write"]
-    rig.vgpu(instance=Place(2, "2g.20gb"))
+    rig.vgpu(instance=GiPlace(2, "2g.20gb"))
     assert rig.sim.kernel.operations["write"] - before == (2 if is_writable else 1)
     assert rig.gpu.vgpus[0].gpu_instance_id == (4 if is_writable else 3)

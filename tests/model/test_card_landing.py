@@ -9,7 +9,7 @@ import pytest
 from tests.support.cards import CATALOG, gpu_of, vf
 from vgpuctl.model.card import card_of, landing
 from vgpuctl.model.fact import Unknown
-from vgpuctl.model.giprofile import Place
+from vgpuctl.model.giprofile import GiPlace
 from vgpuctl.model.gpu import FrameworkKind, GpuInstance, ObservedVgpu
 
 MODEL = CATALOG.keyed("rtx-pro-6000")
@@ -33,7 +33,7 @@ def vgpu(number: int, name: str, instance) -> ObservedVgpu:
     )
 
 
-def where(*vgpus, name: str = "DC-1-3Q", before: Place | None = None, instances=(FIRST, SECOND, THIRD)):
+def where(*vgpus, name: str = "DC-1-3Q", before: GiPlace | None = None, instances=(FIRST, SECOND, THIRD)):
     there = tuple(vgpu(number, *each) for number, each in enumerate(vgpus))
     gpu = replace(gpu_of("rtx-pro-6000", mig=True), gpu_instances=instances, vgpus=there)
     card = card_of(gpu, MODEL, (), "boot")
@@ -62,7 +62,7 @@ def test_the_fullest_that_has_room_else_the_drivers_own_choice(vgpus, name, expe
 def test_one_that_was_somewhere_goes_there_again_if_there_is_room():
     assert where(("DC-1-3Q", 4), before=THIRD.place) == 5
     assert where(("DC-1-6Q", 5), ("DC-1-3Q", 4), before=THIRD.place) == 4
-    assert where(before=Place(9, PROFILE)) == 3
+    assert where(before=GiPlace(9, PROFILE)) == 3
 
 
 @pytest.mark.parametrize("told", [None, Unknown("ENXIO"), 77])

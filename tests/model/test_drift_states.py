@@ -26,7 +26,7 @@ from vgpuctl.model.domain import Hostdev, MdevSource, PciSource, alias_for
 from vgpuctl.model.drift import findings, is_unasked, policy_of
 from vgpuctl.model.fact import Unknown
 from vgpuctl.model.finding import MEANINGS, Drift, Finding
-from vgpuctl.model.giprofile import Place
+from vgpuctl.model.giprofile import GiPlace
 from vgpuctl.model.gpu import FrameworkKind, Gpu, GpuInstance, GpuState, Holder
 from vgpuctl.model.mdevctl import MdevDefinition, parse, started_by_hand
 from vgpuctl.model.snapshot import Snapshot
@@ -167,7 +167,7 @@ def test_gpu_instances_that_are_not_as_their_document_says():
         (MigWish(profiles=(("1g", 2),)), Repair.ASK),
         (MigWish(instances=(small.place, big.place)), None),
         (MigWish(instances=(small.place,)), Repair.ASK),
-        (MigWish(instances=(small.place, big.place, Place(6, "1g"))), Repair.AUTO),
+        (MigWish(instances=(small.place, big.place, GiPlace(6, "1g"))), Repair.AUTO),
         (MigWish(), None),
     ):
         expected = [(Drift.GPU_INSTANCES_DIFFER, name, repair)] if repair is not None else []

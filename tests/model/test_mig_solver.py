@@ -9,7 +9,7 @@ from functools import cache
 import pytest
 
 from vgpuctl.model.catalog import Catalog
-from vgpuctl.model.giprofile import Place
+from vgpuctl.model.giprofile import GiPlace
 from vgpuctl.model.mig import Geometry, Impossible, Layout, Standing, solve, solve_places
 
 CATALOG = Catalog()
@@ -22,19 +22,19 @@ def geometry(key: str) -> Geometry:
 
 
 @cache
-def layouts(key: str) -> dict[frozenset[tuple[str, int]], list[frozenset[Place]]]:
+def layouts(key: str) -> dict[frozenset[tuple[str, int]], list[frozenset[GiPlace]]]:
     """Every set of places of that model, by its multiset; independent of the solver's own walk."""
     shape = geometry(key)
     places = [
-        (Place(start, each.name), frozenset(range(start, start + (each.size or 0))), each.slices)
+        (GiPlace(start, each.name), frozenset(range(start, start + (each.size or 0))), each.slices)
         for each in shape.profiles
         for start in each.starts
     ]
     limits = {each.name: each.max for each in shape.profiles}
     most = max(each.slices for each in shape.profiles)
-    found: dict[frozenset[tuple[str, int]], list[frozenset[Place]]] = defaultdict(list)
+    found: dict[frozenset[tuple[str, int]], list[frozenset[GiPlace]]] = defaultdict(list)
 
-    def walk(index: int, chosen: list[Place], used: frozenset[int], slices: int) -> None:
+    def walk(index: int, chosen: list[GiPlace], used: frozenset[int], slices: int) -> None:
         counts = Counter(each.profile for each in chosen)
         media = [name for name in counts.elements() if "+me" in name]
         all_media = [name for name in media if name.endswith("+me.all")]
@@ -51,11 +51,11 @@ def layouts(key: str) -> dict[frozenset[tuple[str, int]], list[frozenset[Place]]
     return found
 
 
-def fewest_destroyed(key: str, start: frozenset[Place], wanted: frozenset[tuple[str, int]]) -> int:
+def fewest_destroyed(key: str, start: frozenset[GiPlace], wanted: frozenset[tuple[str, int]]) -> int:
     return min(len(start - each) for each in layouts(key)[wanted])
 
 
-def check(key: str, layout: Layout | Impossible, start: frozenset[Place], wanted: frozenset) -> None:
+def check(key: str, layout: Layout | Impossible, start: frozenset[GiPlace], wanted: frozenset) -> None:
     assert isinstance(layout, Layout), (start, wanted)
     assert frozenset(layout.places) in layouts(key)[wanted]
     assert frozenset(layout.kept) | frozenset(layout.destroyed) == start
@@ -139,25 +139,25 @@ def test_an_instance_that_somebody_stands_on_is_never_destroyed_and_others_no_mo
 def test_one_that_is_in_the_way_is_named_and_what_fits_beside_it():
     shape = geometry("a100-80")
     found = solve(
-        shape, {"1g.10gb": 1, "4g.40gb": 1}, [Standing(Place(1, "1g.10gb"), "vGPU cad-1 (domain win11)")]
+        shape, {"1g.10gb": 1, "4g.40gb": 1}, [Standing(GiPlace(1, "1g.10gb"), "vGPU cad-1 (domain win11)")]
     )
     assert isinstance(found, Impossible)
-    assert [each.place for each in found.in_the_way] == [Place(1, "1g.10gb")]
+    assert [each.place for each in found.in_the_way] == [GiPlace(1, "1g.10gb")]
     assert dict(found.largest) == {"1g.10gb": 1}
 
 
 def test_one_that_the_wish_does_not_have_and_somebody_stands_on_is_named():
-    found = solve(geometry("a30"), {"2g.12gb": 1}, [Standing(Place(0, "1g.6gb"), "vGPU cad-1")])
+    found = solve(geometry("a30"), {"2g.12gb": 1}, [Standing(GiPlace(0, "1g.6gb"), "vGPU cad-1")])
     assert isinstance(found, Impossible)
-    assert [each.place for each in found.unwished] == [Place(0, "1g.6gb")]
+    assert [each.place for each in found.unwished] == [GiPlace(0, "1g.6gb")]
 
 
 def test_more_than_is_wished_stays_where_it_is_not_in_the_way():
     shape = geometry("a100-80")
-    standing = [Standing(Place(0, "2g.20gb")), Standing(Place(6, "1g.10gb"))]
+    standing = [Standing(GiPlace(0, "2g.20gb")), Standing(GiPlace(6, "1g.10gb"))]
     beside = solve(shape, {"3g.40gb": 1}, [standing[0]], keep_more=True)
     assert isinstance(beside, Layout)
-    assert (beside.kept, beside.created) == ((Place(0, "2g.20gb"),), (Place(4, "3g.40gb"),))
+    assert (beside.kept, beside.created) == ((GiPlace(0, "2g.20gb"),), (GiPlace(4, "3g.40gb"),))
     whole = solve(shape, {"7g.80gb": 1}, standing, keep_more=True)
     assert isinstance(whole, Layout)
     assert len(whole.destroyed) == 2
@@ -166,18 +166,20 @@ def test_more_than_is_wished_stays_where_it_is_not_in_the_way():
 def test_instances_leave_the_most_room_for_others():
     layout = solve(geometry("a100-80"), {"1g.10gb": 1}, [])
     assert isinstance(layout, Layout)
-    assert layout.created == (Place(6, "1g.10gb"),), "beside it a 4g and a 2g still fit"
+    assert layout.created == (GiPlace(6, "1g.10gb"),), "beside it a 4g and a 2g still fit"
 
 
 def test_exact_places_destroy_whatever_is_not_among_them():
-    wanted = (Place(0, "3g.40gb"), Place(4, "3g.40gb"))
+    wanted = (GiPlace(0, "3g.40gb"), GiPlace(4, "3g.40gb"))
     found = solve_places(
-        geometry("a100-80"), wanted, [Standing(Place(4, "3g.40gb"), "vGPU a"), Standing(Place(0, "2g.20gb"))]
+        geometry("a100-80"),
+        wanted,
+        [Standing(GiPlace(4, "3g.40gb"), "vGPU a"), Standing(GiPlace(0, "2g.20gb"))],
     )
     assert found == Layout(
-        kept=(Place(4, "3g.40gb"),), destroyed=(Place(0, "2g.20gb"),), created=(Place(0, "3g.40gb"),)
+        kept=(GiPlace(4, "3g.40gb"),), destroyed=(GiPlace(0, "2g.20gb"),), created=(GiPlace(0, "3g.40gb"),)
     )
-    held = solve_places(geometry("a100-80"), wanted, [Standing(Place(2, "2g.20gb"), "vGPU a")])
+    held = solve_places(geometry("a100-80"), wanted, [Standing(GiPlace(2, "2g.20gb"), "vGPU a")])
     assert isinstance(held, Impossible)
     assert (dict(held.largest), len(held.in_the_way)) == ({"3g.40gb": 1}, 1)
 

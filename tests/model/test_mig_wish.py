@@ -10,7 +10,7 @@ from tests.support.cards import CATALOG, gpu_of, pf, vf
 from vgpuctl import errors
 from vgpuctl.model.document import MigWish
 from vgpuctl.model.fact import Unknown
-from vgpuctl.model.giprofile import Place
+from vgpuctl.model.giprofile import GiPlace
 from vgpuctl.model.gpu import ComputeInstance, FrameworkKind, GpuInstance, ObservedVgpu
 from vgpuctl.model.mig import Geometry
 from vgpuctl.model.mig.wish import instances_for, is_met, layout_for, standing_on
@@ -68,17 +68,17 @@ def test_vgpus_of_one_size_share_a_time_sliced_instance():
         ({"vgpus": (("A100D-10C", 1),)}, errors.InvalidInput, "A100D-10C is not MIG-backed"),
         ({"vgpus": (("A100D-4-40C", 2),)}, errors.NoCapacity, "2 x A100D-4-40C, which take 2 x 4g.40gb"),
         (
-            {"instances": (Place(1, "2g.20gb"),)},
+            {"instances": (GiPlace(1, "2g.20gb"),)},
             errors.InvalidInput,
             "2g.20gb cannot lie at slice 1",
         ),
         (
-            {"instances": (Place(0, "3g.40gb"), Place(2, "2g.20gb"))},
+            {"instances": (GiPlace(0, "3g.40gb"), GiPlace(2, "2g.20gb"))},
             errors.InvalidInput,
             "3g.40gb@0 and 2g.20gb@2 overlap",
         ),
         (
-            {"instances": (Place(0, "1g.10gb+me"), Place(1, "1g.10gb+me"))},
+            {"instances": (GiPlace(0, "1g.10gb+me"), GiPlace(1, "1g.10gb+me"))},
             errors.NoCapacity,
             "does not take 2 x 1g.10gb+me together",
         ),
@@ -146,7 +146,7 @@ def test_an_instance_with_compute_instances_is_somebodys(compute):
             True,
         ),
         (
-            MigWish(instances=(Place(2, "2g.20gb"),)),
+            MigWish(instances=(GiPlace(2, "2g.20gb"),)),
             {"mig": True, "gpu_instances": (instance(3, "2g.20gb", 0),)},
             False,
         ),

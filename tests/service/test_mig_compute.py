@@ -11,7 +11,7 @@ from tests.support.world import WHO
 from vgpuctl import errors
 from vgpuctl.model.document import ComputeWish, GpuDocument, MigWish, VgpuDocument
 from vgpuctl.model.edit import ApplyDocuments, ImportMigParted, MigPartedRule, SetMig
-from vgpuctl.model.giprofile import Place
+from vgpuctl.model.giprofile import GiPlace
 from vgpuctl.model.record import OperationState
 from vgpuctl.model.step import (
     CreateComputeInstance,
@@ -24,7 +24,7 @@ from vgpuctl.model.step import (
 from vgpuctl.service.messages import Submitted, SweepDue
 
 GPU = "0000:41:00.0"
-THREE, OTHER = Place(0, "3g.40gb"), Place(4, "3g.40gb")
+THREE, OTHER = GiPlace(0, "3g.40gb"), GiPlace(4, "3g.40gb")
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def daemon(stage):
     made.close()
 
 
-def layout(*places: Place, **shares) -> MigWish:
+def layout(*places: GiPlace, **shares) -> MigWish:
     """`s0={"1c.3g.40gb": 2}` is of the instance at slice 0."""
     compute = [ComputeWish(each, tuple(sorted(shares[f"s{each.start}"].items()))) for each in places
                if f"s{each.start}" in shares]  # fmt: skip

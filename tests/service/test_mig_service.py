@@ -26,7 +26,7 @@ from vgpuctl.model.edit import (
     RepairDrift,
     SetMig,
 )
-from vgpuctl.model.giprofile import Place
+from vgpuctl.model.giprofile import GiPlace
 from vgpuctl.model.gpu import FrameworkKind, GpuState
 from vgpuctl.model.record import DriftFound, OperationState
 from vgpuctl.model.step import CreateGpuInstance, CreateVgpu, DestroyGpuInstance, SetMigMode, SetVfs
@@ -181,9 +181,9 @@ def test_turning_it_off_where_no_vfs_go_with_which_the_instances_would(daemon):
 
 def test_exact_places(daemon):
     profile = wish(daemon, counts=((1, 1),), level="profiles").mig.profiles[0][0]
-    layout = MigWish(instances=(Place(3, profile), Place(5, profile)))
+    layout = MigWish(instances=(GiPlace(3, profile), GiPlace(5, profile)))
     assert daemon.do(SetMig(gpu=GPU, mig=layout)).state is OperationState.SUCCEEDED
-    assert instances(daemon) == [Place(3, profile), Place(5, profile)]
+    assert instances(daemon) == [GiPlace(3, profile), GiPlace(5, profile)]
 
 
 def test_an_instance_that_the_driver_does_not_make_is_undone_as_far_as_the_documents_say(daemon):
@@ -278,7 +278,7 @@ def test_somebody_elses_instance_is_in_the_way_only_where_it_is(daemon):
     assert (
         daemon.do(SetMig(gpu=GPU, mig=wish(daemon, counts=((1, 3),)).mig)).state is OperationState.SUCCEEDED
     )
-    assert Place(0, profile) in instances(daemon)
+    assert GiPlace(0, profile) in instances(daemon)
 
 
 @pytest.mark.parametrize("stage", ["cards: [{model: a100-80-sxm}, {model: a100-80-sxm}]"], indirect=True)
@@ -500,7 +500,7 @@ def test_the_drivers_own_placements_are_enough_to_cut_a_card(tmp_path, key, leve
         next(each for each in model.types if (each.gi_profile or "").startswith(slices)) for slices in "13"
     )
     wanted = {
-        "instances": MigWish(instances=(Place(0, one.gi_profile), Place(4, three.gi_profile))),
+        "instances": MigWish(instances=(GiPlace(0, one.gi_profile), GiPlace(4, three.gi_profile))),
         "profiles": MigWish(profiles=((one.gi_profile, 1), (three.gi_profile, 1))),
         "vgpus": MigWish(vgpus=((one.name, 1), (three.name, 1))),
     }[level]

@@ -10,7 +10,7 @@ import pytest
 from tests.support.builders import NOW, make_gpu, make_snapshot
 from tests.support.world import WHO
 from vgpuctl.model.document import DocumentKey, DocumentKind, GpuDocument, MigWish, Wish, Wishes
-from vgpuctl.model.giprofile import Place
+from vgpuctl.model.giprofile import GiPlace
 from vgpuctl.model.gpu import GpuInstance
 from vgpuctl.model.record import OperationStarted
 from vgpuctl.model.situation import identity_of
@@ -60,7 +60,7 @@ def before(effects, *starts: int, document: GpuDocument | None = None) -> GpuDoc
 
 
 def at(*starts: int) -> MigWish:
-    return MigWish(instances=tuple(Place(each, "1g.10gb") for each in starts))
+    return MigWish(instances=tuple(GiPlace(each, "1g.10gb") for each in starts))
 
 
 NONE = GpuDocument(name=KEY.name, vfs=None)

@@ -8,7 +8,7 @@ import pytest
 
 from tests.model.test_mig_solver import FAMILIES, layouts
 from vgpuctl.errors import NoCapacity
-from vgpuctl.model.giprofile import Place
+from vgpuctl.model.giprofile import GiPlace
 from vgpuctl.model.gpu import ComputeInstance
 from vgpuctl.model.mig import Geometry, Layout, solve
 from vgpuctl.model.pci import PciAddress
@@ -151,7 +151,7 @@ def test_somebody_else_cuts_an_instance_with_a_compute_instance():
         "start": 0,
     }
     (made,) = gpu_of(host).gpu_instances
-    assert (made.place, made.compute_instances) == (Place(0, "3g.40gb"), (ComputeInstance(0, "3g.40gb"),))
+    assert (made.place, made.compute_instances) == (GiPlace(0, "3g.40gb"), (ComputeInstance(0, "3g.40gb"),))
     gone = DestroyInstance(gpu=GPU, instance=1, profile_id=9, start=0)
     assert order(host, gone).code == mig.IN_USE
     with pytest.raises(NoCapacity):

@@ -30,7 +30,7 @@ from vgpuctl.model.edit import (
     ReplaceGpu,
     SetMig,
 )
-from vgpuctl.model.giprofile import Place
+from vgpuctl.model.giprofile import GiPlace
 from vgpuctl.model.step import (
     AttachHostdev,
     CreateComputeInstance,
@@ -176,7 +176,7 @@ def _mixed(dice: random.Random, setting: Setting) -> tuple[Document, ...]:
 def _shared_out(setting: Setting) -> tuple[MigWish, ...]:
     """Layouts with compute instances, one and two of the same profile."""
     _, big = setting.profiles
-    first, second = Place(0, big), Place(2, big)
+    first, second = GiPlace(0, big), GiPlace(2, big)
     half = ComputeWish(first, ((f"1c.{big}", 1),))
     both = replace(half, counts=((f"1c.{big}", 2),))
     return (

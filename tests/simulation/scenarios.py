@@ -33,7 +33,7 @@ from vgpuctl.model.edit import (
     SetMig,
 )
 from vgpuctl.model.frameworks import hostdev
-from vgpuctl.model.giprofile import Place
+from vgpuctl.model.giprofile import GiPlace
 from vgpuctl.model.start import DomainStart, NamedVgpu
 from vgpuctl.service.messages import Input, StartAsked, Submitted, SweepDue
 
@@ -192,7 +192,7 @@ def cut(**layout: Any) -> GpuDocument:
 
 def shared(share: int) -> MigWish:
     """Two halves; of the first, one or both compute slices are made compute instances."""
-    places = (Place(0, "2g.12gb"), Place(2, "2g.12gb"))
+    places = (GiPlace(0, "2g.12gb"), GiPlace(2, "2g.12gb"))
     name = "1c.2g.12gb" if share == 1 else "2g.12gb"
     return MigWish(instances=places, compute=(ComputeWish(places[0], ((name, 1),)),))
 

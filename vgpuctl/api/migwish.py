@@ -8,7 +8,7 @@ from typing import Any
 from vgpuctl.api.faults import Path
 from vgpuctl.api.schema import MigShape
 from vgpuctl.model.document import ComputeWish, MigWish
-from vgpuctl.model.giprofile import Place
+from vgpuctl.model.giprofile import GiPlace
 
 _LEVELS = ("instances", "profiles", "vgpus")
 
@@ -29,10 +29,10 @@ def mig_wish(shape: MigShape) -> MigWish:
     instances = None
     compute: tuple[ComputeWish, ...] = ()
     if shape.instances is not None:
-        instances = tuple(sorted(Place(each.start, each.profile) for each in shape.instances))
+        instances = tuple(sorted(GiPlace(each.start, each.profile) for each in shape.instances))
         compute = tuple(
             sorted(
-                ComputeWish(Place(each.start, each.profile), tuple(sorted(each.compute_instances.items())))
+                ComputeWish(GiPlace(each.start, each.profile), tuple(sorted(each.compute_instances.items())))
                 for each in shape.instances
                 if each.compute_instances is not None
             )

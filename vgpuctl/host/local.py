@@ -28,7 +28,7 @@ from vgpuctl.host.vfs import FILLED_S, PARKING_DRIVER, VfSwitch
 from vgpuctl.model.catalog import Catalog
 from vgpuctl.model.domain import Domain
 from vgpuctl.model.fact import Fact, Unknown
-from vgpuctl.model.giprofile import Place
+from vgpuctl.model.giprofile import GiPlace
 from vgpuctl.model.mig.compute import may_stand_on
 from vgpuctl.model.pci import GpuAddress, PciAddress
 from vgpuctl.model.snapshot import Snapshot
@@ -176,7 +176,7 @@ class LocalHost:
             case DetachHostdev():
                 self._libvirt().detach(effect.domain, effect.hostdev, effect.affect)
 
-    def _move(self, effect: CreateVgpu, place: Place) -> None:
+    def _move(self, effect: CreateVgpu, place: GiPlace) -> None:
         """Put a vGPU that was just made on its GPU instance, where the driver lets that be chosen.
 
         Nobody can have it open yet, and nothing is tried on a file that is not for writing.

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from vgpuctl.model.giprofile import Place
+from vgpuctl.model.giprofile import GiPlace
 from vgpuctl.model.gpu import DeviceId, FrameworkKind
 from vgpuctl.model.pci import GpuAddress
 
@@ -64,4 +64,4 @@ class Allocation:
     adopted: bool = False
     lost: bool = False
     hold: Hold | None = None
-    instance: Place | None = None
+    instance: GiPlace | None = None

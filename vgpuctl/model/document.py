@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import Union
 from uuid import UUID
 
-from vgpuctl.model.giprofile import Place
+from vgpuctl.model.giprofile import GiPlace
 
 
 class PlacementPolicy(StrEnum):
@@ -70,7 +70,7 @@ class ProfileDocument:
 class ComputeWish:
     """The compute instances that are wanted in the GPU instance at a place: so many of each profile."""
 
-    place: Place
+    place: GiPlace
     counts: tuple[tuple[str, int], ...]
 
 
@@ -85,7 +85,7 @@ class MigWish:
     """
 
     enabled: bool = True
-    instances: tuple[Place, ...] | None = None
+    instances: tuple[GiPlace, ...] | None = None
     profiles: tuple[tuple[str, int], ...] | None = None
     vgpus: tuple[tuple[str, int], ...] | None = None
     compute: tuple[ComputeWish, ...] = ()

@@ -43,7 +43,7 @@ def compute_slices(name: str, profile: str, of: int) -> int | None:
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class Place:
+class GiPlace:
     """A GPU instance that is or could be: its first memory slice, and its profile."""
 
     start: int

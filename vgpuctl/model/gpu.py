@@ -7,7 +7,7 @@ from enum import StrEnum
 from uuid import UUID
 
 from vgpuctl.model.fact import NOT_READ, Fact
-from vgpuctl.model.giprofile import MigProfile, Place
+from vgpuctl.model.giprofile import GiPlace, MigProfile
 from vgpuctl.model.pci import GpuAddress, PciAddress
 from vgpuctl.model.types import VgpuType
 
@@ -113,9 +113,9 @@ class GpuInstance:
     compute_instances: Fact[tuple[ComputeInstance, ...]] = ()
 
     @property
-    def place(self) -> Place:
+    def place(self) -> GiPlace:
         """Where it is, and what."""
-        return Place(self.start, self.profile)
+        return GiPlace(self.start, self.profile)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

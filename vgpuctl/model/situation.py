@@ -17,7 +17,7 @@ from vgpuctl.model.catalog import Catalog
 from vgpuctl.model.document import Affect, GpuDocument, Placement, ProfileDocument, VgpuWish, Wishes
 from vgpuctl.model.domain import Domain, Hostdev
 from vgpuctl.model.fact import Unknown, known
-from vgpuctl.model.giprofile import Place
+from vgpuctl.model.giprofile import GiPlace
 from vgpuctl.model.gpu import FrameworkKind, Gpu, ObservedVgpu
 from vgpuctl.model.mig.compute import asked_for
 from vgpuctl.model.pci import GpuAddress
@@ -148,7 +148,7 @@ class Situation:
             gpu=str(allocation.gpu.address),
         )
 
-    def compute_of(self, gpu: Gpu) -> dict[Place, Counter[str]]:
+    def compute_of(self, gpu: Gpu) -> dict[GiPlace, Counter[str]]:
         """The compute instances that are ours: asked for, now or before, or made by this operation."""
         uuid = known(gpu.uuid)
         documents = [*self.former, *(each.document for each in self.wishes.documents.values())]
@@ -159,11 +159,11 @@ class Situation:
         )
         for effect in self.made:
             if stands_on(effect.gpu, gpu):
-                place = Place(effect.start, effect.profile)
+                place = GiPlace(effect.start, effect.profile)
                 found[place] = found.get(place, Counter()) | Counter({effect.compute: effect.number})
         return found
 
-    def compute_before(self, gpu: Gpu) -> dict[Place, Counter[str]]:
+    def compute_before(self, gpu: Gpu) -> dict[GiPlace, Counter[str]]:
         """What the document said before this change; where none is replaced, what it says."""
         former = [each for each in self.former if names_gpu(each.name, gpu.address, known(gpu.uuid))]
         now = [each.document for each in self.wishes.documents.values()]

@@ -9,7 +9,7 @@ from uuid import UUID
 from vgpuctl.model.allocation import GpuIdentity
 from vgpuctl.model.document import Affect
 from vgpuctl.model.domain import Hostdev
-from vgpuctl.model.giprofile import Place
+from vgpuctl.model.giprofile import GiPlace
 from vgpuctl.model.gpu import FrameworkKind
 from vgpuctl.model.pci import GpuAddress
 
@@ -24,7 +24,7 @@ class SetVfs:
 
     gpu: GpuIdentity
     enabled: bool
-    destroys: tuple[Place, ...] | None = None
+    destroys: tuple[GiPlace, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,7 +105,7 @@ class CreateVgpu:
     type_id: int
     type_name: str
     params: str | None = None
-    instance: Place | None = None
+    instance: GiPlace | None = None
     instance_id: int | None = None
 
 

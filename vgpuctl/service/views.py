@@ -14,7 +14,7 @@ from vgpuctl.model.document import Affect
 from vgpuctl.model.domain import Hostdev, MdevSource
 from vgpuctl.model.fact import Fact, Unknown
 from vgpuctl.model.finding import Finding
-from vgpuctl.model.giprofile import Place
+from vgpuctl.model.giprofile import GiPlace
 from vgpuctl.model.gpu import Holder
 from vgpuctl.model.plan import GpuLayout, Plan, Problem
 from vgpuctl.model.record import (
@@ -180,7 +180,7 @@ def step_view(step: Step, *, round_: int, state: str, problem: dict[str, Any] | 
 def layout_view(told: GpuLayout) -> View:
     """What a plan makes of a card's GPU instances."""
 
-    def places(found: tuple[Place, ...]) -> list[View]:
+    def places(found: tuple[GiPlace, ...]) -> list[View]:
         return [{"profile": each.profile, "start": each.start} for each in found]
 
     return {

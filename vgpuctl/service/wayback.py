@@ -14,7 +14,7 @@ from vgpuctl import errors
 from vgpuctl.model.card import stands_on
 from vgpuctl.model.document import DocumentKey, DocumentKind, GpuDocument, MigWish, Wish, Wishes
 from vgpuctl.model.fact import known
-from vgpuctl.model.giprofile import Place
+from vgpuctl.model.giprofile import GiPlace
 from vgpuctl.model.gpu import Gpu
 from vgpuctl.model.situation import find_gpu
 from vgpuctl.model.snapshot import Snapshot
@@ -92,10 +92,10 @@ def _former(document: GpuDocument, done: Sequence[Effect], gpu: Gpu) -> GpuDocum
 
 def _cut_before(done: Sequence[Effect], gpu: Gpu) -> MigWish | None:
     """The layout from which the instances that were made and destroyed came; None where none were."""
-    first: dict[Place, bool] = {}
+    first: dict[GiPlace, bool] = {}
     for each in done:
         if isinstance(each, (CreateGpuInstance, DestroyGpuInstance)):
-            first.setdefault(Place(each.start, each.profile), isinstance(each, DestroyGpuInstance))
+            first.setdefault(GiPlace(each.start, each.profile), isinstance(each, DestroyGpuInstance))
     there = known(gpu.gpu_instances)
     if not first or there is None:
         return None

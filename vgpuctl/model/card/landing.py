@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from vgpuctl.model.card.occupancy import Card, supported_types
 from vgpuctl.model.fact import Unknown
-from vgpuctl.model.giprofile import Place
+from vgpuctl.model.giprofile import GiPlace
 from vgpuctl.model.gpu import GpuInstance
 from vgpuctl.model.types import VgpuType
 
 
-def landing(card: Card, vgpu_type: VgpuType, before: Place | None = None) -> GpuInstance | None:
+def landing(card: Card, vgpu_type: VgpuType, before: GiPlace | None = None) -> GpuInstance | None:
     """The instance for one more vGPU of that type: where it was before, else the fullest, else the first.
 
     None where the driver is to choose: without MIG, and where it is not known who stands where.
@@ -22,7 +22,7 @@ def landing(card: Card, vgpu_type: VgpuType, before: Place | None = None) -> Gpu
     if isinstance(instances, Unknown) or vgpu_type.gi_profile is None:
         return None
     fitting = {each.place: each for each in instances if each.profile == vgpu_type.gi_profile}
-    residents: dict[Place, list[int | None]] = {place: [] for place in fitting}
+    residents: dict[GiPlace, list[int | None]] = {place: [] for place in fitting}
     types = {each.name: each for each in supported_types(card)}
     for occupant in card.occupants:
         its_type = types.get(occupant.type_name)

@@ -13,7 +13,7 @@ from vgpuctl.model.catalog import NVIDIA, GpuModel
 from vgpuctl.model.fact import known
 from vgpuctl.model.frameworks import rules_of
 from vgpuctl.model.frameworks.passthrough import PLAIN_VF, WHOLE_GPU
-from vgpuctl.model.giprofile import Place
+from vgpuctl.model.giprofile import GiPlace
 from vgpuctl.model.gpu import FrameworkKind, Gpu, GpuState, ObservedVgpu
 from vgpuctl.model.pci import GpuAddress, PciAddress
 from vgpuctl.model.types import VgpuType
@@ -35,7 +35,7 @@ class Occupant:
     parent: GpuAddress | None
     vgpu: UUID | None
     exists: bool
-    instance: Place | None = None
+    instance: GiPlace | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,7 +178,7 @@ def without(card: Card, vgpu_id: UUID) -> Card:
     return replace(card, occupants=tuple(each for each in card.occupants if each.vgpu != vgpu_id))
 
 
-def instance_of(vgpu: ObservedVgpu, gpu: Gpu) -> Place | None:
+def instance_of(vgpu: ObservedVgpu, gpu: Gpu) -> GiPlace | None:
     """The GPU instance that a vGPU stands on, as its VF tells; None where nobody does."""
     number = vgpu.gpu_instance_id
     for each in known(gpu.gpu_instances) or ():

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from vgpuctl import errors
 from vgpuctl.model.document import ComputeWish, GpuDocument, MigWish
 from vgpuctl.model.fact import Unknown, known
-from vgpuctl.model.giprofile import Place, compute_slices
+from vgpuctl.model.giprofile import GiPlace, compute_slices
 from vgpuctl.model.gpu import ComputeInstance, Gpu, GpuInstance, ObservedVgpu
 from vgpuctl.model.mig.geometry import Geometry
 
-Ours = Mapping[Place, Counter[str]]
+Ours = Mapping[GiPlace, Counter[str]]
 """What may be destroyed: at most so many compute instances of each profile, by GPU instance."""
 
 
@@ -29,9 +29,9 @@ class Sharing:
     created: tuple[tuple[str, int], ...] = ()
 
 
-def asked_for(documents: Iterable[GpuDocument]) -> dict[Place, Counter[str]]:
+def asked_for(documents: Iterable[GpuDocument]) -> dict[GiPlace, Counter[str]]:
     """What these documents ask for, the most of each where several do."""
-    found: dict[Place, Counter[str]] = {}
+    found: dict[GiPlace, Counter[str]] = {}
     for document in documents:
         for each in document.mig.compute if document.mig is not None else ():
             found[each.place] = found.get(each.place, Counter()) | Counter(dict(each.counts))
@@ -80,14 +80,14 @@ def is_ours(instance: GpuInstance, ours: Ours) -> bool:
     return profiles_of(instance) <= ours.get(instance.place, Counter())
 
 
-def checked(gpu: Gpu, wishes: Iterable[ComputeWish], geometry: Geometry) -> dict[Place, Counter[str]]:
+def checked(gpu: Gpu, wishes: Iterable[ComputeWish], geometry: Geometry) -> dict[GiPlace, Counter[str]]:
     """The wishes by place, with the profiles as the GPU calls them; InvalidInput for what cannot be."""
-    found: dict[Place, Counter[str]] = {}
+    found: dict[GiPlace, Counter[str]] = {}
     for wish in wishes:
         profile = geometry.profile(wish.place.profile)
         if profile is None:
             continue  # the layout says what is wrong with it
-        place = Place(wish.place.start, profile.name)
+        place = GiPlace(wish.place.start, profile.name)
         taken = 0
         counts: Counter[str] = Counter()
         for name, count in wish.counts:

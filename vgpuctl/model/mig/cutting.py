@@ -13,7 +13,7 @@ from vgpuctl.model.card.instances import has_nvswitch, instances_of, no_mig, res
 from vgpuctl.model.catalog import NVIDIA, Catalog
 from vgpuctl.model.document import ComputeWish, MigWish
 from vgpuctl.model.fact import Unknown, known
-from vgpuctl.model.giprofile import Place
+from vgpuctl.model.giprofile import GiPlace
 from vgpuctl.model.gpu import ComputeInstance, Gpu, GpuInstance
 from vgpuctl.model.mig.compute import checked, is_ours, sharing
 from vgpuctl.model.mig.geometry import Geometry
@@ -242,7 +242,7 @@ def _destroy(gpu: Gpu, instance: GpuInstance) -> DestroyGpuInstance:
     )
 
 
-def planned_instance(geometry: Geometry, place: Place) -> GpuInstance:
+def planned_instance(geometry: Geometry, place: GiPlace) -> GpuInstance:
     """A GPU instance that is to be."""
     profile = geometry.profile(place.profile)
     assert profile is not None
@@ -255,7 +255,7 @@ def planned_instance(geometry: Geometry, place: Place) -> GpuInstance:
     )
 
 
-def _create(gpu: Gpu, geometry: Geometry, place: Place) -> CreateGpuInstance:
+def _create(gpu: Gpu, geometry: Geometry, place: GiPlace) -> CreateGpuInstance:
     new = planned_instance(geometry, place)
     return CreateGpuInstance(
         gpu=identity_of(gpu), profile=new.profile, profile_id=new.profile_id, start=new.start, size=new.size
@@ -263,7 +263,7 @@ def _create(gpu: Gpu, geometry: Geometry, place: Place) -> CreateGpuInstance:
 
 
 def _create_compute(
-    gpu: Gpu, place: Place, profile_id: int, compute: str, number: int
+    gpu: Gpu, place: GiPlace, profile_id: int, compute: str, number: int
 ) -> CreateComputeInstance:
     return CreateComputeInstance(
         gpu=identity_of(gpu),

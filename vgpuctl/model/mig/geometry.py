@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 
-from vgpuctl.model.giprofile import MigProfile, Place
+from vgpuctl.model.giprofile import GiPlace, MigProfile
 
 _ALL_MEDIA = "+me.all"
 _MEDIA = "+me"
@@ -48,11 +48,11 @@ class Geometry:
         profile = self.profile(name)
         return (profile.size or 0) if profile is not None else 0
 
-    def mask(self, place: Place) -> int:
+    def mask(self, place: GiPlace) -> int:
         """The memory slices of an instance, as bits."""
         return ((1 << self.size(place.profile)) - 1) << place.start
 
-    def taken(self, places: Iterable[Place]) -> int:
+    def taken(self, places: Iterable[GiPlace]) -> int:
         """The memory slices of several instances, as bits."""
         mask = 0
         for each in places:
@@ -91,5 +91,5 @@ def _room(geometry: Geometry, taken: int) -> int:
         (profile.size or 0) ** 2
         for profile in geometry.profiles
         for start in profile.starts
-        if not geometry.mask(Place(start, profile.name)) & taken
+        if not geometry.mask(GiPlace(start, profile.name)) & taken
     )

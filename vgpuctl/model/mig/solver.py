@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cache
 from itertools import combinations, product
 
-from vgpuctl.model.giprofile import Place
+from vgpuctl.model.giprofile import GiPlace
 from vgpuctl.model.mig.geometry import Geometry
 
 
@@ -22,7 +22,7 @@ class Standing:
     One that somebody stands on is never destroyed.
     """
 
-    place: Place
+    place: GiPlace
     held_by: str | None = None
 
 
@@ -30,12 +30,12 @@ class Standing:
 class Layout:
     """What stays, what goes and what comes."""
 
-    kept: tuple[Place, ...] = ()
-    destroyed: tuple[Place, ...] = ()
-    created: tuple[Place, ...] = ()
+    kept: tuple[GiPlace, ...] = ()
+    destroyed: tuple[GiPlace, ...] = ()
+    created: tuple[GiPlace, ...] = ()
 
     @property
-    def places(self) -> tuple[Place, ...]:
+    def places(self) -> tuple[GiPlace, ...]:
         """Every instance afterwards."""
         return tuple(sorted((*self.kept, *self.created)))
 
@@ -77,7 +77,7 @@ def solve(
 
 
 def solve_places(
-    geometry: Geometry, wanted: Iterable[Place], standing: Sequence[Standing]
+    geometry: Geometry, wanted: Iterable[GiPlace], standing: Sequence[Standing]
 ) -> Layout | Impossible:
     """The layout with exactly these instances, at these places.
 
@@ -101,7 +101,7 @@ def solve_places(
 
 
 def _least(
-    geometry: Geometry, wish: Mapping[str, int], held: list[Place], free: list[Place], *, keep_more: bool
+    geometry: Geometry, wish: Mapping[str, int], held: list[GiPlace], free: list[GiPlace], *, keep_more: bool
 ) -> Layout | None:
     """Keep as many of `free` as possible; of equal choices the one that leaves the most room."""
     there = Counter(each.profile for each in free)
@@ -127,7 +127,7 @@ def _least(
 
 
 @cache
-def _placed(geometry: Geometry, rest: tuple[tuple[str, int], ...], taken: int) -> tuple[Place, ...] | None:
+def _placed(geometry: Geometry, rest: tuple[tuple[str, int], ...], taken: int) -> tuple[GiPlace, ...] | None:
     """Places for these, beside the slices that are taken; those that leave the most room."""
     return max(
         _placings(geometry, _largest_first(geometry, rest), taken),
@@ -143,7 +143,7 @@ def _largest_first(geometry: Geometry, counts: tuple[tuple[str, int], ...]) -> l
 
 def _placings(
     geometry: Geometry, names: list[str], taken: int, start: int = 0
-) -> Iterator[tuple[Place, ...]]:
+) -> Iterator[tuple[GiPlace, ...]]:
     """Every way to lay them down; like ones in ascending order, so that each way comes once."""
     if not names:
         yield ()
@@ -151,7 +151,7 @@ def _placings(
     name, rest = names[0], names[1:]
     profile = geometry.profile(name)
     for each in profile.starts if profile is not None else ():
-        place = Place(each, name)
+        place = GiPlace(each, name)
         mask = geometry.mask(place)
         if each < start or mask & taken:
             continue

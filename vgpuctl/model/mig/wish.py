@@ -9,7 +9,7 @@ from itertools import combinations
 from vgpuctl import errors
 from vgpuctl.model.document import MigWish
 from vgpuctl.model.fact import Unknown, known
-from vgpuctl.model.giprofile import Place
+from vgpuctl.model.giprofile import GiPlace
 from vgpuctl.model.gpu import Gpu, GpuInstance
 from vgpuctl.model.mig.compute import computes_as_wished
 from vgpuctl.model.mig.geometry import Geometry
@@ -134,7 +134,7 @@ def standing_on(
     return found
 
 
-def _places(gpu: Gpu, wished: Iterable[Place], geometry: Geometry) -> list[Place]:
+def _places(gpu: Gpu, wished: Iterable[GiPlace], geometry: Geometry) -> list[GiPlace]:
     """Wished places, checked one by one and against each other."""
     places = []
     for each in wished:
@@ -146,7 +146,7 @@ def _places(gpu: Gpu, wished: Iterable[Place], geometry: Geometry) -> list[Place
             raise errors.InvalidInput(
                 f"{name} cannot lie at slice {each.start} of GPU {gpu.address}", hint=f"it can lie at {where}"
             )
-        places.append(Place(each.start, name))
+        places.append(GiPlace(each.start, name))
     for one, other in combinations(places, 2):
         if geometry.mask(one) & geometry.mask(other):
             raise errors.InvalidInput(f"{one} and {other} overlap on GPU {gpu.address}")
