@@ -16,9 +16,12 @@ from vgpuctl.model.types import VgpuType
 class NvmlGpu:
     """A GPU as NVML describes it; what could not be asked is Unknown and names the call.
 
-    `host_vgpu_mode` is 0 without SR-IOV, 1 with it.  `types` are the supported vGPU types.
-    `active` are the vGPUs whose VM runs (an idle vGPU is not listed).  `gi_profiles` are the
-    GPU-instance profiles with their placements, `gpu_instances` what is cut; Unknown without MIG.
+    `types` are the supported vGPU types.  `gi_profiles` are the GPU-instance profiles with their
+    placements, `gpu_instances` what is cut; Unknown without MIG.
+
+    What follows decides nothing and is shown nowhere; a capture carries it.  `virtualization_mode` is
+    3 on a host for vGPUs.  `host_vgpu_mode` is 0 without SR-IOV, 1 with it.  `active` are the vGPUs whose
+    VM runs (an idle vGPU is not listed).
     """
 
     address: PciAddress
