@@ -15,6 +15,9 @@ T = TypeVar("T")
 _LAST_ANSWER_S: Final = 10.0
 _OPEN_S: Final = 300.0
 """Several cards may turn their VFs one after the other, each for as long as sriov-manage takes."""
+_STAYS_CLOSED: Final = Unknown(
+    f"VFs were turned on or off for {_OPEN_S:g} s, and NVML is not asked meanwhile"
+)
 
 
 class NvmlGate:
@@ -32,31 +35,22 @@ class NvmlGate:
 
     def host(self, timeout_s: float) -> Fact[NvmlHost]:
         """Everything in one answer; Unknown while the gate is closed."""
-        with self._changed:
-            if self._closed:
-                return Unknown("NVML is not asked while VFs are turned on or off")
-            self._asking += 1
-        try:
-            return self._nvml.host(timeout_s)
-        finally:
-            with self._changed:
-                self._asking -= 1
-                self._changed.notify_all()
+        closed = Unknown("NVML is not asked while VFs are turned on or off")
+        return self._ask(lambda: self._nvml.host(timeout_s), 0.0, closed)
 
     def order(self, order: NvmlOrder, timeout_s: float) -> Fact[NvmlDone]:
         """Change a GPU, once the gate is open; Unknown where it does not open in time."""
-        return self._once_open(lambda: self._nvml.order(order, timeout_s))
+        return self._ask(lambda: self._nvml.order(order, timeout_s), _OPEN_S, _STAYS_CLOSED)
 
     def host_once_open(self, timeout_s: float) -> Fact[NvmlHost]:
         """Everything in one answer, for a step of one GPU while the VFs of another are turned."""
-        return self._once_open(lambda: self._nvml.host(timeout_s))
+        return self._ask(lambda: self._nvml.host(timeout_s), _OPEN_S, _STAYS_CLOSED)
 
-    def _once_open(self, ask: Callable[[], Fact[T]]) -> Fact[T]:
+    def _ask(self, ask: Callable[[], Fact[T]], wait_s: float, closed: Unknown) -> Fact[T]:
+        """The answer, asked for while the gate is open; `closed` where it does not open within that time."""
         with self._changed:
-            if not self._changed.wait_for(lambda: not self._closed, _OPEN_S):
-                return Unknown(
-                    f"VFs were turned on or off for {_OPEN_S:g} s, and NVML is not asked meanwhile"
-                )
+            if not self._changed.wait_for(lambda: not self._closed, wait_s):
+                return closed
             self._asking += 1
         try:
             return ask()
