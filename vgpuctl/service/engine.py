@@ -404,16 +404,6 @@ class Engine:
         """Begin an operation for those of the names that can be restored; why the others cannot."""
         found = self._planning.restoration(names, snapshot)
         if found.plan.steps:
-            operation = self._planning.new_uuid()
-            self._turn.record(
-                OperationStarted(
-                    id=operation,
-                    kind="restore",
-                    subject=min(found.names) if len(found.names) == 1 else f"{len(found.names)} vGPUs",
-                    requester=DAEMON,
-                    scope=tuple(sorted(found.names)),
-                    undo=(),
-                )
-            )
-            self._progress.begin(operation, found.names, found.plan)
+            subject = min(found.names) if len(found.names) == 1 else f"{len(found.names)} vGPUs"
+            self._progress.begin_for(DAEMON, "restore", subject, found.names, found.plan)
         return found.kept_out

@@ -17,6 +17,7 @@ from vgpuctl.model.record import (
     Noticed,
     OperationEnded,
     OperationRollingBack,
+    OperationStarted,
     OperationState,
     Requester,
     WishDropped,
@@ -107,6 +108,24 @@ class Progress:
         run = self._runs[operation] = Run(operation, scope, 0)
         run.is_start = self._turn.ledger.operations[operation].started.requester == LIBVIRT
         self._begin_round(run, result)
+
+    def begin_for(
+        self, requester: Requester, kind: str, subject: str, scope: frozenset[str], result: Plan
+    ) -> UUID:
+        """Begin an operation that changes no document, a restore or a start; its id."""
+        operation = self._planning.new_uuid()
+        self._turn.record(
+            OperationStarted(
+                id=operation,
+                kind=kind,
+                subject=subject,
+                requester=requester,
+                scope=tuple(sorted(scope)),
+                undo=(),
+            )
+        )
+        self.begin(operation, scope, result)
+        return operation
 
     def take_up(self, operation: Operation) -> None:
         """Go on with what a killed daemon was in the middle of."""

@@ -12,7 +12,7 @@ from uuid import UUID
 
 from vgpuctl import errors
 from vgpuctl.model.allocation import Allocation, Hold
-from vgpuctl.model.record import LIBVIRT, AllocationPut, Noticed, OperationStarted
+from vgpuctl.model.record import LIBVIRT, AllocationPut, Noticed
 from vgpuctl.model.snapshot import Snapshot
 from vgpuctl.model.start import DomainRelease, DomainStart, hold_of, hold_seen, is_ended_by
 from vgpuctl.service.glimpses import Glimpses
@@ -57,7 +57,6 @@ class Starts:
     ) -> None:
         self._turn = turn
         self._observations = observations
-        self._planning = planning
         self._progress = progress
         self._check = StartCheck(turn, observations, planning, progress)
         self.glimpses: Glimpses = Glimpses(turn, observations, last.glimpses if last is not None else None)
@@ -157,20 +156,8 @@ class Starts:
             asked.coming = coming
             return
         result = self._check.plan(places, missing, seen)
-        operation = self._planning.new_uuid()
-        self._turn.record(
-            OperationStarted(
-                id=operation,
-                kind="start",
-                subject=asked.start.domain,
-                requester=LIBVIRT,
-                scope=tuple(sorted(missing)),
-                undo=(),
-            )
-        )
-        asked.operation = operation
         asked.places = tuple(places)
-        self._progress.begin(operation, missing, result)
+        asked.operation = self._progress.begin_for(LIBVIRT, "start", asked.start.domain, missing, result)
 
     def _operation_of(self, asked: _Asked, operation: UUID) -> None:
         """Answer a start whose operation has ended, or has failed and still cleans up."""
