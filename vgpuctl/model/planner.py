@@ -126,13 +126,12 @@ class _Planner:
         """Detach a vGPU from every domain but `keep_in`; refuse where others attached it."""
         numbers: list[int] = []
         from_guest = False
-        for domain in self.situation.domains(f"whether a domain uses vGPU {allocation.name}"):
+        for domain in self.situation.users(allocation):
             if domain.name == keep_in:
                 continue
             live, config = self.situation.hostdevs_in(domain, allocation)
             hostdev = live or config
-            if hostdev is None:
-                continue
+            assert hostdev is not None
             if hostdev.alias != alias_for(allocation.id) and not allocation.adopted:
                 raise errors.VgpuAttached(
                     f"domain {domain.name} has vGPU {allocation.name} in its XML, and not from us",

@@ -250,6 +250,12 @@ class Situation:
         """Whether any domain names the vGPU; libvirt away leaves attached ones alone."""
         return bool(self._standing_for(allocation))
 
+    def users(self, allocation: Allocation) -> list[Domain]:
+        """The domains that name the vGPU; raises LibvirtUnreachable."""
+        names = {each.domain for each in self._standing_for(allocation)}
+        domains = self.domains(f"whether a domain uses vGPU {allocation.name}")
+        return [each for each in domains if each.name in names]
+
     def hostdevs_in(self, domain: Domain, allocation: Allocation) -> tuple[Hostdev | None, Hostdev | None]:
         """The hostdev that stands for a vGPU in a domain's guest and in its config."""
         here = [each for each in self._standing_for(allocation) if each.domain == domain.name]
