@@ -250,13 +250,13 @@ class Scene:
     def vgpus(self) -> list[View]:
         """The `vgpu` resources: those wished, by name, then those of others."""
         rows = []
-        ours: list[ObservedVgpu] = []
+        ours: set[ObservedVgpu] = set()
         troubles = {each.subject: each for each in self.problems}
         for name in sorted({*self.wished, *self.places}, key=natural):
             allocation = self.places.get(name)
             observed = observed_for(allocation, self.snapshot) if allocation else None
             if observed is not None:
-                ours.append(observed)
+                ours.add(observed)
             rows.append(self._wished_vgpu(name, allocation, observed, troubles.get(name)))
         rows += [self._foreign_vgpu(each) for each in self.snapshot.vgpus() if each not in ours]
         return rows
@@ -371,6 +371,15 @@ class Scene:
 
     # -- domains ----------------------------------------------------------------------------------
 
+    @cached_property
+    def _vgpus_of_domains(self) -> dict[str, list[View]]:
+        """What a domain's view tells of its vGPUs."""
+        found: dict[str, list[View]] = {}
+        for row in self.vgpus():
+            brief = {key: row[key] for key in ("name", "uuid", "type", "gpu", "vf", "state", "attached")}
+            found.setdefault(row["domain"], []).append(brief)
+        return found
+
     def domain(self, domain: Domain) -> View:
         """The `domain` resource."""
         hostdevs: dict[tuple[str, str | None], View] = {}
@@ -388,16 +397,11 @@ class Scene:
                     },
                 )
                 row["where"].append(where)
-        vgpus = [
-            {key: row[key] for key in ("name", "uuid", "type", "gpu", "vf", "state", "attached")}
-            for row in self.vgpus()
-            if row["domain"] == domain.name
-        ]
         return {
             "name": domain.name,
             "uuid": str(domain.uuid),
             "state": str(domain.state),
-            "vgpus": vgpus,
+            "vgpus": self._vgpus_of_domains.get(domain.name, []),
             "hostdevs": list(hostdevs.values()),
             "managed_save": domain.managed_save,
         }
