@@ -45,7 +45,7 @@ class Steps:
         boot_id = self._observations.boot_id
         for run in self._runs.values():
             for step in list(run.pending.values()):
-                if not self._is_free(run, step) or not run.done.issuperset(step.needs):
+                if not run.done.issuperset(step.needs) or not self._is_free(run, step):
                     continue
                 del run.pending[step.number]
                 run.running[step.number] = step
@@ -58,8 +58,10 @@ class Steps:
 
     def _is_free(self, run: Run, step: Step) -> bool:
         """Whether a step may begin: its lane is free, and no start's step runs beside it."""
-        beside = f"{step.lane}/start/"
-        return run.is_start or not any(each == step.lane or each.startswith(beside) for each in self._lanes)
+        lane = step.lane
+        if run.is_start or lane in self._lanes:
+            return run.is_start
+        return not any(each.startswith(f"{lane}/start/") for each in self._lanes)
 
     def end(self, run: Run, item: StepDone) -> None:
         """A step has ended, well or not."""
