@@ -104,14 +104,15 @@ def held_back(
 ) -> dict[str, errors.VgpuctlError]:
     """Which of those names are not restored unasked, and why: by policy, or left to mdevctl."""
     places = {each.name: each for each in allocations}
+    documents = {str(key): wish.document for key, wish in wishes.documents.items()}
     found: dict[str, errors.VgpuctlError] = {}
     for name in names:
         place = places.get(name)
         policy = policy_of(place.gpu if place is not None else None, wishes, host)
         definition = snapshot.autostart_of(place.id) if place is not None else None
-        wish = next((each for key, each in wishes.documents.items() if str(key) == name), None)
-        if wish is not None and isinstance(wish.document, GpuDocument):
-            policy = wish.document.repair or host
+        document = documents.get(name)
+        if isinstance(document, GpuDocument):
+            policy = document.repair or host
             unasked = policy is not Repair.NEVER
         else:
             unasked = is_unasked(place, snapshot, policy)
