@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import cached_property
 from uuid import UUID
 
 from vgpuctl import errors
@@ -26,7 +27,7 @@ from vgpuctl.model.step import CreateComputeInstance
 from vgpuctl.model.typename import nearest
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Situation:
     """All that a plan is made from.
 
@@ -49,7 +50,7 @@ class Situation:
     former: tuple[GpuDocument, ...] = ()
     made: tuple[CreateComputeInstance, ...] = ()
 
-    @property
+    @cached_property
     def avoided(self) -> frozenset[GpuAddress]:
         """Parents to keep off where there are others: refused just now, or promised to a foreign mdev.
 
@@ -173,8 +174,12 @@ class Situation:
             if isinstance(each, GpuDocument) and names_gpu(each.name, gpu.address, known(gpu.uuid))
         )
 
-    def kept_off(self) -> set[GpuAddress]:
+    def kept_off(self) -> frozenset[GpuAddress]:
         """The GPUs whose document says that their VFs are off."""
+        return self._kept_off
+
+    @cached_property
+    def _kept_off(self) -> frozenset[GpuAddress]:
         found = set()
         for wish in self.wishes.documents.values():
             if isinstance(wish.document, GpuDocument) and wish.document.vfs is False:
@@ -184,7 +189,7 @@ class Situation:
                     continue
                 if gpu.vfs_max:
                     found.add(gpu.address)
-        return found
+        return frozenset(found)
 
     def choose(
         self, cards: list[Card], types: tuple[str, ...], policy: Placement, wish: VgpuWish

@@ -134,8 +134,11 @@ def free_parents(card: Card) -> tuple[GpuAddress, ...]:
     rules = rules_of(card.gpu.framework)
     if not rules.ONE_VGPU_PER_PARENT:
         return rules.parents(card.gpu)
-    taken = {each.parent for each in card.occupants}
-    return tuple(each for each in rules.parents(card.gpu) if each not in taken)
+    if "free" not in card.memo:
+        taken = {each.parent for each in card.occupants}
+        card.memo["free"] = tuple(each for each in rules.parents(card.gpu) if each not in taken)
+    found: tuple[GpuAddress, ...] = card.memo["free"]
+    return found
 
 
 def occupancy(card: Card) -> str:
