@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import subprocess
-
 import pytest
 
 from tests.conformance.bench import create_step, identity, removal
-from tests.rig.plugin import INSIDE
 from vgpuctl.errors import Conflict, KernelRefused
 from vgpuctl.model.step import SetVfs
 
 
 def turn(bench, *, on):
-    if INSIDE is not None:
-        # udev may still have the node of a VF that has just come in its hands.
-        subprocess.run(["udevadm", "settle", "--timeout=30"], check=True)
     bench.host.run(SetVfs(gpu=identity(bench.gpu()), enabled=on))
 
 

@@ -86,7 +86,7 @@ class ProcHandles:
             if target.startswith(self._dev):
                 # A node that is gone while it is held (an mdev being removed) is held all the same.
                 node = target.removeprefix(self._dev).removesuffix(_DELETED)
-                if _NODE.fullmatch(node):
+                if _NODE.fullmatch(node) and not _is_path_only(f"{directory}info/{descriptor}"):
                     yield f"/dev{node}"
 
     def _holder(self, pid: int) -> Holder:
@@ -101,6 +101,16 @@ def domain_of(arguments: list[str]) -> str | None:
         if option == "-name" and (match := _GUEST_NAME.search(value)):
             return match[1].replace(",,", ",")
     return None
+
+
+def _is_path_only(info: str) -> bool:
+    """Whether a descriptor names a node and has not opened the device: udev's, while it sets the mode."""
+    try:
+        lines = _read(info).splitlines()
+    except FileNotFoundError:
+        return False
+    flags = (line.removeprefix("flags:") for line in lines if line.startswith("flags:"))
+    return any(int(each, 8) & os.O_PATH for each in flags)
 
 
 def _read(path: str) -> str:

@@ -2,7 +2,8 @@
 
     holding_processes.py DEV {"processes": [{"nodes", "then", "arguments"}], "unlink": [...], "user": uid}
 
-Runs as pid 1 of a PID namespace.  A holder is printed as the number of its process in the list.
+Runs as pid 1 of a PID namespace, with an O_PATH descriptor of each node of "named".  A holder is printed
+as the number of its process in the list.
 """
 
 from __future__ import annotations
@@ -66,6 +67,8 @@ def main() -> None:
     dev, spec = Path(sys.argv[1]), json.loads(sys.argv[2])
     pids = [start(dev, **process) for process in spec["processes"]]
     pids += [start_half_dead(dev, node) for node in spec.get("half_dead", ())]
+    for node in spec.get("named", ()):
+        os.open(dev / node, os.O_PATH)
     for node in spec.get("unlink", ()):
         (dev / node).unlink()
     if "user" not in spec:

@@ -79,6 +79,11 @@ class TestRealProcesses:
         """The VFIO container, nvidiactl and nvidia-uvm do not keep a GPU in use by themselves."""
         assert self.see(dev, {"nodes": ["vfio/vfio", "nvidiactl", "nvidia-uvm", "null"]}) == {}
 
+    def test_who_only_names_a_node_does_not_hold_it(self, dev):
+        """udev does, for a moment, whenever a VF appears: a VF is not in use by that."""
+        assert self.see(dev, named=["vfio/12", "nvidia0"]) == {}
+        assert self.see(dev, {"nodes": ["vfio/12"]}, named=["vfio/12"]) == {"/dev/vfio/12": [[0, "sh", None]]}
+
     def test_a_node_that_is_gone_is_still_held(self, dev):
         """hardware.md 1.6.1: a device that is being removed waits for its last user."""
         seen = self.see(dev, {"nodes": ["vfio/12"]}, unlink=["vfio/12"])
