@@ -68,7 +68,7 @@ def run(options: Options) -> None:
                 # Threads of its own: all others may wait for libvirt, which waits for its hook.
                 servers.append(UnixServer(parts.hooks.socket, app, threads=HOOK_THREADS))
             serving = [threading.Thread(target=each.serve, name="http", daemon=True) for each in servers]
-            # A thread that serves no more is told from outside only, by whoever gets no answer.
+            # That a server's thread has died, nobody but its clients would notice.
             watchdog = Watchdog(
                 notifier,
                 lambda: (

@@ -208,7 +208,7 @@ class _Planner:
         if wish.gpu is not None:
             cards = [self.draft.cards[find_gpu(self.situation.snapshot, wish.gpu).address]]
         elif passthrough.WHOLE_GPU.name not in types:
-            kept_off = self.situation.kept_off()
+            kept_off = self.situation.kept_off
             cards = [each for each in cards if each.gpu.address not in kept_off] or cards
         taken = [each for each in cards if self.situation.libvirt_refusal(each.gpu.framework, wish) is None]
         choice = self.situation.choose(taken, types, policy, wish)
@@ -285,7 +285,7 @@ class _Planner:
         Types, framework and VFs show only when the VFs are on: the GPU is kept, the rest follows.
         """
         gpu = card.gpu
-        if not card.vfs_on and gpu.address in self.situation.kept_off():
+        if not card.vfs_on and gpu.address in self.situation.kept_off:
             raise errors.InvalidGpuState(
                 f"the VFs of GPU {gpu.address} are off, as its Gpu document says",
                 hint="apply that document with vfs: true, or choose another GPU",

@@ -174,12 +174,9 @@ class Situation:
             if isinstance(each, GpuDocument) and names_gpu(each.name, gpu.address, known(gpu.uuid))
         )
 
+    @cached_property
     def kept_off(self) -> frozenset[GpuAddress]:
         """The GPUs whose document says that their VFs are off."""
-        return self._kept_off
-
-    @cached_property
-    def _kept_off(self) -> frozenset[GpuAddress]:
         found = set()
         for wish in self.wishes.documents.values():
             if isinstance(wish.document, GpuDocument) and wish.document.vfs is False:
