@@ -53,6 +53,7 @@ EDITS = {
     "detach win11-042 --yes": {"action": "detach", "domain": "win11-042"},
     "detach win11-042 --vgpu cad-1 --yes": {"action": "detach", "domain": "win11-042", "vgpu": "cad-1"},
     "adopt 0000:41:00.5 --yes": {"action": "adopt", "vgpu": "0000:41:00.5"},
+    "adopt 0000:41:00.5 --name cad-7 --yes": {"action": "adopt", "vgpu": "0000:41:00.5", "name": "cad-7"},
     "adopt --all --yes": {"action": "adopt", "vgpu": None},
     "adopt cad-1 --disable-autostart --yes": {"action": "adopt", "vgpu": "cad-1", "sole_starter": True},
 }
@@ -130,6 +131,7 @@ def test_edit_that_is_sent(line: str, vgpuctl: Run, daemon: FakeDaemon) -> None:
         "attach d --vgpu b --gpu 0",
         "adopt",
         "adopt x --all",
+        "adopt --all --name x",
         "apply",
         "plan",
         "operation wait x --timeout 0",

@@ -237,6 +237,18 @@ def test_foreign_vgpus_are_shown_counted_and_adopted(one: World):
     assert one.kernel_vgpus() == 0
 
 
+def test_what_is_adopted_is_called_as_asked(one: World):
+    one.succeed(CreateVgpus(type="T4-8Q", name="mine"))
+    one.sim.control("foreign", {"gpu": "0000:41:00.0", "type": "T4-8Q"})
+    (foreign,) = one.names(state="foreign")
+    with pytest.raises(errors.NameTaken, match="'mine'"):
+        one.service.submit(AdoptVgpus(vgpu=foreign, name="mine"), WHO)
+    one.succeed(AdoptVgpus(vgpu=foreign, name="theirs"))
+    assert one.names(state="present") == ["mine", "theirs"]
+    with pytest.raises(errors.Conflict, match="is called theirs"):
+        one.service.submit(AdoptVgpus(vgpu=foreign, name="other"), WHO)
+
+
 def test_a_failed_attach_is_undone(one: World):
     """What was made for an attach that fails goes again, and the cause is told."""
     gates: list[Gate] = []

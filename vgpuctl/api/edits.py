@@ -96,6 +96,9 @@ def _cross(model: type[Shape], body: dict[str, Any]) -> Iterator[tuple[Path, str
         yield from exactly_one(body, ("profile", "type", "vgpu"))
         if body.get("vgpu") is not None and body.get("gpu") is not None:
             yield ("gpu",), "has no place beside vgpu: that vGPU has its GPU"
+    elif model is AdoptShape:
+        if body.get("name") is not None and body.get("vgpu") is None:
+            yield ("name",), "is of one vGPU: it goes with vgpu"
     elif model is SetMigShape:
         yield from ((("mig", *path), message) for path, message in cross_mig(body.get("mig")))
 
@@ -120,7 +123,7 @@ def _edit(shape: Shape) -> Edit:
         case DetachShape():
             return DetachVgpu(domain=shape.domain, vgpu=shape.vgpu)
         case AdoptShape():
-            return AdoptVgpus(vgpu=shape.vgpu, sole_starter=shape.sole_starter)
+            return AdoptVgpus(vgpu=shape.vgpu, name=shape.name, sole_starter=shape.sole_starter)
         case RepairShape():
             return RepairDrift(subject=shape.subject)
         case ReplaceShape():

@@ -282,6 +282,7 @@ class AdoptShape(Shape):
 
     action: Literal["adopt"]
     vgpu: Reference | None = None
+    name: NewName | None = None
     sole_starter: bool = False
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 from vgpuctl.cli import names
@@ -14,9 +16,16 @@ from vgpuctl.client.client import Client
 from vgpuctl.surface import VGPU
 
 
-@click.command(cls=Command, examples="vgpuctl adopt 0000:41:00.4\nvgpuctl adopt --all --dry-run")
+@click.command(
+    cls=Command,
+    examples="""
+        vgpuctl adopt 0000:41:00.4 --name cad-7
+        vgpuctl adopt --all --dry-run
+    """,
+)
 @click.argument("vgpu", required=False, shell_complete=names.vgpus)
 @click.option("--all", "all_", is_flag=True, help="Every vGPU that is not ours.")
+@click.option("--name", metavar="NAME", help="What it is called then; by default adopted-ID.")
 @click.option(
     "--disable-autostart",
     is_flag=True,
@@ -25,7 +34,13 @@ from vgpuctl.surface import VGPU
 @change_options
 @pass_session
 def adopt(
-    session: Session, *, vgpu: str | None, all_: bool, disable_autostart: bool, options: ChangeOptions
+    session: Session,
+    *,
+    vgpu: str | None,
+    all_: bool,
+    name: str | None,
+    disable_autostart: bool,
+    options: ChangeOptions,
 ) -> None:
     """Take over vGPUs that somebody else made: they get a document, and are kept as they are.
 
@@ -33,8 +48,14 @@ def adopt(
     """
     if (vgpu is None) is not all_:
         raise click.UsageError("give a vGPU, or --all")
+    if name is not None and vgpu is None:
+        raise click.UsageError("--name is of one vGPU, --all takes over all")
     client = session.client()
-    edit = {"action": "adopt", "vgpu": vgpu} | ({"sole_starter": True} if disable_autostart else {})
+    edit: dict[str, Any] = {"action": "adopt", "vgpu": vgpu}
+    if name is not None:
+        edit["name"] = name
+    if disable_autostart:
+        edit["sole_starter"] = True
     operation = make(session, client, edit, options)
     if operation is not None:
         found = vgpus_of(client, operation)

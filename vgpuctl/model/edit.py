@@ -60,10 +60,12 @@ class ApplyDocuments:
 class AdoptVgpus:
     """Take over vGPUs that somebody else made: the named one, or (None) all.
 
-    `sole_starter` switches off what starts them beside us; also for one that is ours already.
+    `name` is what the one taken over is called, else that follows from its id.  `sole_starter`
+    switches off what starts them beside us; also for one that is ours already.
     """
 
     vgpu: str | None = None
+    name: str | None = None
     sole_starter: bool = False
 
 

@@ -21,7 +21,15 @@ from vgpuctl.model.edit import AdoptVgpus
 from vgpuctl.model.fact import Unknown, known
 from vgpuctl.model.gpu import ObservedVgpu
 from vgpuctl.model.situation import identity_of, observed_for
-from vgpuctl.service.change import Change, Context, desktop_of, find_domain, find_wish, names_of
+from vgpuctl.service.change import (
+    Change,
+    Context,
+    desktop_of,
+    find_domain,
+    find_wish,
+    name_taken,
+    names_of,
+)
 
 
 def foreign_vgpus(context: Context) -> list[ObservedVgpu]:
@@ -37,6 +45,8 @@ def adopt(edit: AdoptVgpus, context: Context) -> Change:
         wanted = [each for each in foreign if edit.vgpu.lower() in names_of(each)]
         if not wanted:
             wish = find_wish(context, edit.vgpu)
+            if edit.name not in (None, wish.name):
+                raise _named_already(edit.vgpu, wish.name)
             if edit.sole_starter:
                 return _own_start(wish, context)
             raise errors.Conflict(f"vGPU {edit.vgpu} is vgpuctl's already")
@@ -44,7 +54,7 @@ def adopt(edit: AdoptVgpus, context: Context) -> Change:
     result = Change("adopt", edit.vgpu or f"{len(foreign)} vGPUs", forward=True)
     taken = set(context.wishes.vgpus())
     for vgpu in foreign:
-        _adopt_one(vgpu, context, result, taken, sole_starter=edit.sole_starter)
+        _adopt_one(vgpu, context, result, taken, edit)
     return result
 
 
@@ -58,14 +68,14 @@ def _own_start(wish: VgpuWish, context: Context) -> Change:
 
 
 def _adopt_one(
-    vgpu: ObservedVgpu, context: Context, result: Change, taken: set[str], *, sole_starter: bool
+    vgpu: ObservedVgpu, context: Context, result: Change, taken: set[str], edit: AdoptVgpus
 ) -> None:
     """Take over one vGPU as it stands, with the domain whose XML names it."""
     type_id, type_name = _type_of(vgpu)
     attachments = _attachments_of(vgpu, context)
     proposed = _id_in_xml(attachments, context, result)
     vgpu_id = vgpu.mdev_uuid or proposed or context.new_id(f"adopt {vgpu.parent}")
-    name = _name_in_force(vgpu_id, context) or _new_name(vgpu, taken)
+    name = _name(vgpu, vgpu_id, context, taken, edit.name)
     taken.add(name)
     gpu = context.snapshot.gpu_at(vgpu.gpu)
     assert gpu is not None
@@ -87,7 +97,7 @@ def _adopt_one(
         )
     )
     definition = context.snapshot.autostart_of(vgpu_id)
-    if definition is not None and not sole_starter:
+    if definition is not None and not edit.sole_starter:
         result.notes.append(
             f"mdevctl (and libvirt's nodedev by it) starts {vgpu_id} on {definition.parent}; vgpuctl leaves "
             f"that to it. To switch it off: vgpuctl adopt {vgpu.mdev_uuid} --disable-autostart"
@@ -98,7 +108,7 @@ def _adopt_one(
         gpu=known(gpu.uuid) or str(gpu.address),
         uuid=vgpu_id,
         owner=context.owner,
-        sole_starter=sole_starter and definition is not None,
+        sole_starter=edit.sole_starter and definition is not None,
     )
     result.put[key_of(document)] = document
     result.names.append(name)
@@ -141,11 +151,25 @@ def _name_in_force(vgpu_id: UUID, context: Context) -> str | None:
     return None
 
 
-def _new_name(vgpu: ObservedVgpu, taken: set[str]) -> str:
+def _name(vgpu: ObservedVgpu, vgpu_id: UUID, context: Context, taken: set[str], wanted: str | None) -> str:
+    """What to call it; raises Conflict where it has another name, NameTaken where another has that."""
+    in_force = _name_in_force(vgpu_id, context)
+    if in_force is not None:
+        if wanted not in (None, in_force):
+            raise _named_already(str(vgpu_id), in_force)
+        return in_force
+    if wanted is not None:
+        if wanted in taken:
+            raise name_taken(wanted)
+        return wanted
     name = f"adopted-{vgpu.mdev_uuid or vgpu.parent}"
     while name in taken:
         name += "-again"
     return name
+
+
+def _named_already(reference: str, name: str) -> errors.Conflict:
+    return errors.Conflict(f"vGPU {reference} has a document already, and is called {name}", name=name)
 
 
 def _put_in_desktop(name: str, attachments: list[Attachment], context: Context, result: Change) -> None:

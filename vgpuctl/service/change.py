@@ -132,6 +132,11 @@ def names_of(vgpu: ObservedVgpu) -> set[str]:
     return {str(each) for each in (vgpu.mdev_uuid, vf) if each is not None}
 
 
+def name_taken(name: str) -> errors.NameTaken:
+    """What to raise where a new vGPU may not be called so."""
+    return errors.NameTaken(f"there is a vGPU {name!r} already", hint="choose another --name", name=name)
+
+
 def check_source(context: Context, profile: str | None, vgpu_type: str | None) -> str | None:
     """Refuse an unknown profile or type before anything else looks at it; the type's own name."""
     if profile is not None:

@@ -42,6 +42,7 @@ from vgpuctl.service.change import (
     desktop_of,
     find_domain,
     find_wish,
+    name_taken,
     places_named,
 )
 from vgpuctl.service.mending import mend, prune
@@ -94,9 +95,7 @@ def _create(edit: CreateVgpus, context: Context) -> Change:
     result = Change("create", names[0] if edit.count == 1 else f"{edit.count} vGPUs", names=names)
     for name in names:
         if name in taken:
-            raise errors.NameTaken(
-                f"there is a vGPU {name!r} already", hint="choose another --name", name=name
-            )
+            raise name_taken(name)
         document = VgpuDocument(
             name=name, profile=edit.profile, type=edit.type, gpu=edit.gpu, owner=context.owner
         )
