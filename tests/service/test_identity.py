@@ -15,9 +15,9 @@ from vgpuctl.api.edits import parse_edit
 from vgpuctl.model.document import GpuDocument, Repair, VgpuDocument
 from vgpuctl.model.edit import AdoptVgpus, ApplyDocuments, AttachVgpu, CreateVgpus, DeleteVgpu
 from vgpuctl.model.fact import Unknown
-from vgpuctl.model.record import AllocationDropped
+from vgpuctl.model.record import AllocationDropped, OperationState
 from vgpuctl.model.step import SetVfs
-from vgpuctl.service.messages import Observe, RunStep, SweepDue
+from vgpuctl.service.messages import Input, Observe, RunStep, SweepDue
 
 PF = "0000:41:00.0"
 ID = UUID("11111111-2222-4333-8444-555555555555")
@@ -223,14 +223,18 @@ def test_one_document_for_each_gpu(a2: Daemon):
 # GPU instances ----------------------------------------------------------------------------------------
 
 
-def test_unknown_instances_are_not_none(make):
-    """NVML is not asked while the VFs of another GPU are turned: nobody knows what would be destroyed."""
+@pytest.mark.parametrize("is_late", [False, True])
+@pytest.mark.parametrize("is_cut", [True, False])
+def test_unknown_instances_are_not_none(make, is_cut: bool, is_late: bool):
+    """NVML is not asked while VFs are turned: what would be destroyed on another GPU is asked after it."""
     daemon = make(TWO_A100)
     stage, other = daemon.stage, "0000:61:00.0"
     stage.sim.control("mig", {"gpu": "1", "enabled": True})
-    stage.sim.control("mig-cut", {"gpu": "1", "profile": "3g.40gb", "compute": True})
+    if is_cut:
+        stage.sim.control("mig-cut", {"gpu": "1", "profile": "3g.40gb", "compute": True})
     stage.forget()
     asked: list[int] = []
+    looks: list[Input] = []
 
     def meanwhile(name: str, *args: object, **_more: object) -> None:
         if name == "sriov_manage" and args[0] == PF and not asked:
@@ -238,12 +242,24 @@ def test_unknown_instances_are_not_none(make):
             stage._seen = None
             looking = next(each for each in daemon.effects if isinstance(each, Observe))
             daemon.effects.remove(looking)
-            daemon.turn(daemon.perform(looking))
+            looks.append(daemon.perform(looking))
+            if not is_late:
+                daemon.turn(looks.pop())
+                assert asked[0] not in daemon.answers
 
     stage.kernel.instead = meanwhile
-    daemon.do(ApplyDocuments(documents=(GpuDocument(name=PF, vfs=True),)))
-    assert isinstance(daemon.answers[asked[0]].error, errors.FactUnknown)
-    assert stage.observe().gpus[1].gpu_instances
+    daemon.submit(ApplyDocuments(documents=(GpuDocument(name=PF, vfs=True),)))
+    while not asked:
+        daemon.turn(daemon.perform(daemon.effects.pop(0)))
+    daemon.turn(*looks)
+    daemon.until_idle()
+    found = stage.observe().gpus[1]
+    if is_cut:
+        assert isinstance(daemon.answers[asked[0]].error, errors.InvalidGpuState)
+        assert found.gpu_instances
+    else:
+        assert daemon.operation(asked[0]).state is OperationState.SUCCEEDED
+        assert found.vfs
 
 
 @pytest.mark.parametrize("compute", [False, True])

@@ -74,6 +74,11 @@ class Plan:
         return Verdict.MATCH
 
     @property
+    def is_unread(self) -> bool:
+        """Whether nothing stands in the way but what could not be read."""
+        return bool(self.problems) and all(problem.is_unknown for problem in self.problems)
+
+    @property
     def touches(self) -> tuple[str, ...]:
         """The domains whose running guest would notice."""
         return tuple(sorted({name for step in self.steps for name in step.touches}))

@@ -66,6 +66,9 @@ from vgpuctl.service.turn import Turn
 SHOWN_PLANS = 64
 """Shown plans that are kept so that exactly they can be run."""
 
+NVML = "host/nvml"
+"""The name under which it is noted until when NVML was not asked."""
+
 _PAUSED = errors.NotRestored("background changes are paused", hint="vgpuctl resume")
 _WAITS = errors.NotRestored("an operation on it waits for something that cannot be read yet")
 _LATE = "vgpuctl operation list shows who works on the same; vgpuctl host show, what does not answer"
@@ -144,7 +147,7 @@ class Engine:
             case Observed(number=number, snapshot=snapshot):
                 self._observed(number, snapshot)
             case StepDone():
-                self._progress.step_done(item)
+                self._step_done(item)
             case CancelRequested():
                 self._cancel(item)
             case PauseRequested():
@@ -241,6 +244,14 @@ class Engine:
             refused=refused,
         )
 
+    def _step_done(self, item: StepDone) -> None:
+        was_shut = self._progress.under_way.shuts_nvml()
+        if was_shut:
+            self.observations.note_change((NVML,))
+        self._progress.step_done(item)
+        if was_shut and not self._progress.under_way.shuts_nvml():
+            self._next_in_turn()
+
     def _cancel(self, item: CancelRequested) -> None:
         try:
             self._progress.cancel(item.operation, item.requester)
@@ -296,7 +307,12 @@ class Engine:
             edit = shown.edit
         assert edit is not None
         ids = shown.ids if shown else {}
-        made, scope, wishes = self._planning.proposal(edit, request.who, snapshot, ids)
+        try:
+            made, scope, wishes = self._planning.proposal(edit, request.who, snapshot, ids)
+        except errors.FactUnknown:
+            if not self._waits_for_nvml(request, number, frozenset()):
+                raise
+            return
         if not request.dry_run and (scope & self._progress.busy() or self._is_behind(scope)):
             # Whoever ends asks for a new observation for those who wait.
             self._waiting.append(Waiting(request, number, behind=scope))
@@ -304,6 +320,8 @@ class Engine:
         names = scope | (self.observations.changed_lanes() if isinstance(edit, AdoptVgpus) else frozenset())
         if not self.observations.show(names, number):
             self._waiting.append(Waiting(request, self.observations.need()))
+            return
+        if made.plan.is_unread and self._waits_for_nvml(request, number, scope):
             return
         if shown is not None and not made.does_the_same_as(shown):
             raise errors.PlanStale(
@@ -318,6 +336,16 @@ class Engine:
         refuse_problems(made.plan)
         operation = self._start(made, request, scope, wishes)
         self._turn.answer(request.ticket, operation)
+
+    def _waits_for_nvml(self, request: Submitted, number: int, behind: frozenset[str]) -> bool:
+        """Put off what could not be read because NVML is not asked while a GPU is changed; whether it was."""
+        if self._progress.under_way.shuts_nvml():
+            self._waiting.append(Waiting(request, number, behind=behind))
+        elif not self.observations.show((NVML,), number):
+            self._waiting.append(Waiting(request, self.observations.need()))
+        else:
+            return False
+        return True
 
     def _operation_of_key(self, key: str | None) -> OperationStarted | None:
         """The operation of that idempotency key, among those in memory; the store knows the others."""

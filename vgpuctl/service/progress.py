@@ -188,11 +188,7 @@ class Progress:
         rolling_back = operation.state is OperationState.ROLLING_BACK
         result = self._planning.left(snapshot, run.scope, frozenset(run.avoid), operation)
         problem = result.problems[0].error.to_problem() if result.problems else None
-        if (
-            result.problems
-            and all(each.is_unknown for each in result.problems)
-            and self._is_patient(run, result)
-        ):
+        if result.is_unread and self._is_patient(run, result):
             return
         run.patience_ends_s = None
         if run.round >= (2 * ROUNDS if rolling_back else ROUNDS):

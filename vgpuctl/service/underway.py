@@ -6,11 +6,21 @@ from collections.abc import Mapping
 from uuid import UUID
 
 from vgpuctl.model.pci import GpuAddress
-from vgpuctl.model.step import AttachHostdev, CreateVgpu, DetachHostdev, Effect, RemoveVgpu, SetVfs, Step
+from vgpuctl.model.step import (
+    AttachHostdev,
+    CreateVgpu,
+    DetachHostdev,
+    Effect,
+    RemoveVgpu,
+    SetMigMode,
+    SetVfs,
+    Step,
+)
 from vgpuctl.service.run import Run
 
 _ASK_LIBVIRT = (SetVfs, RemoveVgpu, AttachHostdev, DetachHostdev)
 """What is done only after libvirt was asked: it does not answer while a start waits."""
+_SHUT_NVML = (SetVfs, SetMigMode)
 
 
 class UnderWay:
@@ -37,6 +47,10 @@ class UnderWay:
     def turns_vfs(self, gpu: GpuAddress) -> bool:
         """Whether the VFs of that GPU are being turned now."""
         return any(isinstance(each, SetVfs) and each.gpu.address == gpu for each in self.running())
+
+    def shuts_nvml(self) -> bool:
+        """Whether a step runs for which nobody may have a GPU open: NVML is not asked meanwhile."""
+        return any(isinstance(each, _SHUT_NVML) for each in self.running())
 
     def coming(self, names: frozenset[str]) -> frozenset[str]:
         """Those of these vGPUs which are about to be made, and wait for nobody who asks libvirt."""
