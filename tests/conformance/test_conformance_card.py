@@ -67,6 +67,8 @@ def test_a_vf_is_where_its_types_are(there):
 
 @pytest.mark.read_only
 def test_a_capture_is_json_and_names_no_gpu(there):
-    """What a bug report carries: no UUID of a card."""
-    text = json.dumps(there.host.capture())
+    """What a bug report carries: no UUID of a card, and all that NVML says of it."""
+    document = there.host.capture()
+    text = json.dumps(document)
+    assert document["nvml"]["gpus"][0]["virtualization_mode"] == 3
     assert known(there.gpu().uuid) not in text

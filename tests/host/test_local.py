@@ -195,6 +195,7 @@ def test_a_vf_in_a_guest_is_not_released():
 def test_a_capture_names_the_card_and_not_the_host(sim):
     document = local(sim).capture()
     assert document["format"] == "vgpuctl-capture/1"
+    assert {each["virtualization_mode"] for each in document["nvml"]["gpus"]} == {3}
     assert any("0000:41:00.0" in path for path in document["files"])
     assert "without libvirt" in str(document["domains"])
 
@@ -223,9 +224,9 @@ def test_nvml_stays_away_while_sriov_manage_runs():
     asked = []
 
     class Nvml:
-        def host(self, timeout_s):
+        def host(self, timeout_s, **more):
             asked.append(timeout_s)
-            return sim.nvml.host(timeout_s)
+            return sim.nvml.host(timeout_s, **more)
 
         def release(self):
             asked.clear()

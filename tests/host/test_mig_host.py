@@ -263,7 +263,7 @@ def test_our_own_nvml_helper_is_nobody_who_has_the_gpu_open(rig, monkeypatch):
     asked, release = rig.nvml.host, rig.nvml.release
     node = {"/dev/nvidia0": (Holder(pid=474, command="python3"),)}
     opened = []
-    monkeypatch.setattr(rig.nvml, "host", lambda timeout_s: opened.append(1) or asked(timeout_s))
+    monkeypatch.setattr(rig.nvml, "host", lambda *limits, **more: opened.append(1) or asked(*limits, **more))
     monkeypatch.setattr(rig.nvml, "release", lambda: opened.clear() or release())
     monkeypatch.setattr(rig.sim.handles, "holders", lambda: node if opened else {})
     rig.nvml.host(1)

@@ -209,7 +209,7 @@ def test_nvml_that_hangs_is_unknown():
     gate = threading.Event()
 
     class Nvml:
-        def host(self, timeout_s):
+        def host(self, timeout_s, **_more):
             gate.wait()
 
     seen = local(sim, nvml=Nvml(), nvml_timeout_s=0.05).observe()

@@ -98,12 +98,12 @@ def test_a_held_vgpu_has_a_holder_and_runs():
     host = with_vfs("l40s")
     set_type(host, 0, "L40S-8Q")
     set_type(host, 1, "L40S-8Q")
-    assert host.nvml.host(1).gpus[0].active == ()
+    assert host.nvml.host(1, in_full=True).gpus[0].active == ()
     held = host.control("hold", {"vgpu": vf(0), "domain": "desk-1"})
     group = host.kernel.link(f"{DEVICES}/{vf(0)}/iommu_group")
     assert held["device"] == f"/dev/vfio/{group}"
     assert host.handles.holders() == {held["device"]: (Holder(held["pid"], "qemu-system-x86", "desk-1"),)}
-    assert [each.type_id for each in host.nvml.host(1).gpus[0].active] == [1152]
+    assert [each.type_id for each in host.nvml.host(1, in_full=True).gpus[0].active] == [1152]
     with pytest.raises(Conflict):
         host.control("hold", {"vgpu": vf(0)})
 

@@ -267,9 +267,8 @@ class LocalHost:
                 domains = self._hypervisor.domains()
             except VgpuctlError as error:
                 domains = Unknown(error.message)
-        return capture(
-            self._kernel, self._nvml.host(self._nvml_timeout_s), domains, taken_at=self._clock.now()
-        )
+        nvml = self._nvml.host(self._nvml_timeout_s, in_full=True)
+        return capture(self._kernel, nvml, domains, taken_at=self._clock.now())
 
     def _libvirt(self) -> HypervisorPort:
         if self._hypervisor is None:

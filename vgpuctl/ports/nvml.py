@@ -19,9 +19,9 @@ class NvmlGpu:
     `types` are the supported vGPU types.  `gi_profiles` are the GPU-instance profiles with their
     placements, `gpu_instances` what is cut; Unknown without MIG.
 
-    What follows decides nothing and is shown nowhere; a capture carries it.  `virtualization_mode` is
-    3 on a host for vGPUs.  `host_vgpu_mode` is 0 without SR-IOV, 1 with it.  `active` are the vGPUs whose
-    VM runs (an idle vGPU is not listed).
+    What follows decides nothing and is shown nowhere: it is asked for a capture alone.
+    `virtualization_mode` is 3 on a host for vGPUs.  `host_vgpu_mode` is 0 without SR-IOV, 1 with it.
+    `active` are the vGPUs whose VM runs (an idle vGPU is not listed).
     """
 
     address: PciAddress
@@ -30,13 +30,13 @@ class NvmlGpu:
     fb_mib: Fact[int]
     mig_current: Fact[bool]
     mig_pending: Fact[bool]
-    virtualization_mode: Fact[int]
-    host_vgpu_mode: Fact[int]
     mixed_size: Fact[bool]
     types: Fact[tuple[VgpuType, ...]]
-    active: Fact[tuple[NvmlVgpu, ...]]
     gi_profiles: Fact[tuple[MigProfile, ...]] = NOT_READ
     gpu_instances: Fact[tuple[GpuInstance, ...]] = NOT_READ
+    virtualization_mode: Fact[int] = NOT_READ
+    host_vgpu_mode: Fact[int] = NOT_READ
+    active: Fact[tuple[NvmlVgpu, ...]] = NOT_READ
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,8 +132,11 @@ class NvmlDone:
 class Nvml(Protocol):
     """NVML, in a process of its own, since its calls can hang and its clients block sriov-manage."""
 
-    def host(self, timeout_s: float) -> Fact[NvmlHost]:
-        """Everything in one call; Unknown with the reason when NVML cannot be asked at all."""
+    def host(self, timeout_s: float, *, in_full: bool = False) -> Fact[NvmlHost]:
+        """Everything in one call, with `in_full` what only a capture carries too.
+
+        Unknown with the reason when NVML cannot be asked at all.
+        """
         ...
 
     def order(self, order: NvmlOrder, timeout_s: float) -> Fact[NvmlDone]:

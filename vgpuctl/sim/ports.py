@@ -6,9 +6,10 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
-from vgpuctl.model.fact import Fact, Unknown
+from vgpuctl.model.fact import NOT_READ, Fact, Unknown
 from vgpuctl.model.gpu import Holder
 from vgpuctl.ports.kernel import CommandResult, KernelLogLine, Uevent
 from vgpuctl.ports.nvml import (
@@ -119,7 +120,7 @@ class SimNvml:
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
 
-    def host(self, timeout_s: float) -> Fact[NvmlHost]:
+    def host(self, timeout_s: float, *, in_full: bool = False) -> Fact[NvmlHost]:
         """Everything in one call; Unknown when it fails or hangs."""
         try:
             found: Fact[NvmlHost] = self._transport.call("nvml", timeout_s=timeout_s)
@@ -127,7 +128,7 @@ class SimNvml:
             return Unknown(f"NVML did not answer within {timeout_s:g} s")
         except OSError as error:
             return Unknown(f"the simulated host does not answer: {error}")
-        return found
+        return found if in_full or isinstance(found, Unknown) else _as_asked(found)
 
     def order(self, order: NvmlOrder, timeout_s: float) -> Fact[NvmlDone]:
         """Change MIG; Unknown when it hangs."""
@@ -168,3 +169,9 @@ class SimHandles:
         except OSError as error:
             return Unknown(f"the simulated host does not answer: {error}")
         return found
+
+
+def _as_asked(answer: NvmlHost) -> NvmlHost:
+    """An answer without what only a capture carries."""
+    unasked: dict[str, Any] = dict.fromkeys(("virtualization_mode", "host_vgpu_mode", "active"), NOT_READ)
+    return replace(answer, gpus=tuple(replace(gpu, **unasked) for gpu in answer.gpus))

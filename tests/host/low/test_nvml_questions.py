@@ -12,14 +12,14 @@ from nvml_stub import fails, stub, without
 
 from vgpuctl.host.nvml import helper, questions
 from vgpuctl.host.nvml.questions import KnownTypes, describe_host
-from vgpuctl.model.fact import Unknown
+from vgpuctl.model.fact import NOT_READ, Unknown
 from vgpuctl.model.pci import PciAddress
 from vgpuctl.model.types import TypeKind, VgpuType
 from vgpuctl.ports.nvml import NvmlGpu, NvmlHost, NvmlVgpu
 
 
 def gpu_of(nvml, memory: KnownTypes | None = None) -> NvmlGpu:
-    host = describe_host(nvml, memory)
+    host = describe_host(nvml, memory, in_full=True)
     assert isinstance(host, NvmlHost)
     (gpu,) = host.gpus
     return gpu
@@ -33,7 +33,7 @@ def test_a_host():
         "frl_fps": 60,
         "licence": "NVIDIA RTX Virtual Workstation,5.0",
     }
-    assert describe_host(stub()) == NvmlHost(
+    assert describe_host(stub(), in_full=True) == NvmlHost(
         driver_version="550.54.16",
         gpus=(
             NvmlGpu(
@@ -198,6 +198,19 @@ def test_a_type_of_another_grammar_keeps_its_name():
     assert {(each.name, each.series) for each in types} == {("Next-Thing", "")}
 
 
+def test_a_look_does_not_ask_what_only_a_capture_carries():
+    asked = (
+        "nvmlDeviceGetVirtualizationMode",
+        "nvmlDeviceGetHostVgpuMode",
+        "nvmlDeviceGetActiveVgpus",
+        "nvmlVgpuInstanceGetType",
+    )
+    calls = dict.fromkeys(asked, lambda *_: pytest.fail("asked"))
+    host = describe_host(stub(**calls))
+    assert isinstance(host, NvmlHost)
+    assert host.gpus[0].active == host.gpus[0].virtualization_mode == host.gpus[0].host_vgpu_mode == NOT_READ
+
+
 def test_the_vm_of_another_hypervisor_is_not_a_uuid():
     active = gpu_of(stub(nvmlVgpuInstanceGetVmID=lambda vgpu: ("17", 0))).active
     assert not isinstance(active, Unknown)
@@ -207,7 +220,7 @@ def test_the_vm_of_another_hypervisor_is_not_a_uuid():
 def test_the_pci_id_of_a_vgpu_is_not_asked():
     """NVIDIA's header: "the PCI Id of the GPU as seen inside the VM"; it would pass for the VF's."""
     nvml = stub(nvmlVgpuInstanceGetGpuPciId=lambda vgpu: nvml.calls.append("asked"))
-    describe_host(nvml)
+    describe_host(nvml, in_full=True)
     assert "asked" not in nvml.calls
 
 

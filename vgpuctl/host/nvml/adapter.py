@@ -50,9 +50,10 @@ class HelperNvml:
         self._is_new = False
         self._started_s = 0.0
 
-    def host(self, timeout_s: float) -> Fact[NvmlHost]:
+    def host(self, timeout_s: float, *, in_full: bool = False) -> Fact[NvmlHost]:
         """Everything in one answer; Unknown with the reason when there is none in time."""
-        found: Fact[NvmlHost] = self._answer(b"{}\n", NvmlHost, timeout_s)
+        request = b'{"in_full": true}\n' if in_full else b"{}\n"
+        found: Fact[NvmlHost] = self._answer(request, NvmlHost, timeout_s)
         return found
 
     def order(self, order: NvmlOrder, timeout_s: float) -> Fact[NvmlDone]:
@@ -220,7 +221,7 @@ class NullNvml:
     def __init__(self, reason: str = "NVML is not used on this host") -> None:
         self._answer = Unknown(reason)
 
-    def host(self, timeout_s: float) -> Fact[NvmlHost]:  # noqa: ARG002  # the port's signature
+    def host(self, timeout_s: float, *, in_full: bool = False) -> Fact[NvmlHost]:  # noqa: ARG002  # the port's
         """Unknown, always."""
         return self._answer
 

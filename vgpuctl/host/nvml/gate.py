@@ -33,10 +33,10 @@ class NvmlGate:
         self._asking = 0
         self._closed = 0
 
-    def host(self, timeout_s: float) -> Fact[NvmlHost]:
+    def host(self, timeout_s: float, *, in_full: bool = False) -> Fact[NvmlHost]:
         """Everything in one answer; Unknown while the gate is closed."""
         closed = Unknown("NVML is not asked while VFs are turned on or off")
-        return self._ask(lambda: self._nvml.host(timeout_s), 0.0, closed)
+        return self._ask(lambda: self._nvml.host(timeout_s, in_full=in_full), 0.0, closed)
 
     def order(self, order: NvmlOrder, timeout_s: float) -> Fact[NvmlDone]:
         """Change a GPU, once the gate is open; Unknown where it does not open in time."""

@@ -1,4 +1,7 @@
-"""The process that talks to NVML: one JSON line in, one JSON line out; `{}` asks everything.
+"""The process that talks to NVML: one JSON line in, one JSON line out.
+
+`{}` asks for what a look at the host needs, `{"in_full": true}` for what a capture carries too; all
+else is an order.
 
 With `--greet` it begins with a line of its own, once it is ready to be asked.
 
@@ -21,11 +24,15 @@ from vgpuctl.model import codec
 from vgpuctl.model.fact import Fact, Unknown
 from vgpuctl.ports.nvml import NvmlDone, NvmlHost, NvmlOrder
 
+_IN_FULL = b'{"in_full": true}'
 
-def answer(load: Callable[[], Any], memory: KnownTypes | None = None) -> Fact[NvmlHost]:
+
+def answer(
+    load: Callable[[], Any], memory: KnownTypes | None = None, *, in_full: bool = False
+) -> Fact[NvmlHost]:
     """What NVML says, through the module that `load` returns."""
     nvml = _loaded(load)
-    return nvml if isinstance(nvml, Unknown) else describe_host(nvml, memory)
+    return nvml if isinstance(nvml, Unknown) else describe_host(nvml, memory, in_full=in_full)
 
 
 def obey(load: Callable[[], Any], order: NvmlOrder) -> Fact[NvmlDone]:
@@ -45,8 +52,9 @@ def _reply(line: bytes, memory: KnownTypes) -> str:
     def load() -> Any:
         return importlib.import_module("pynvml")
 
-    if line.strip() in (b"", b"{}"):
-        return codec.dumps(answer(load, memory), NvmlHost | Unknown)
+    asked = line.strip()
+    if asked in (b"", b"{}", _IN_FULL):
+        return codec.dumps(answer(load, memory, in_full=asked == _IN_FULL), NvmlHost | Unknown)
     return codec.dumps(obey(load, codec.loads(line.decode(), NvmlOrder)), NvmlDone | Unknown)
 
 

@@ -42,7 +42,7 @@ KnownTypes = dict[tuple[Any, ...], VgpuType]
 """What was told of vGPU types, by driver, GPU, its modes, and id: for those it stays the same."""
 
 
-def describe_host(nvml: Any, memory: KnownTypes | None = None) -> Fact[NvmlHost]:
+def describe_host(nvml: Any, memory: KnownTypes | None = None, *, in_full: bool = False) -> Fact[NvmlHost]:
     """Everything about this host in one section between nvmlInit and nvmlShutdown.
 
     An initialised client keeps the GPUs open, and sriov-manage then fails (hardware.md 5).  What is asked
@@ -54,12 +54,12 @@ def describe_host(nvml: Any, memory: KnownTypes | None = None) -> Fact[NvmlHost]
     if isinstance(begun, Unknown):
         return begun
     try:
-        return _describe(nvml, {} if memory is None else memory)
+        return _describe(nvml, {} if memory is None else memory, in_full=in_full)
     finally:
         ask(nvml, "nvmlShutdown")
 
 
-def _describe(nvml: Any, memory: KnownTypes) -> Fact[NvmlHost]:
+def _describe(nvml: Any, memory: KnownTypes, *, in_full: bool) -> Fact[NvmlHost]:
     count = ask(nvml, "nvmlDeviceGetCount")
     if isinstance(count, Unknown):
         return count
@@ -67,7 +67,9 @@ def _describe(nvml: Any, memory: KnownTypes) -> Fact[NvmlHost]:
     # A GPU without a handle (lost, no permission) has no address either: sysfs shows that it is there.
     driver = then(ask(nvml, "nvmlSystemGetDriverVersion"), text)
     described = [
-        _describe_gpu(nvml, handle, driver, memory) for handle in handles if not isinstance(handle, Unknown)
+        _describe_gpu(nvml, handle, driver, memory, in_full=in_full)
+        for handle in handles
+        if not isinstance(handle, Unknown)
     ]
     return NvmlHost(
         driver_version=driver,
@@ -75,7 +77,9 @@ def _describe(nvml: Any, memory: KnownTypes) -> Fact[NvmlHost]:
     )
 
 
-def _describe_gpu(nvml: Any, handle: Any, driver: Fact[str], memory: KnownTypes) -> NvmlGpu | None:
+def _describe_gpu(
+    nvml: Any, handle: Any, driver: Fact[str], memory: KnownTypes, *, in_full: bool
+) -> NvmlGpu | None:
     address = then(ask(nvml, "nvmlDeviceGetPciInfo", handle), lambda info: _address(info.busId))
     if isinstance(address, Unknown):
         return None
@@ -90,17 +94,24 @@ def _describe_gpu(nvml: Any, handle: Any, driver: Fact[str], memory: KnownTypes)
         fb_mib=then(ask(nvml, "nvmlDeviceGetMemoryInfo", handle), lambda memory: int(memory.total) // _MIB),
         mig_current=then(mig, lambda modes: bool(modes[0])),
         mig_pending=then(mig, lambda modes: bool(modes[1])),
-        virtualization_mode=ask(nvml, "nvmlDeviceGetVirtualizationMode", handle),
-        host_vgpu_mode=ask(nvml, "nvmlDeviceGetHostVgpuMode", handle),
         mixed_size=mixed_size,
         types=_types(nvml, handle, of_what, memory),
-        active=then(
+        gi_profiles=mig if isinstance(mig, Unknown) else gi_profiles(nvml, handle, is_on=bool(mig[0])),
+        gpu_instances=mig if isinstance(mig, Unknown) else gpu_instances(nvml, handle, is_on=bool(mig[0])),
+        **(_for_a_capture(nvml, handle) if in_full else {}),
+    )
+
+
+def _for_a_capture(nvml: Any, handle: Any) -> dict[str, Any]:
+    """What decides nothing: a look at the host is spared four calls for each vGPU that runs."""
+    return {
+        "virtualization_mode": ask(nvml, "nvmlDeviceGetVirtualizationMode", handle),
+        "host_vgpu_mode": ask(nvml, "nvmlDeviceGetHostVgpuMode", handle),
+        "active": then(
             ask(nvml, "nvmlDeviceGetActiveVgpus", handle),
             lambda vgpus: tuple(_describe_vgpu(nvml, vgpu) for vgpu in vgpus),
         ),
-        gi_profiles=mig if isinstance(mig, Unknown) else gi_profiles(nvml, handle, is_on=bool(mig[0])),
-        gpu_instances=mig if isinstance(mig, Unknown) else gpu_instances(nvml, handle, is_on=bool(mig[0])),
-    )
+    }
 
 
 def _types(
