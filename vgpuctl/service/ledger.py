@@ -108,6 +108,8 @@ def operation_of(entries: tuple[LogEntry, ...]) -> Operation | None:
 
 ENDED_KEPT = 256
 """Ended operations kept in memory; older ones are read back from the store."""
+STEPS_KEPT = 8192
+"""Steps of ended operations kept in memory, some 1.5 kB each."""
 
 
 @dataclass(slots=True)
@@ -156,5 +158,9 @@ class Ledger:
 
     def _forget_oldest(self) -> None:
         ended = [key for key, each in self.operations.items() if each.state.has_ended]
-        for key in ended[: max(0, len(ended) - ENDED_KEPT)]:
-            del self.operations[key]
+        steps = 0
+        for place, key in enumerate(reversed(ended)):
+            steps += len(self.operations[key].runs)
+            # The newest stays whatever it is: whoever has just ended is asked for.
+            if place and (place >= ENDED_KEPT or steps > STEPS_KEPT):
+                del self.operations[key]
