@@ -22,7 +22,7 @@ from vgpuctl.host.sighting import Sighting, device_id, driver_words
 from vgpuctl.host.watch import Hanging, Watch, deadline_in
 from vgpuctl.model.allocation import GpuIdentity
 from vgpuctl.model.domain import Domain, Hostdev, MdevSource, PciSource, vgpu_of_alias
-from vgpuctl.model.fact import Fact, Unknown, known
+from vgpuctl.model.fact import NOT_READ, Fact, Unknown, known
 from vgpuctl.model.gpu import FrameworkKind, GpuInstance, Holder, ObservedVgpu, Vf
 from vgpuctl.model.mig.compute import may_stand_on
 from vgpuctl.model.pci import GpuAddress
@@ -49,6 +49,8 @@ class Guard:
         self._hypervisor = hypervisor
         self._watch = Watch()
         self._one_pass = threading.Lock()
+        self._passes = 0
+        self._holders: Fact[Holders] = NOT_READ
 
     def same_card(self, gpu: GpuIdentity) -> None:
         """Raise CardChanged when another card stands at that address.
@@ -167,16 +169,23 @@ class Guard:
         _refuse_held(everybody, "a GPU of this host, all of which a reset on NVSwitch takes along,")
 
     def _all_holders(self) -> Fact[Holders]:
-        """The open handles; /proc/PID/cmdline of a process that hangs in the kernel can hang as well."""
+        """The open handles, by a pass that begins after now; those who wait for one share the next.
+
+        /proc/PID/cmdline of a process that hangs in the kernel can hang as well.
+        """
         deadline = deadline_in(HANDLES_S)
+        passes = self._passes
         if not self._one_pass.acquire(timeout=HANDLES_S):
             return Unknown("an earlier pass over the open handles has not ended")
         try:
-            return self._watch.start("open handles", self._handles.holders).result(deadline)
+            if self._passes == passes:
+                self._passes, self._holders = passes + 1, NOT_READ
+                self._holders = self._watch.start("open handles", self._handles.holders).result(deadline)
         except Hanging as error:
-            return Unknown(str(error))
+            self._holders = Unknown(str(error))
         finally:
             self._one_pass.release()
+        return self._holders
 
     def _no_running_domain(
         self, names: Callable[[Hostdev], bool], what: str, facts: dict[str, object]
