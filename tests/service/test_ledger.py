@@ -28,8 +28,13 @@ def ended(ledger: Ledger, number: int, steps: int) -> UUID:
     key = begun(ledger, number)
     for _ in range(steps):
         ledger.fold(StepStarted(operation=key, round=1, step=STEP, boot_id=""), NOW)
-    ledger.fold(OperationEnded(id=key, state=OperationState.SUCCEEDED, problem=None, result={}), NOW)
+    end(ledger, key)
     return key
+
+
+def end(ledger: Ledger, key: UUID) -> None:
+    """It ends well."""
+    ledger.fold(OperationEnded(id=key, state=OperationState.SUCCEEDED, problem=None, result={}), NOW)
 
 
 @pytest.mark.parametrize(("steps", "kept"), [(0, ENDED_KEPT), (STEPS_KEPT // 4, 4), (STEPS_KEPT + 1, 1)])
@@ -38,3 +43,11 @@ def test_the_newest_are_kept_as_far_as_their_steps_are_few(steps: int, kept: int
     under_way = begun(ledger, 0)
     keys = [ended(ledger, number, steps) for number in range(1, kept + 3)]
     assert list(ledger.operations) == [under_way, *keys[-kept:]]
+
+
+def test_what_ended_last_is_kept_however_early_it_began() -> None:
+    ledger = Ledger()
+    early = begun(ledger, 0)
+    ended(ledger, 1, STEPS_KEPT + 1)
+    end(ledger, early)
+    assert early in ledger.operations

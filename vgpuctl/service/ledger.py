@@ -145,7 +145,9 @@ class Ledger:
             case OperationRollingBack(id=operation_id):
                 self.operations[operation_id].fold(record, at)
             case OperationEnded(id=operation_id):
-                self.operations[operation_id].fold(record, at)
+                # To the end: what ended last is forgotten last, whenever it began.
+                ended = self.operations[operation_id] = self.operations.pop(operation_id)
+                ended.fold(record, at)
                 self._forget_oldest()
             case PauseSet(paused=paused):
                 self.paused = paused
