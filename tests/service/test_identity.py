@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from uuid import UUID
@@ -260,6 +261,47 @@ def test_unknown_instances_are_not_none(make, is_cut: bool, is_late: bool):
     else:
         assert daemon.operation(asked[0]).state is OperationState.SUCCEEDED
         assert found.vfs
+
+
+def while_vfs_are_turned(daemon: Daemon, work: Callable[[], None]) -> None:
+    """Have the VFs of the first GPU turned on, and `work` done meanwhile."""
+    begun: list[str] = []
+
+    def meanwhile(name: str, *args: object, **_more: object) -> None:
+        if name == "sriov_manage" and args[0] == PF and not begun:
+            begun.append(name)
+            work()
+
+    daemon.stage.kernel.instead = meanwhile
+    daemon.submit(ApplyDocuments(documents=(GpuDocument(name=PF, vfs=True),)))
+    while not begun:
+        daemon.turn(daemon.perform(daemon.effects.pop(0)))
+
+
+def look(daemon: Daemon) -> None:
+    """Carry out the observation that was asked for."""
+    daemon.stage._seen = None
+    (looking,) = [each for each in daemon.effects if isinstance(each, Observe)]
+    daemon.effects.remove(looking)
+    daemon.turn(daemon.perform(looking))
+
+
+def test_a_plan_that_is_shown_late_is_in_nobodys_way(make):
+    """It waits until NVML can be asked; who changes the same GPU and needs no NVML does not."""
+    daemon, other = make(TWO_A100), "0000:61:00.0"
+    daemon.stage.sim.control("mig", {"gpu": "1", "enabled": True})
+    asked: list[int] = []
+
+    def work() -> None:
+        for vfs in (True, None):
+            edit = ApplyDocuments(documents=(GpuDocument(name=other, vfs=vfs),))
+            asked.append(daemon.submit(edit, dry_run=vfs is True))
+            look(daemon)
+        assert [ticket in daemon.answers for ticket in asked] == [False, True]
+
+    while_vfs_are_turned(daemon, work)
+    daemon.until_idle()
+    assert daemon.answers[asked[0]].error is None
 
 
 @pytest.mark.parametrize("compute", [False, True])

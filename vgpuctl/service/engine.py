@@ -340,6 +340,8 @@ class Engine:
     def _waits_for_nvml(self, request: Submitted, number: int, behind: frozenset[str]) -> bool:
         """Put off what could not be read because NVML is not asked while a GPU is changed; whether it was."""
         if self._progress.under_way.shuts_nvml():
+            # Whoever only wants to see a plan is in nobody's way.
+            behind = frozenset() if request.dry_run else behind
             self._waiting.append(Waiting(request, number, behind=behind))
         elif not self.observations.show((NVML,), number):
             self._waiting.append(Waiting(request, self.observations.need()))
