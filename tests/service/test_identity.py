@@ -278,12 +278,12 @@ def while_vfs_are_turned(daemon: Daemon, work: Callable[[], None]) -> None:
         daemon.turn(daemon.perform(daemon.effects.pop(0)))
 
 
-def look(daemon: Daemon) -> None:
-    """Carry out the observation that was asked for."""
+def look(daemon: Daemon) -> Input:
+    """Carry out the observation that was asked for; its answer, untold."""
     daemon.stage._seen = None
     (looking,) = [each for each in daemon.effects if isinstance(each, Observe)]
     daemon.effects.remove(looking)
-    daemon.turn(daemon.perform(looking))
+    return daemon.perform(looking)
 
 
 def test_a_plan_that_is_shown_late_is_in_nobodys_way(make):
@@ -296,12 +296,40 @@ def test_a_plan_that_is_shown_late_is_in_nobodys_way(make):
         for vfs in (True, None):
             edit = ApplyDocuments(documents=(GpuDocument(name=other, vfs=vfs),))
             asked.append(daemon.submit(edit, dry_run=vfs is True))
-            look(daemon)
+            daemon.turn(look(daemon))
         assert [ticket in daemon.answers for ticket in asked] == [False, True]
 
     while_vfs_are_turned(daemon, work)
     daemon.until_idle()
     assert daemon.answers[asked[0]].error is None
+
+
+@pytest.mark.parametrize("is_late", [False, True])
+def test_the_next_round_waits_no_longer_than_nvml_is_away(make, is_late: bool):
+    """No sweep has to come: after MIG mode, no event of the kernel's asks for one."""
+    daemon = make(TWO_A100)
+    edit = {"action": "set-mig", "gpu": "0000:61:00.0", "mig": {"profiles": {"1g.10gb": 2}}}
+    ticket = daemon.submit(parse_edit(edit))
+    ended: list[Input] = []
+    while len(ended) < 2:  # MIG mode, then its VFs: what follows is planned from what NVML says then
+        if ended:
+            daemon.turn(ended[-1])
+        while not isinstance(daemon.effects[0], RunStep):
+            daemon.turn(daemon.perform(daemon.effects.pop(0)))
+        ended.append(daemon.perform(daemon.effects.pop(0)))
+
+    looks: list[Input] = []
+
+    def work() -> None:
+        daemon.turn(ended[-1])
+        looks.append(look(daemon))
+        if not is_late:
+            daemon.turn(looks.pop())
+
+    while_vfs_are_turned(daemon, work)
+    daemon.turn(*looks)
+    daemon.until_idle()
+    assert daemon.operation(ticket).state is OperationState.SUCCEEDED
 
 
 @pytest.mark.parametrize("compute", [False, True])

@@ -235,6 +235,8 @@ class Engine:
                 self._turn.refuse(each.request.ticket, error)
         self._drifts.note(number, seen, self.differing(seen), self._progress.busy())
         refused = self._sweep(number, seen)
+        if not self.observations.show((NVML,), number):
+            self._unpark()
         self.outlook = boot.outlook(
             self._turn.ledger.in_force(),
             self._places.seen(seen, self._progress.under_way.running()).values(),
@@ -251,6 +253,12 @@ class Engine:
         self._progress.step_done(item)
         if was_shut and not self._progress.under_way.shuts_nvml():
             self._next_in_turn()
+            self._unpark()
+
+    def _unpark(self) -> None:
+        """Look again for operations that could not read what NVML tells; their next sweep may be far."""
+        if self._progress.has_parked:
+            self._progress.unpark()
 
     def _cancel(self, item: CancelRequested) -> None:
         try:

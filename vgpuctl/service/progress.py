@@ -81,6 +81,11 @@ class Progress:
         """Whether nothing runs."""
         return not self._runs
 
+    @property
+    def has_parked(self) -> bool:
+        """Whether an operation waits for the next sweep, because something could not be read."""
+        return any(run.is_parked for run in self._runs.values())
+
     def busy(self) -> frozenset[str]:
         """Every name that an operation works on now."""
         return frozenset(name for run in self._runs.values() for name in run.scope)
