@@ -13,10 +13,10 @@ import pytest
 from tests.support.stage import Daemon, Stage, faults_of, show
 from vgpuctl import errors
 from vgpuctl.api.edits import parse_edit
-from vgpuctl.model.document import GpuDocument, Repair, VgpuDocument
+from vgpuctl.model.document import DocumentKey, DocumentKind, GpuDocument, Repair, VgpuDocument
 from vgpuctl.model.edit import AdoptVgpus, ApplyDocuments, AttachVgpu, CreateVgpus, DeleteVgpu
 from vgpuctl.model.fact import Unknown
-from vgpuctl.model.record import AllocationDropped, OperationState
+from vgpuctl.model.record import AllocationDropped, OperationState, WishDropped
 from vgpuctl.model.step import SetVfs
 from vgpuctl.service.messages import Input, Observe, RunStep, SweepDue
 
@@ -107,6 +107,17 @@ def test_an_mdev_of_somebody_else_is_adopted_or_left_alone(t4: Daemon, vgpu_type
     with pytest.raises(errors.InvalidInput, match=f"vgpuctl adopt {uuid}"):
         t4.do(ApplyDocuments(documents=(VgpuDocument(name="mine", type=vgpu_type, uuid=UUID(uuid)),)))
     assert [name for name, _ in standing(t4)] == ["T4-4Q"]
+
+
+def test_adopting_removes_nobody_who_has_that_name(t4: Daemon):
+    """One that an operation could not undo has its place still, and is wished by nobody."""
+    t4.do(CreateVgpus(type="T4-4Q", name="left"))
+    t4.engine._turn.record(WishDropped(DocumentKey(DocumentKind.VGPU, "left")))
+    t4.stage.make_foreign("0", "T4-4Q")
+    ((_, uuid),) = t4.stage.foreign
+    with pytest.raises(errors.NameTaken, match="'left'"):
+        t4.do(AdoptVgpus(vgpu=uuid, name="left"))
+    assert len(standing(t4)) == 2
 
 
 def test_an_mdev_is_adopted_by_the_document_that_names_it(t4: Daemon):

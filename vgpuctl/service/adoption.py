@@ -52,7 +52,8 @@ def adopt(edit: AdoptVgpus, context: Context) -> Change:
             raise errors.Conflict(f"vGPU {edit.vgpu} is vgpuctl's already")
         foreign = wanted
     result = Change("adopt", edit.vgpu or f"{len(foreign)} vGPUs", forward=True)
-    taken = set(context.wishes.vgpus())
+    # One that nobody wishes any more has its name too: it would be removed to make way for this one.
+    taken = {*context.wishes.vgpus(), *(each.name for each in context.allocations.values())}
     for vgpu in foreign:
         _adopt_one(vgpu, context, result, taken, edit)
     return result
