@@ -391,6 +391,9 @@ def test_cancelling_undoes_what_was_done(one: World):
     assert one.service.documents() == []
     with pytest.raises(errors.OperationNotRunning):
         one.service.cancel(operation["id"], WHO)
+    one.restart()
+    with pytest.raises(errors.OperationNotRunning):
+        one.service.cancel(operation["id"], WHO)
 
 
 def test_idempotency_key_gives_the_same_operation(one: World):

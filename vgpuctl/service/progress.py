@@ -360,10 +360,8 @@ class Progress:
     # -- stopping ---------------------------------------------------------------------------------
 
     def cancel(self, operation: UUID, who: Requester) -> None:
-        """Stop an operation and undo it; raises OperationNotRunning and OperationNotFound."""
+        """Stop an operation and undo it; raises OperationNotRunning."""
         run = self._runs.get(operation)
-        if run is None and operation not in self._turn.ledger.operations:
-            raise errors.OperationNotFound(f"no operation {operation}")
         if run is None:
             raise errors.OperationNotRunning(f"operation {operation} has ended")
         known = self._turn.ledger.operations[operation]
