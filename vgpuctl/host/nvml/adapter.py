@@ -221,7 +221,7 @@ class NullNvml:
     def __init__(self, reason: str = "NVML is not used on this host") -> None:
         self._answer = Unknown(reason)
 
-    def host(self, timeout_s: float, *, in_full: bool = False) -> Fact[NvmlHost]:  # noqa: ARG002  # the port's
+    def host(self, timeout_s: float, *, in_full: bool = False) -> Fact[NvmlHost]:  # noqa: ARG002
         """Unknown, always."""
         return self._answer
 
