@@ -11,14 +11,15 @@ from uuid import UUID
 import pytest
 
 from tests.support.stage import Daemon, Stage, faults_of, show
+from tests.support.world import WHO
 from vgpuctl import errors
 from vgpuctl.api.edits import parse_edit
 from vgpuctl.model.document import DocumentKey, DocumentKind, GpuDocument, Repair, VgpuDocument
-from vgpuctl.model.edit import AdoptVgpus, ApplyDocuments, AttachVgpu, CreateVgpus, DeleteVgpu
+from vgpuctl.model.edit import AdoptVgpus, ApplyDocuments, AttachVgpu, CreateVgpus, DeleteVgpu, RepairDrift
 from vgpuctl.model.fact import Unknown
 from vgpuctl.model.record import AllocationDropped, OperationState, WishDropped
 from vgpuctl.model.step import SetVfs
-from vgpuctl.service.messages import Input, Observe, RunStep, SweepDue
+from vgpuctl.service.messages import Input, Observe, PauseRequested, RunStep, SweepDue
 
 PF = "0000:41:00.0"
 ID = UUID("11111111-2222-4333-8444-555555555555")
@@ -341,6 +342,40 @@ def test_the_next_round_waits_no_longer_than_nvml_is_away(make, is_late: bool):
     daemon.turn(*looks)
     daemon.until_idle()
     assert daemon.operation(ticket).state is OperationState.SUCCEEDED
+
+
+def test_a_gpu_that_nobody_can_judge_now_may_have_room(make):
+    """The other one is cut: that whose VFs are turned takes what is asked for once it is ready."""
+    daemon = make(TWO_A100)
+    mig = {"action": "set-mig", "gpu": "0000:61:00.0", "mig": {"profiles": {"1g.10gb": 2}}}
+    daemon.do(parse_edit(mig))
+    asked: list[int] = []
+
+    def work() -> None:
+        asked.append(daemon.submit(CreateVgpus(type="A100D-20C", name="a")))
+        daemon.turn(look(daemon))
+
+    while_vfs_are_turned(daemon, work)
+    daemon.until_idle()
+    assert daemon.operation(asked[0]).state is OperationState.SUCCEEDED
+
+
+def test_what_nvml_does_not_tell_now_is_not_left_unrepaired(make):
+    daemon, other = make(TWO_A100), "0000:61:00.0"
+    daemon.do(ApplyDocuments(documents=(GpuDocument(name=other, vfs=True),)))
+    daemon.turn(PauseRequested(next(daemon.tickets), paused=True, requester=WHO))
+    daemon.stage.sim.control("reboot")
+    daemon.stage.sim.control("mig", {"gpu": "1", "enabled": True})
+    asked: list[int] = []
+
+    def work() -> None:
+        asked.append(daemon.submit(RepairDrift()))
+        daemon.turn(look(daemon))
+
+    while_vfs_are_turned(daemon, work)
+    daemon.until_idle()
+    (run,) = daemon.operation(asked[0]).runs
+    assert isinstance(run.step.effect, SetVfs)
 
 
 @pytest.mark.parametrize("compute", [False, True])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from vgpuctl.errors import VgpuctlError
+from vgpuctl.errors import FactUnknown, VgpuctlError
 from vgpuctl.model.allocation import Allocation
 from vgpuctl.model.document import ComputeWish
 from vgpuctl.model.mig import Layout
@@ -32,6 +32,12 @@ class Problem:
     def is_unknown(self) -> bool:
         """Whether the wish is blocked by something that could not be read."""
         return self.error.code in {"fact-unknown", "libvirt-unreachable"}
+
+    @property
+    def may_be_unknown(self) -> bool:
+        """Whether it might be none if more could be read: a GPU that nobody can judge may have room."""
+        passed_over = self.error.facts.get("gpus", ())
+        return self.is_unknown or any(each["code"] == FactUnknown.code for each in passed_over)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +83,11 @@ class Plan:
     def is_unread(self) -> bool:
         """Whether nothing stands in the way but what could not be read."""
         return bool(self.problems) and all(problem.is_unknown for problem in self.problems)
+
+    @property
+    def may_be_unread(self) -> bool:
+        """Whether nothing would perhaps stand in the way if more could be read."""
+        return bool(self.problems) and all(problem.may_be_unknown for problem in self.problems)
 
     @property
     def touches(self) -> tuple[str, ...]:

@@ -329,7 +329,9 @@ class Engine:
         if not self.observations.show(names, number):
             self._waiting.append(Waiting(request, self.observations.need()))
             return
-        if made.plan.is_unread and self._waits_for_nvml(request, number, scope):
+        # What a lenient change leaves out, nobody hears of again.
+        is_short = made.plan.may_be_unread or made.change.lenient
+        if is_short and self._waits_for_nvml(request, number, scope):
             return
         if shown is not None and not made.does_the_same_as(shown):
             raise errors.PlanStale(
