@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import pytest
 from tests.support.stage import Daemon, Stage, faults_of, show
 from tests.support.world import WHO
 from vgpuctl import errors
+from vgpuctl.api.edits import parse_edit
 from vgpuctl.host.libvirt.hostdev_xml import text_of
 from vgpuctl.model.document import (
     Affect,
@@ -34,9 +35,11 @@ from vgpuctl.model.edit import (
     RepairDrift,
     ReplaceGpu,
 )
+from vgpuctl.model.fact import Unknown
 from vgpuctl.model.finding import Drift
 from vgpuctl.model.pci import PciAddress
 from vgpuctl.model.record import DAEMON, DriftFound, DriftGone, OperationState
+from vgpuctl.model.snapshot import Snapshot
 from vgpuctl.model.step import CreateVgpu, DetachHostdev, DisableAutostart, Effect, RemoveVgpu, SetVfs
 from vgpuctl.service.messages import CancelRequested, LookRequested
 
@@ -277,6 +280,38 @@ def test_a_state_is_named_told_once_and_bounded_by_its_policy(case: Case, make):
 
 
 AUTOMATIC = [each for each in CASES if each.repair is Repair.AUTO]
+
+
+def test_what_libvirt_does_not_tell_now_is_not_over(make):
+    stage, daemon = make()
+    daemon.do(AttachVgpu(domain="win1", type="T4-4Q"))
+    undefine(stage, "win1")
+    look(daemon)
+    daemon.observe = lambda: replace(stage.observe(), domains=Unknown("it is being restarted"))
+    look(daemon)
+    daemon.observe = None
+    look(daemon)
+    assert lines(daemon, "win1", Drift.DOMAIN_GONE) == ["found"]
+
+
+@pytest.mark.parametrize("unread", ["mig", "gpu_instances"])
+def test_what_nvml_does_not_tell_now_is_not_over(make, tmp_path: Path, unread: str):
+    (tmp_path / "cards.yaml").write_text("cards: [{model: a100-80}]", encoding="utf-8")
+    stage, daemon = make(str(tmp_path / "cards.yaml"))
+    daemon.do(parse_edit({"action": "set-mig", "gpu": T4, "mig": {"profiles": {"1g.10gb": 2}}}))
+    stage.sim.control("mig-cut", {"gpu": "0", "profile": "3g.40gb"})
+    look(daemon)
+
+    def without_nvml() -> Snapshot:
+        seen = stage.observe()
+        unknown: dict[str, Any] = {unread: Unknown("NVML is not asked while VFs are turned on or off")}
+        return replace(seen, gpus=tuple(replace(each, **unknown) for each in seen.gpus))
+
+    daemon.observe = without_nvml
+    look(daemon)
+    daemon.observe = None
+    look(daemon)
+    assert lines(daemon, T4, Drift.GPU_INSTANCES_DIFFER) == ["found"]
 
 
 @pytest.mark.parametrize("case", AUTOMATIC, ids=lambda each: each.code)
