@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from uuid import UUID, uuid4
 
 import pytest
@@ -154,10 +155,13 @@ def test_a_gpu_that_hangs_is_unreadable_and_holds_up_no_other():
     assert host.observe().gpus[1].state is GpuState.READY
 
 
-def test_a_start_does_not_hang_with_a_gpu_that_does_not_even_say_that_it_is_there():
+def test_a_start_does_not_hang_with_a_gpu_that_does_not_even_say_that_it_is_there(monkeypatch):
+    """And the other one, which takes some time to be read, is left some."""
     sim = SimHost.in_memory("t4,t4", CATALOG)
     host = local(sim, gpu_timeout_s=HANGS_S)
     addresses = [each.address for each in host.observe().gpus]
+    read = sim.kernel.read
+    monkeypatch.setattr(sim.kernel, "read", lambda path: time.sleep(0.01) or read(path))
     sim.control("fail", {"what": "gpu", "gpu": str(addresses[0]), "hang": True})
     seen = []
     glimpse = threading.Thread(target=lambda: seen.append(host.glimpse(addresses)), daemon=True)

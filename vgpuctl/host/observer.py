@@ -168,7 +168,7 @@ class Observer:
         seen: dict[GpuAddress, Sighting | str] = {}
         deadline = deadline_in(self._gpu_timeout_s)
         try:
-            found = self._discovery.look(glance) if only is None else self._there(glance, only, deadline)
+            found = self._discovery.look(glance) if only is None else self._there(glance, only)
         except OSError as error:
             return dict.fromkeys(sorted(self._last, key=str), f"the PCI bus: {error.strerror}")
         every = frameworks(glance, self._clock, self._memory)
@@ -193,8 +193,10 @@ class Observer:
             sorted(seen.items(), key=lambda item: (not isinstance(item[0], PciAddress), str(item[0])))
         )
 
-    def _there(self, glance: Glance, only: Collection[GpuAddress], deadline_s: float) -> Found:
+    def _there(self, glance: Glance, only: Collection[GpuAddress]) -> Found:
         """Which of these GPUs are on the host; a start must not hang with one of them."""
+        # Half the time: those that answer have to be read before the start's time is over.
+        deadline_s = deadline_in(self._gpu_timeout_s / 2)
         names = {f"whether {each} is there": each for each in sorted(only, key=str)}
         calls = self._watch.each(
             {name: partial(glance.exists, device_path(each)) for name, each in names.items()}, deadline_s
