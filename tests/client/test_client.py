@@ -42,6 +42,12 @@ def test_any_name_can_stand_in_a_path(name: str, daemon: FakeDaemon) -> None:
     assert Client(daemon.host).get(at("vgpus", name)) == {"name": name}
 
 
+@pytest.mark.parametrize("segments", [("vgpus", ""), ("domains", "", "xml")])
+def test_no_name_names_nothing(segments: tuple[str, ...]) -> None:
+    with pytest.raises(InvalidInput, match="a name is empty"):
+        at(*segments)
+
+
 def test_body_and_headers(daemon: FakeDaemon) -> None:
     daemon.answers["POST", "/v1/plans"] = {"id": "p"}
     assert Client(daemon.host).post("/v1/plans", {"a": "ü"}, headers={"If-Match": '"3"'}) == {"id": "p"}

@@ -205,7 +205,12 @@ class Client:
 
 
 def at(*segments: str) -> str:
-    """The path under /v1 that has these segments, whatever characters are in them."""
+    """The path under /v1 that has these segments, whatever characters are in them; an empty one is refused.
+
+    Such a path would be that of the whole list, as a `"$GPU"` that a script did not set.
+    """
+    if "" in segments:
+        raise InvalidInput("a name is empty", hint="is a variable not set?")
     return "/v1/" + "/".join(quote(segment, safe="") for segment in segments)
 
 
