@@ -35,6 +35,10 @@ def test_the_command_line_wins_over_files_and_later_files_over_earlier(tmp_path:
     assert (config.libvirt, config.log_level) == ("test:///two", "error")
 
 
+def test_no_cards_to_simulate_are_not_the_cards_of_this_host(tmp_path: Path) -> None:
+    assert load(Options(simulate=""), {}, default_file=tmp_path / "none.toml").simulate == ""
+
+
 def test_the_policy_for_drift(tmp_path: Path) -> None:
     assert load(Options(), {}, default_file=tmp_path / "none.toml").repair is Repair.AUTO
     main = write(tmp_path / "vgpuctl.toml", 'repair = "ask"\n')

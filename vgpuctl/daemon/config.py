@@ -101,7 +101,8 @@ def load(options: Options, environ: Mapping[str, str], *, default_file: Path = C
         root=_absolute(options.root) or found.root or Path("/"),
         profiles_dir=found.profiles_dir,
         libvirt=options.libvirt or found.libvirt,
-        simulate=options.simulate or found.simulate,
+        # Cards that a script forgot to name must not be those of this host.
+        simulate=found.simulate if options.simulate is None else options.simulate,
         repair=Repair(found.repair),
         log_level=options.log_level or found.log_level,
         wait_for_gpus_s=found.wait_for_gpus_s,
