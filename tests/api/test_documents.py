@@ -417,6 +417,14 @@ def test_faults_of_edits_come_together(body: Any, paths: set[str]) -> None:
     assert {each["path"] for each in caught.value.facts["faults"]} == paths
 
 
+@pytest.mark.parametrize("name", ["n" * 101, "n" * 129, "-n"])
+def test_the_limit_that_is_told_of_a_new_name_is_the_one_that_holds(name: str) -> None:
+    create = {"action": "create-vgpu", "type": "T4-4Q"}
+    with pytest.raises(InvalidInput, match="use 1 to 100 letters"):
+        parse_edit({**create, "name": name})
+    assert parse_edit({**create, "name": "n" * 100}) == CreateVgpus(type="T4-4Q", name="n" * 100)
+
+
 @pytest.mark.parametrize("text", ["-.0", "+.5", "1.0e5", "2.e3"])
 def test_text_that_pyyaml_writes_without_quotes_stays_text(text: str) -> None:
     profile = {

@@ -16,6 +16,7 @@ from vgpuctl.model.pci import PciAddress, parse_address
 API_VERSION = "vgpuctl/v1"
 
 _NAME = r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}"
+_NEW_NAME = r"[A-Za-z0-9][A-Za-z0-9._:-]{0,99}"
 _DOMAIN = r"[^/\x00-\x1f\x7f]{1,255}"
 _TYPE = r"[A-Za-z0-9][A-Za-z0-9 ._()+-]{0,63}"
 _GPU = r"[A-Za-z0-9][A-Za-z0-9._:-]{0,63}"
@@ -35,6 +36,10 @@ def _match(pattern: str, text: str, right: str) -> str:
 
 def _name(text: str) -> str:
     return _match(_NAME, text, "use 1 to 128 letters, digits, . _ : -, with a letter or digit first")
+
+
+def _new_name(text: str) -> str:
+    return _match(_NEW_NAME, text, "use 1 to 100 letters, digits, . _ : -, with a letter or digit first")
 
 
 def _domain(text: str) -> str:
@@ -107,7 +112,9 @@ def _uuid(text: str) -> str:
 
 
 Name = Annotated[str, AfterValidator(_name), WithJsonSchema({"type": "string", "pattern": f"^{_NAME}$"})]
-NewName = Annotated[Name, Field(max_length=100)]
+NewName = Annotated[
+    str, AfterValidator(_new_name), WithJsonSchema({"type": "string", "pattern": f"^{_NEW_NAME}$"})
+]
 """A name that others are made from: `name-1`, `name-2` ..."""
 DomainName = Annotated[
     str, AfterValidator(_domain), WithJsonSchema({"type": "string", "minLength": 1, "maxLength": 255})
