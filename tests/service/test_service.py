@@ -443,7 +443,7 @@ def test_the_first_characters_of_an_id_name_an_operation_where_no_other_begins_s
     first, second = (one.succeed(CreateVgpus(type="L40S-8Q", name=name))["id"] for name in "ab")
     assert one.service.operation(first[:8])["id"] == first
     assert one.service.wait(second[:8].upper(), 1.0)["id"] == second
-    for reference, why in (("", "not an id"), ("zzzz", "not an id"), (first[:3], "not an id")):
+    for reference, why in (("", "not an id"), ("zzzz", "not an id"), (first[:3], "at least four")):
         with pytest.raises(errors.OperationNotFound, match=why):
             one.service.operation(reference)
 

@@ -281,7 +281,8 @@ class Service:
         found = [each for each in newest if str(each).startswith(reference.lower())]
         if len(found) == 1:
             return found[0]
-        why = f"{len(found)} begin with it" if found else "not an id, nor the first characters of one"
+        no_start = "not an id, nor the first characters of one, at least four"
+        why = f"{len(found)} begin with it" if found else no_start
         raise errors.OperationNotFound(
             f"no operation {reference!r}: {why}", hint="vgpuctl operation list shows the newest"
         )
