@@ -350,8 +350,14 @@ def names_gpu(reference: str, address: GpuAddress, uuid: str | None) -> bool:
 
 def no_domain(reference: str, domains: Iterable[Domain]) -> errors.DomainNotFound:
     """That none of the domains has this name or UUID, with near names."""
-    near = nearest(reference, [each.name for each in domains])
-    hint = f"did you mean {' or '.join(near)}?" if near else "vgpuctl domain list shows them"
+    names = [each.name for each in domains]
+    near = nearest(reference, names)
+    if near:
+        hint = f"did you mean {' or '.join(near)}?"
+    elif names:
+        hint = "vgpuctl domain list shows them"
+    else:
+        hint = "libvirt has no domains here; vgpuctl host show names that libvirt"
     return errors.DomainNotFound(f"libvirt has no domain {reference!r}", hint=hint, domain=reference)
 
 
