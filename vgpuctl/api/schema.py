@@ -6,6 +6,7 @@ Only the edge uses them; inside, the frozen records of `model` stand.  Keys are 
 from __future__ import annotations
 
 import re
+from functools import partial
 from typing import Annotated, Literal
 from uuid import UUID
 
@@ -15,8 +16,7 @@ from vgpuctl.model.pci import PciAddress, parse_address
 
 API_VERSION = "vgpuctl/v1"
 
-_NAME = r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}"
-_NEW_NAME = r"[A-Za-z0-9][A-Za-z0-9._:-]{0,99}"
+_LONGEST, _LONGEST_NEW = 128, 100
 _DOMAIN = r"[^/\x00-\x1f\x7f]{1,255}"
 _TYPE = r"[A-Za-z0-9][A-Za-z0-9 ._()+-]{0,63}"
 _GPU = r"[A-Za-z0-9][A-Za-z0-9._:-]{0,63}"
@@ -34,12 +34,13 @@ def _match(pattern: str, text: str, right: str) -> str:
     return text
 
 
-def _name(text: str) -> str:
-    return _match(_NAME, text, "use 1 to 128 letters, digits, . _ : -, with a letter or digit first")
+def _named(longest: int) -> str:
+    return rf"[A-Za-z0-9][A-Za-z0-9._:-]{{0,{longest - 1}}}"
 
 
-def _new_name(text: str) -> str:
-    return _match(_NEW_NAME, text, "use 1 to 100 letters, digits, . _ : -, with a letter or digit first")
+def _name(text: str, *, longest: int = _LONGEST) -> str:
+    right = f"use 1 to {longest} letters, digits, . _ : -, with a letter or digit first"
+    return _match(_named(longest), text, right)
 
 
 def _domain(text: str) -> str:
@@ -111,9 +112,13 @@ def _uuid(text: str) -> str:
         raise ValueError(f"{text!r} is no UUID") from None
 
 
-Name = Annotated[str, AfterValidator(_name), WithJsonSchema({"type": "string", "pattern": f"^{_NAME}$"})]
+Name = Annotated[
+    str, AfterValidator(_name), WithJsonSchema({"type": "string", "pattern": f"^{_named(_LONGEST)}$"})
+]
 NewName = Annotated[
-    str, AfterValidator(_new_name), WithJsonSchema({"type": "string", "pattern": f"^{_NEW_NAME}$"})
+    str,
+    AfterValidator(partial(_name, longest=_LONGEST_NEW)),
+    WithJsonSchema({"type": "string", "pattern": f"^{_named(_LONGEST_NEW)}$"}),
 ]
 """A name that others are made from: `name-1`, `name-2` ..."""
 DomainName = Annotated[

@@ -26,6 +26,17 @@ from vgpuctl.model.situation import gpu_of, may_exist_unseen, names_gpu, observe
 from vgpuctl.model.snapshot import Snapshot
 
 _NOT_READY = frozenset({GpuState.NO_DRIVER, GpuState.NO_TYPES, GpuState.PARKED, GpuState.PASSED_THROUGH})
+_OF_MIG = frozenset({Drift.MIG_MODE_DIFFERS, Drift.GPU_INSTANCES_DIFFER})
+_OF_XML = frozenset(
+    {
+        Drift.DOMAIN_GONE,
+        Drift.HOSTDEV_MISSING,
+        Drift.HOSTDEV_CHANGED,
+        Drift.HOSTDEV_STRAY,
+        Drift.HOSTDEV_FOREIGN,
+        Drift.HOSTDEV_UNOWNED,
+    }
+)
 _STRENGTH = {Repair.NEVER: 0, Repair.ASK: 1, Repair.AUTO: 2}
 
 
@@ -375,3 +386,19 @@ def user_of(vgpu: ObservedVgpu, attachments: Attachments) -> str | None:
 def has_gpu(gpu: Gpu, finding: Finding) -> bool:
     """Whether a finding is about what stands on that GPU."""
     return finding.gpu in (str(gpu.address), known(gpu.uuid))
+
+
+def is_unread(finding: Finding, snapshot: Snapshot) -> bool:
+    """Whether it may be so still: what would show it could not be read, and nothing else tells of that."""
+    if finding.code in _OF_XML:
+        return isinstance(snapshot.domains, Unknown)
+    if finding.code not in _OF_MIG:
+        return False
+    return any(
+        gpu.is_readable and has_gpu(gpu, finding) and (isinstance(gpu.mig, Unknown) or _is_cut_unread(gpu))
+        for gpu in snapshot.gpus
+    )
+
+
+def _is_cut_unread(gpu: Gpu) -> bool:
+    return gpu.mig is True and isinstance(gpu.gpu_instances, Unknown)

@@ -5,27 +5,13 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from dataclasses import replace
 
-from vgpuctl.model.drift import has_gpu
-from vgpuctl.model.fact import Unknown
+from vgpuctl.model.drift import is_unread
 from vgpuctl.model.finding import Drift, Finding
-from vgpuctl.model.gpu import Gpu
 from vgpuctl.model.record import DriftFound, DriftGone
 from vgpuctl.model.snapshot import Snapshot
 from vgpuctl.model.step import Lane
 from vgpuctl.service.observations import Observations
 from vgpuctl.service.turn import Turn
-
-_OF_MIG = frozenset({Drift.MIG_MODE_DIFFERS, Drift.GPU_INSTANCES_DIFFER})
-_OF_XML = frozenset(
-    {
-        Drift.DOMAIN_GONE,
-        Drift.HOSTDEV_MISSING,
-        Drift.HOSTDEV_CHANGED,
-        Drift.HOSTDEV_STRAY,
-        Drift.HOSTDEV_FOREIGN,
-        Drift.HOSTDEV_UNOWNED,
-    }
-)
 
 
 class Drifts:
@@ -54,7 +40,7 @@ class Drifts:
             if self._is_settled(finding, number, busy):
                 self._turn.record(DriftFound(replace(finding, since=finding.since or snapshot.taken_at)))
         for key, before in list(told.items()):
-            if key not in now and self._is_settled(before, number, busy) and not _is_unread(before, snapshot):
+            if key not in now and self._is_settled(before, number, busy) and not is_unread(before, snapshot):
                 self._turn.record(DriftGone(before.code, before.subject))
 
     def _is_settled(self, finding: Finding, number: int, busy: frozenset[str]) -> bool:
@@ -63,19 +49,3 @@ class Drifts:
         if finding.code is Drift.FOREIGN_VGPU and lane in self._lanes:
             return False  # it may be one of ours that comes or goes just now
         return not names & busy and self._observations.show([*names, lane], number)
-
-
-def _is_unread(finding: Finding, snapshot: Snapshot) -> bool:
-    """Whether it may be so still: what would show it could not be read, and nothing else tells of that."""
-    if finding.code in _OF_XML:
-        return isinstance(snapshot.domains, Unknown)
-    if finding.code not in _OF_MIG:
-        return False
-    return any(
-        gpu.is_readable and has_gpu(gpu, finding) and (isinstance(gpu.mig, Unknown) or _is_cut_unread(gpu))
-        for gpu in snapshot.gpus
-    )
-
-
-def _is_cut_unread(gpu: Gpu) -> bool:
-    return gpu.mig is True and isinstance(gpu.gpu_instances, Unknown)
