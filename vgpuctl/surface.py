@@ -16,7 +16,7 @@ class Field:
     `kind` is a JSON type: string, integer, boolean, time (RFC 3339), uuid, object, or `[kind]` for a
     list, or the name of another resource.  A field that may be null is `nullable`; null with the
     field's name under `unknown` means that it could not be read.  `column` is the heading under which
-    tables show it, `wide` that only `-o wide` does.
+    tables show it, `wide` that only `-o wide` does, `spare` that a terminal may be too narrow for it.
     """
 
     name: str
@@ -25,6 +25,7 @@ class Field:
     nullable: bool = False
     column: str | None = None
     wide: bool = False
+    spare: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,8 +168,10 @@ VGPU = Resource(
         Field("uuid", "uuid", "Our id.", nullable=True, wide=True, column="UUID"),
         Field("mdev_uuid", "uuid", "The mdev's UUID.", nullable=True),
         Field("type", "string", "vGPU type.", nullable=True, column="TYPE"),
-        Field("profile", "string", "Profile that it was made from.", nullable=True, column="PROFILE"),
-        Field("gpu", "string", "Address of its GPU.", nullable=True, column="GPU"),
+        Field(
+            "profile", "string", "Profile that it was made from.", nullable=True, column="PROFILE", spare=True
+        ),
+        Field("gpu", "string", "Address of its GPU.", nullable=True, column="GPU", spare=True),
         Field("gpu_uuid", "string", "UUID of its GPU.", nullable=True),
         Field("vf", "string", "Address of its VF.", nullable=True, column="VF"),
         Field("framework", "string", "How it is made.", nullable=True, wide=True, column="FRAMEWORK"),

@@ -29,6 +29,16 @@ def test_follow_prints_one_line_for_each_event(vgpuctl: Run, daemon: FakeDaemon)
     assert shown[2].endswith("somebody else made a vGPU")
 
 
+def test_follow_begins_with_so_many_of_the_newest(vgpuctl: Run, daemon: FakeDaemon) -> None:
+    daemon.answers["GET", "/v1/events"] = streaming
+    shown = vgpuctl("events", "--follow", "--limit", "2", "-o", "name").out.split()
+    assert [each.query for each in daemon.calls("GET", "/v1/events")] == [
+        {"limit": "2"},
+        {"since": "412", "follow": "1"},
+    ]
+    assert shown == ["411", "412", "411", "412"]
+
+
 def test_since_reads_page_after_page(vgpuctl: Run, daemon: FakeDaemon) -> None:
     def page(request: Request) -> list[canned.Item]:
         since, limit = int(request.query["since"]), int(request.query["limit"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -10,7 +11,7 @@ from vgpuctl.cli.cells import plain
 from vgpuctl.cli.folding import fold
 from vgpuctl.cli.picture import ASCII, UNICODE, card, mini_bar
 from vgpuctl.cli.style import Paint
-from vgpuctl.cli.table import Column, display_width, render
+from vgpuctl.cli.table import Column, display_width, fitting, render
 from vgpuctl.cli.yamltext import dump, dump_all
 
 PLAIN = Paint(enabled=False)
@@ -90,6 +91,37 @@ def test_an_address_is_never_cut() -> None:
         "              A40-8Q,",
         "              T4-8Q",
     ]
+
+
+def narrow() -> list[Column]:
+    return [
+        Column("NAME", ["a" * 20, "b" * 20]),
+        Column("GPU", ["0000:41:00.0", "-"], spare=True),
+        Column("VF", ["-", "-"]),
+        Column("SPARE", ["x", "y"], spare=True),
+        Column("STATE", ["present", "-"]),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("width", "goes"),
+    [
+        (54, []),
+        (53, ["VF"]),
+        (49, ["VF", "SPARE"]),
+        (42, ["GPU", "VF", "SPARE"]),
+        (9, ["GPU", "VF", "SPARE"]),
+    ],
+)
+def test_what_is_empty_makes_room_first_and_then_what_can_be_spared(width: int, goes: list[str]) -> None:
+    kept, left_out = fitting(narrow(), width)
+    assert [each.heading for each in left_out] == goes
+    assert [each.heading for each in kept] == [each.heading for each in narrow() if each.heading not in goes]
+
+
+def test_an_unread_cell_is_not_empty() -> None:
+    kept, _ = fitting([Column("A", ["a"]), Column("B", ["?"]), Column("C", ["-"])], 1)
+    assert [each.heading for each in kept] == ["A", "B"]
 
 
 def test_wide_characters_keep_the_columns_straight() -> None:

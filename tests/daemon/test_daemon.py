@@ -349,3 +349,18 @@ def test_a_wrong_option_is_told_as_the_user_gave_it() -> None:
     )
     assert done.returncode == 2
     assert done.stderr.startswith("Usage: vgpuctl daemon ")
+
+
+@pytest.mark.parametrize("option", ["--state-dir", "--socket", "--config", "--root"])
+def test_an_empty_path_is_not_the_current_directory(option: str, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", "vgpuctl.daemon", "--simulate", "t4", option, ""],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+        timeout=PATIENCE_S,
+    )
+    assert done.returncode == 2
+    assert f"'{option}': it is empty" in done.stderr
+    assert not list(tmp_path.iterdir())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator
+from itertools import chain
 
 import click
 
@@ -18,6 +19,7 @@ from vgpuctl.client.client import Client
 from vgpuctl.surface import EVENT, Field
 
 _PAGE = 1000
+_NEWEST = 50
 _WIDTHS = {"revision": 6, "at": 20, "kind": 18, "subject": 24}
 """A stream cannot know its widest cell beforehand."""
 _NARROWEST = 20
@@ -38,19 +40,18 @@ _NARROWEST = 20
 @click.option(
     "--limit",
     type=click.IntRange(min=1),
-    default=50,
     metavar="N",
-    help="Without --since: so many of the newest.  [default: 50]",
+    help=f"Without --since: so many of the newest first.  [default: {_NEWEST}; 0 with --follow]",
 )
 @output_options
 @pass_session
-def events(session: Session, *, follow: bool, since: int | None, limit: int) -> None:
+def events(session: Session, *, follow: bool, since: int | None, limit: int | None) -> None:
     """Print what happened, and with --follow what happens: one JSON line each under -o json --follow."""
     client = session.client()
     if follow:
-        _follow(session, client, since)
+        _follow(session, client, since, limit)
     elif since is None:
-        print_items(session, EVENT, client.get("/v1/events", limit=limit))
+        print_items(session, EVENT, client.get("/v1/events", limit=limit or _NEWEST))
     else:
         print_items(session, EVENT, list(_all_since(client, since)))
 
@@ -64,13 +65,17 @@ def _all_since(client: Client, since: int) -> Iterator[Item]:
         since = page[-1]["revision"]
 
 
-def _follow(session: Session, client: Client, since: int | None) -> None:
+def _follow(session: Session, client: Client, since: int | None, limit: int | None) -> None:
     if session.columns or session.format in ("csv", "yaml"):
         raise click.UsageError("--follow goes with -o table, json and name")
     fields = EVENT.columns()
     if session.format == "table" and session.headers:
         write([_line(fields, [each.column or "" for each in fields])])
-    for event in client.stream("/v1/events", since=since, follow=1):
+    newest: list[Item] = []
+    if limit is not None and since is None:
+        newest = client.get("/v1/events", limit=limit)
+        since = newest[-1]["revision"] if newest else 0
+    for event in chain(newest, client.stream("/v1/events", since=since, follow=1)):
         write([_one(session, fields, event)])
         sys.stdout.flush()
 

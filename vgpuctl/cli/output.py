@@ -13,7 +13,7 @@ import click
 from vgpuctl.cli.cells import csv_of, is_number, text_of
 from vgpuctl.cli.session import Session
 from vgpuctl.cli.style import Paint, width_of
-from vgpuctl.cli.table import Column, render
+from vgpuctl.cli.table import Column, fitting, render
 from vgpuctl.surface import Field, Resource
 
 _NAMED_BY = {
@@ -67,6 +67,7 @@ def print_items(
                     headers=session.headers,
                     cell=cell,
                     wrap=session.format != "wide",
+                    may_leave_out=not session.columns,
                 )
             )
 
@@ -124,24 +125,36 @@ def table(
     cell: Cell = text_of,
     indent: int = 0,
     wrap: bool = True,
+    may_leave_out: bool = False,
     stream: TextIO | None = None,
 ) -> Iterable[str]:
-    """The lines of a table of `items`; with `wrap` no wider than `stream` (stdout), where that can be."""
+    """The lines of a table of `items`; with `wrap` no wider than `stream` (stdout), where that can be.
+
+    With `may_leave_out` columns make room for others, and a last line says which.
+    """
     columns = [
         Column(
             each.column or each.name.upper(),
             [cell(each, item) for item in items],
             right=is_number(each),
             rigid=each.kind == BAR,
+            spare=each.spare,
             paint=paint.word if each.name in ("state", "verdict") else str,
         )
         for each in fields
     ]
     width = width_of(stream or sys.stdout) if wrap else None
-    lines = render(
-        columns, headers=headers, width=None if width is None else width - indent, heading_paint=paint.bold
+    left_out: list[Column] = []
+    if width is not None:
+        width -= indent
+        if may_leave_out:
+            columns, left_out = fitting(columns, width, headers=headers)
+    yield from (
+        " " * indent + line
+        for line in render(columns, headers=headers, width=width, heading_paint=paint.bold)
     )
-    return (" " * indent + line for line in lines)
+    if left_out:
+        yield f"(no room here for {', '.join(each.heading for each in left_out)}; -o json has all)"
 
 
 def _chosen(session: Session, resource: Resource) -> tuple[Field, ...]:

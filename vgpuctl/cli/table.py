@@ -7,23 +7,42 @@ import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
+from vgpuctl.cli.cells import NULL
+
 _GAP = 2
 _BREAK = re.compile(r"(?<=[ ,])(?=[^ ,])")
 
 
 @dataclass(slots=True)
 class Column:
-    """A column: its heading, its cells, and how they are shown.  A `rigid` one is never wrapped."""
+    """A column: its heading, its cells, and how they are shown.
+
+    A `rigid` one is never wrapped; a `spare` one may be left out.
+    """
 
     heading: str
     cells: list[str] = field(default_factory=list)
     right: bool = False
     rigid: bool = False
+    spare: bool = False
     paint: Callable[[str], str] = str
 
     def width(self, *, headers: bool) -> int:
         """What the widest cell needs, and the heading where it is shown."""
         return max((display_width(each) for each in [*([self.heading] * headers), *self.cells]), default=0)
+
+    def least_width(self, *, headers: bool) -> int:
+        """What it needs when it is wrapped: its longest word."""
+        if self.rigid:
+            return self.width(headers=headers)
+        return max(
+            display_width(word.rstrip()) for text in [self.heading, *self.cells] for word in _words(text)
+        )
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing in it."""
+        return bool(self.cells) and all(each == NULL for each in self.cells)
 
 
 def display_width(text: str) -> int:
@@ -34,6 +53,24 @@ def display_width(text: str) -> int:
         0 if unicodedata.combining(each) else 2 if unicodedata.east_asian_width(each) in "WF" else 1
         for each in text
     )
+
+
+def fitting(
+    columns: Sequence[Column], width: int, *, headers: bool = True
+) -> tuple[list[Column], list[Column]]:
+    """The columns that a terminal has room for, and those left out: empty ones first, then spare ones.
+
+    Of several the rightmost goes first; the first column of all stays.
+    """
+    others = columns[:0:-1]
+    going = [each for each in others if each.is_empty]
+    going += [each for each in others if each.spare and not each.is_empty]
+    for count in range(len(going) + 1):
+        gone = {id(each) for each in going[:count]}
+        kept = [each for each in columns if id(each) not in gone]
+        if sum(each.least_width(headers=headers) for each in kept) + _GAP * (len(kept) - 1) <= width:
+            break
+    return kept, [each for each in columns if id(each) in gone]
 
 
 def render(
@@ -61,14 +98,7 @@ def _fitted(columns: Sequence[Column], width: int | None, *, headers: bool) -> l
     widths = [each.width(headers=headers) for each in columns]
     if width is None:
         return widths
-    least = [
-        each.width(headers=headers)
-        if each.rigid
-        else max(
-            display_width(word.rstrip()) for text in [each.heading, *each.cells] for word in _words(text)
-        )
-        for each in columns
-    ]
+    least = [each.least_width(headers=headers) for each in columns]
     while sum(widths) + _GAP * (len(widths) - 1) > width:
         room = [has - needs for has, needs in zip(widths, least, strict=True)]
         if max(room, default=0) <= 0:

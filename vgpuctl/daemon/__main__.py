@@ -1,44 +1,23 @@
-"""`python -m vgpuctl.daemon`: the command line of the daemon."""
+"""`python -m vgpuctl.daemon` is the daemon."""
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-from typing import Any
+import gc
 
-import click
-
-from vgpuctl.daemon.config import Options
-from vgpuctl.daemon.logs import LEVELS
-from vgpuctl.daemon.main import run
-from vgpuctl.errors import VgpuctlError
-
-_PATH = click.Path(path_type=Path)
-_LEVEL = click.Choice(list(LEVELS))
+_YOUNG = 20_000
+"""So many objects are made before garbage is looked for; Python's own 700 are fewer than one look makes."""
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--simulate", metavar="CARDS|FILE", help="Run on simulated GPUs: t4,l40s,a100-80, or a file.")
-@click.option("--libvirt", metavar="URI", help="Which libvirt; qemu:///system by default.")
-@click.option("--state-dir", type=_PATH, metavar="DIR", help="Where wishes and the log are kept.")
-@click.option("--socket", type=_PATH, metavar="PATH", help="Where the API is served.")
-@click.option("--config", type=_PATH, metavar="FILE", help="Instead of /etc/vgpuctl/vgpuctl.toml.")
-@click.option("--root", type=_PATH, metavar="DIR", help="Where /sys, /proc and /dev begin.")
-@click.option("--log-level", type=_LEVEL, help="How much to log.")
-def main(**given: Any) -> None:
-    """Manage the vGPUs of this host, in the foreground."""
-    try:
-        run(Options(**given))
-    except VgpuctlError as error:
-        click.echo(f"vgpuctl: {error.message}", err=True)
-        faults = error.facts.get("faults", [])
-        for fault in faults if len(faults) > 1 else []:
-            where = ": ".join(part for part in (fault["document"], fault["path"]) if part)
-            click.echo(f"  {where}: {fault['message']}", err=True)
-        if error.hint:
-            click.echo(f"  hint: {error.hint}", err=True)
-        sys.exit(error.exit_status)
+def main() -> None:
+    """Run it; what is imported stays, and is never looked through for garbage."""
+    gc.disable()
+    from vgpuctl.daemon.command import daemon  # noqa: PLC0415 - not before
+
+    gc.freeze()
+    gc.set_threshold(_YOUNG)
+    gc.enable()
+    daemon(prog_name="vgpuctl daemon")
 
 
 if __name__ == "__main__":
-    main(prog_name="vgpuctl daemon")
+    main()
