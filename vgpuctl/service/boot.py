@@ -54,12 +54,14 @@ def outlook(
     *,
     at_work: Collection[str],
     is_current: Callable[[str], bool],
+    coming: Collection[str],
     refused: Mapping[str, errors.VgpuctlError],
 ) -> Outlook:
     """What can be said after an observation, and after whatever it let begin has begun.
 
     `at_work` are the names of the operations that go on by themselves; of what is not `is_current`, the
-    observation shows how it was before its last change; `refused` says why a name could not be restored.
+    observation shows how it was before its last change; `refused` says why a name could not be restored,
+    of those `coming` not yet.
     """
     places = {each.name: each for each in allocations}
     wished = wishes.vgpus()
@@ -77,6 +79,8 @@ def outlook(
             where[name] = errors.NotRestored(f"its GPU {places[name].gpu.address} is not on this host")
         elif gpu is not None and gpu.state in _MAY_YET_COME:
             awaited[name] = errors.NotRestored(f"GPU {gpu.address} is {gpu.state}{_because(gpu)}")
+        elif name in coming:
+            awaited[name] = refused[name]
         else:
             missing[name] = refused.get(name) or errors.NotRestored("nothing was done for it")
     return Outlook(frozenset(restoring), awaited, missing)

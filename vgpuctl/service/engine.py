@@ -37,6 +37,7 @@ from vgpuctl.model.snapshot import Snapshot
 from vgpuctl.model.step import Lane, Step
 from vgpuctl.service import boot, restore
 from vgpuctl.service.drifts import Drifts
+from vgpuctl.service.filling import Filling
 from vgpuctl.service.ledger import Ledger
 from vgpuctl.service.messages import (
     CancelRequested,
@@ -70,6 +71,7 @@ NVML = "host/nvml"
 """The name under which it is noted until when NVML was not asked."""
 
 _PAUSED = errors.NotRestored("background changes are paused", hint="vgpuctl resume")
+_FILLING = errors.NotRestored("the driver is still filling the VFs of its GPU")
 _WAITS = errors.NotRestored("an operation on it waits for something that cannot be read yet")
 _LATE = "vgpuctl operation list shows who works on the same; vgpuctl host show, what does not answer"
 
@@ -99,6 +101,7 @@ class Engine:
         self._places = Places(self._turn, self.observations)
         self._planning = Planning(self._turn, self.places, catalog, new_uuid, repair)
         self._drifts = Drifts(self._turn, self.observations, lanes)
+        self._filling = Filling()
         self._progress = Progress(
             self._turn,
             self.observations,
@@ -243,6 +246,7 @@ class Engine:
             seen,
             at_work=self._progress.at_work(),
             is_current=lambda name: self.observations.show([name], number),
+            coming={name for name, why in refused.items() if why is _FILLING},
             refused=refused,
         )
 
@@ -411,6 +415,7 @@ class Engine:
         """
         wishes, places = self._turn.ledger.in_force(), self._turn.ledger.allocations.values()
         missing = restore.missing(wishes, places, snapshot)
+        filling = {str(each) for each in self._filling.note(snapshot, self._turn.monotonic_s())}
         backoff = self._progress.backoff
         backoff.forget(restore.without_driver(wishes, places, snapshot))
         if self._turn.ledger.paused:
@@ -429,6 +434,9 @@ class Engine:
         groups: dict[str, set[str]] = {}
         for name, gpu in missing.items():
             if name in refused:
+                continue
+            if gpu in filling:
+                refused[name] = _FILLING
                 continue
             if is_quiet(name):
                 groups.setdefault(gpu, set()).add(name)
