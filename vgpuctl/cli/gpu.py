@@ -76,6 +76,8 @@ def replace(session: Session, *, old: str, new: str, options: ChangeOptions) -> 
     OLD is the address or the UUID that it had; where the new card stands at the same address, give that
     twice.  What does not fit on NEW is named, and then nothing is changed.
     """
+    if old.isdecimal():
+        raise click.UsageError(f"OLD is gone and has no index {old} any more: give its address or its UUID")
     client = session.client()
     edit = {"action": "replace-gpu", "old": old, "new": address_of(session, client, new)}
     operation = make(session, client, edit, options, always_show=True)
