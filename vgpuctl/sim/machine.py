@@ -13,7 +13,7 @@ from vgpuctl.ports.kernel import CommandResult, Uevent
 from vgpuctl.sim import answers, faults, mdevctl, mig, sriov, vgpus
 from vgpuctl.sim.board import Nvrm, vf_addresses
 from vgpuctl.sim.models import Models
-from vgpuctl.sim.node import Dir, File, Found, Link, Store, failure, walk
+from vgpuctl.sim.node import Dir, File, Found, Link, Store, below, failure, walk
 from vgpuctl.sim.outcome import Operation, Outcome
 from vgpuctl.sim.place import devpath
 from vgpuctl.sim.replay import replay
@@ -177,7 +177,12 @@ class Machine:
         root = self._tree(state)
         found = self._found.get((path, follow))
         if found is None:
-            found = self._found[path, follow] = walk(root, path, follow=follow)
+            parent, _, name = path.rpartition("/")
+            found = self._found[path, follow] = (
+                below(root, self._walk(state, parent), name, follow=follow)
+                if parent and name not in ("", ".", "..")
+                else walk(root, path, follow=follow)
+            )
         return found
 
     def _tree(self, state: State) -> Dir:

@@ -119,6 +119,20 @@ def walk(root: Dir, path: str, *, follow: bool = True) -> Found:
     return Found("/".join(names), nodes[-1], gpu)
 
 
+def below(root: Dir, at: Found, name: str, *, follow: bool = True) -> Found:
+    """Where `name` in `at` leads to: one step of a walk, for whoever has those before it."""
+    path = f"{at.path}/{name}"
+    if not isinstance(at.node, Dir):
+        raise failure(errno.ENOTDIR, path)
+    entry = at.node.entries.get(name)
+    if entry is None:
+        raise failure(errno.ENOENT, path)
+    if isinstance(entry, Link) and follow:
+        return walk(root, entry.target)
+    gpu = entry.gpu if isinstance(entry, Dir) else None
+    return Found(path, entry, at.gpu if gpu is None else gpu)
+
+
 def failure(number: int, path: str) -> OSError:
     """The OSError of that errno about `path`."""
     return OSError(number, os.strerror(number), path)
