@@ -2,6 +2,8 @@
 
 PYTHON := .venv/bin/python
 PYTEST_ARGS ?=
+# Tests start some hundred programs, each of which would compile all that it imports.
+unexport PYTHONDONTWRITEBYTECODE
 PIP_COMPILE = build/lock/bin/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras --no-header \
     --no-emit-options --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --annotation-style line \
     $(if $(UPGRADE),--upgrade)

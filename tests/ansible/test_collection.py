@@ -27,6 +27,7 @@ def version_of_python() -> str:
     return library.name.removeprefix("python")
 
 
+@pytest.mark.thorough
 def test_sanity(controller: Controller, built: Path):
     done = controller.run(
         "ansible-test", "sanity", "--color", "no", "--python", version_of_python(), cwd=built

@@ -59,6 +59,7 @@ def needed(directory: Path) -> Path:
     return directory
 
 
+@pytest.mark.thorough
 @pytest.mark.root
 def test_it_installs_a_wheel_and_the_second_time_changes_nothing(controller: Controller, tmp_path: Path):
     """All but what needs a systemd that runs."""

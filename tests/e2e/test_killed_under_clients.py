@@ -32,7 +32,7 @@ from vgpuctl.sim.server import load
 
 __all__ = ["libvirtd", "libvirtd_session"]
 
-pytestmark = [pytest.mark.slow, pytest.mark.root, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.slow, pytest.mark.thorough, pytest.mark.root, pytest.mark.timeout(400)]
 
 CARDS = "l40s:sriov-mdev,l40s:sriov-mdev,l4:vendor-vfio,t4"
 DELETES, DETACHES, ATTACHES, CREATES, VENDOR = 12, 8, 12, 24, 8

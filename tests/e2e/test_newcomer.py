@@ -18,7 +18,7 @@ from tests.rig.debian import archive
 from tests.rig.payload import repository_files
 from tools import roots
 
-pytestmark = [pytest.mark.slow, pytest.mark.root, pytest.mark.timeout(1500)]
+pytestmark = [pytest.mark.slow, pytest.mark.thorough, pytest.mark.root, pytest.mark.timeout(1500)]
 
 RELEASE = "trixie"
 CLONE = "/root/vgpuctl"

@@ -8,6 +8,7 @@ from functools import cache
 
 import pytest
 
+from tests.support.marks import thorough
 from vgpuctl.model.catalog import Catalog
 from vgpuctl.model.giprofile import GiPlace
 from vgpuctl.model.mig import Geometry, Impossible, Layout, Standing, solve, solve_places
@@ -110,7 +111,7 @@ def test_the_fewest_are_destroyed_between_layouts_of_seven_slices():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("key", ["a100-80", "rtx-pro-6000"])
+@pytest.mark.parametrize("key", [thorough("a100-80"), "rtx-pro-6000"])
 def test_the_fewest_are_destroyed_from_every_layout_to_every_multiset(key):
     """The geometry of seven slices is that of every large card but its names."""
     for start in (each for every in layouts(key).values() for each in every):

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.marks import thorough
 from tests.support.package import built
 from tools import roots
 
@@ -79,7 +80,7 @@ class Host:
         return self.do(f"find {where} \\( {left_out} \\) -prune -o \\( {tests} \\) -print").splitlines()
 
 
-@pytest.fixture(scope="session", params=["bookworm", "trixie"])
+@pytest.fixture(scope="session", params=[thorough("bookworm"), "trixie"])
 def package(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Package:
     missing = [each for each in ("mmdebstrap", "unshare", "dpkg-deb") if shutil.which(each) is None]
     if os.geteuid() != 0 or missing:

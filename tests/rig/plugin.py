@@ -19,6 +19,7 @@ from typing import Any, Final
 import pytest
 
 from tests.rig.guests import TRIXIE
+from tests.support.marks import takes_all
 
 INSIDE: Final = os.environ.get("VGPUCTL_RIG")
 """The name of the guest that we are in, None on the host."""
@@ -190,11 +191,15 @@ class Sender:
 
 
 def _guests_of(item: pytest.Item) -> tuple[str, ...]:
-    """The guests in which a test runs: those that its mark names, TRIXIE when it names none."""
+    """The guests in which a test runs: those that its mark names, TRIXIE when it names none.
+
+    Where not all runs, the first of them.
+    """
     mark = item.get_closest_marker("rig")
     if mark is None:
         return ()
-    return mark.args or (TRIXIE,)
+    guests: tuple[str, ...] = mark.args or (TRIXIE,)
+    return guests if takes_all(item.config) else guests[:1]
 
 
 def _runs_of(item: pytest.Item) -> tuple[tuple[str, str], ...]:

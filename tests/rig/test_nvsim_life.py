@@ -267,6 +267,7 @@ def test_what_goes_wrong_when_asked_to(nvsim):
     assert ask(0, "gpu").vfs == 0
 
 
+@pytest.mark.thorough
 @pytest.mark.rig(TRIXIE, BOOKWORM)
 def test_ten_times_in_and_out_with_vgpus_there(nvsim):
     nvsim.load("t4:mdev@41,a2:sriov-mdev@61,a16:vendor-vfio@81")

@@ -76,6 +76,13 @@ def test_a_guests_reports_are_shown_as_ours(project):
     result.stdout.fnmatch_lines(["*test in bookworm*", "boom"])
 
 
+def test_where_not_all_runs_a_test_is_in_its_first_guest(project, pytester):
+    with (pytester.path / "conftest.py").open("a") as conftest:
+        conftest.write("\ndef pytest_addoption(parser): parser.addoption('--thorough', action='store_true')")
+    project().assert_outcomes(passed=2, failed=1)
+    project("--thorough").assert_outcomes(passed=3, failed=1)
+
+
 def test_what_runs_here_runs_first(project):
     lines = [each for each in project("-v").outlines if "test_it.py::" in each and "%]" in each]
     assert "test_here" in lines[0]

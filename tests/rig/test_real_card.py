@@ -43,6 +43,7 @@ def test_a_named_card_is_used_and_left_as_it_was_found(card):
     assert Path(f"/sys/bus/pci/devices/{PF}/sriov_numvfs").read_text() == "0\n"
 
 
+@pytest.mark.thorough
 @pytest.mark.rig
 def test_looking_changes_nothing_and_a_card_in_use_is_refused(card):
     sriov_manage("-e")

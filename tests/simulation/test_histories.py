@@ -11,6 +11,7 @@ import pytest
 
 from tests.simulation.settings import SETTINGS
 from tests.simulation.theatre import Theatre
+from tests.support.marks import thorough
 
 pytestmark = pytest.mark.slow
 
@@ -19,7 +20,7 @@ BLOCKS = 10
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.mark.parametrize("block", range(BLOCKS))
+@pytest.mark.parametrize("block", [each if each % 2 else thorough(each) for each in range(BLOCKS)])
 def test_any_history_comes_to_rest(block: int, tmp_path: Path):
     size = SEEDS // BLOCKS
     theatre = Theatre(tmp_path)

@@ -26,7 +26,7 @@ from tests.rig.desktops import (
 )
 from tests.rig.guests import BOOKWORM
 
-pytestmark = pytest.mark.rig(BOOKWORM)
+pytestmark = [pytest.mark.thorough, pytest.mark.rig(BOOKWORM)]
 
 
 @pytest.fixture(scope="module")

@@ -35,6 +35,7 @@ from tests.rig.desktops import (
     vgpus,
 )
 from tests.rig.linux_guest import LinuxGuest, rare_timer_interrupts
+from tests.support.marks import thorough
 
 pytestmark = pytest.mark.rig
 
@@ -55,7 +56,7 @@ def unanswered(host: Host) -> str:
     return str(operation["id"])
 
 
-@pytest.mark.parametrize("framework", TYPES)
+@pytest.mark.parametrize("framework", ["mdev", thorough("sriov-mdev"), "vendor-vfio"])
 def test_a_desktop_from_its_first_vgpu_to_its_last(host: Host, framework: str) -> None:
     name = f"desk-{framework}"
     before = host.define(name)
@@ -144,7 +145,7 @@ def _nobody_else_gets(host: Host, name: str, row: dict[str, Any]) -> None:
 
 
 @pytest.mark.usefixtures("unanswered")
-@pytest.mark.parametrize("firmware", ["bios", "efi"])
+@pytest.mark.parametrize("firmware", [thorough("bios"), "efi"])
 def test_a_linux_guest_sees_its_vgpus(host: Host, firmware: str) -> None:
     """By their ids, and with the 256 MiB behind a 64-bit BAR that a framebuffer needs room for."""
     name = f"linux-{firmware}"

@@ -30,6 +30,7 @@ from tests.rig.desktops import (
     vgpuctl,
     vgpus,
 )
+from tests.support.marks import thorough
 
 pytestmark = pytest.mark.rig
 
@@ -134,7 +135,9 @@ def restart_libvirtd(host: Host) -> None:
         run("virsh", "-q", "qemu-monitor-command", domain.name(), "--hmp", "info status")
 
 
-@pytest.mark.parametrize("how", [power_off, destroy, kill], ids=lambda each: each.__name__)
+@pytest.mark.parametrize(
+    "how", [power_off, thorough(destroy), thorough(kill)], ids=lambda each: each.__name__
+)
 def test_after_every_end_the_vf_is_free_and_another_desktop_starts_on_it(
     host: Host, tmp_path: Path, how: Callable[..., None]
 ) -> None:

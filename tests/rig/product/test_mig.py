@@ -18,6 +18,7 @@ from tests.rig.desktops import (
     vgpu,
     vgpuctl,
 )
+from tests.support.marks import thorough
 
 pytestmark = pytest.mark.rig
 
@@ -46,7 +47,7 @@ def instances(gpu: str) -> dict[str, list[dict[str, Any]]]:
     return found
 
 
-@pytest.mark.parametrize("framework", TYPES)
+@pytest.mark.parametrize("framework", ["vendor-vfio", thorough("sriov-mdev")])
 def test_from_a_wish_to_a_desktop_that_does_not_notice_another_layout(host: Host, framework: str) -> None:
     gpu, board = TYPES[framework]
     name = f"desk-{framework}"

@@ -21,7 +21,7 @@ from tests.support.package import built
 
 __all__ = ["collections", "controller"]
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.thorough]
 
 CARDS = "t4:mdev@41,a2:vendor-vfio@81"
 TYPES = {"mdev": "T4-4Q", "vendor-vfio": "A2-4Q"}

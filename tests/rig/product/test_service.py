@@ -84,6 +84,7 @@ def test_a_killed_daemon_comes_back_and_nothing_has_changed(host: Host) -> None:
     assert all(host.libvirt.lookupByName(each).isActive() for each in TYPES)
 
 
+@pytest.mark.thorough
 def test_a_stopped_process_is_started_anew_by_the_watchdog(host: Host) -> None:
     before, writes, pid = state(), host.nvsim.writes(), main_pid()
     os.kill(pid, signal.SIGSTOP)
