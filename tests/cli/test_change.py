@@ -135,6 +135,7 @@ def test_edit_that_is_sent(line: str, vgpuctl: Run, daemon: FakeDaemon) -> None:
         "apply",
         "plan",
         "operation wait x --timeout 0",
+        "gpu replace 0 0000:41:00.0",
         "gpu list -o xml",
         "gpu list --columns address -o json",
     ],

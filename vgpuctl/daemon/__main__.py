@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 
 _YOUNG = 20_000
-"""So many objects are made before garbage is looked for; Python's own 700 are fewer than one look makes."""
+"""So many objects are made before garbage is looked for: more than Python's own, for a look makes many."""
 
 
 def main() -> None:

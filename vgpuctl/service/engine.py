@@ -415,13 +415,14 @@ class Engine:
         """
         wishes, places = self._turn.ledger.in_force(), self._turn.ledger.allocations.values()
         missing = restore.missing(wishes, places, snapshot)
-        filling = {str(each) for each in self._filling.note(snapshot, self._turn.monotonic_s())}
+        now_s = self._turn.monotonic_s()
+        filling = {str(each) for each in self._filling.note(snapshot, now_s)}
         backoff = self._progress.backoff
         backoff.forget(restore.without_driver(wishes, places, snapshot))
         if self._turn.ledger.paused:
             return dict.fromkeys(missing, _PAUSED)
 
-        now_s, busy = self._turn.monotonic_s(), self._progress.busy()
+        busy = self._progress.busy()
 
         def is_quiet(name: str) -> bool:
             is_free = name not in busy and backoff.is_over(name, now_s)
